@@ -1,0 +1,121 @@
+// Data buffers under one bound, so that memory stays bounded whatever the initiators do. Buffers are handed out in
+// power-of-two sizes and used again; who finds the pool empty waits in a queue, first come first served.
+
+import { assert } from "./assert.ts";
+
+/** A buffer of the pool; `bytes.length` is at least what was asked for. Exactly one owner at a time. */
+export interface PoolBuffer {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView<ArrayBuffer>;
+  readonly sizeClass: number;
+}
+
+interface Waiter {
+  lengthBytes: number;
+  granted: (buffer: PoolBuffer) => void;
+  cancelled: boolean;
+}
+
+const sizeClassMin = 12; // 4 KiB
+
+export class BufferPool {
+  readonly #bytesMax: number;
+  #bytesOut = 0;
+  #bytesIdle = 0;
+  readonly #idle: PoolBuffer[][] = [];
+  readonly #waiters: Waiter[] = [];
+
+  /** `bytesMax` bounds buffers handed out plus buffers kept for later use. */
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  /** Bytes handed out at the moment. */
+  get bytesOut(): number {
+    return this.#bytesOut;
+  }
+
+  /** A buffer of at least `lengthBytes`, or null when the bound is reached or others wait. Contents are arbitrary. */
+  take(lengthBytes: number): PoolBuffer | null {
+    if (this.#waiters.length > 0) return null;
+    return this.#take(lengthBytes);
+  }
+
+  /** Calls `granted` with a buffer, at once where possible. Returns a function that gives up waiting. */
+  wait(lengthBytes: number, granted: (buffer: PoolBuffer) => void): () => void {
+    const now = this.take(lengthBytes);
+    if (now !== null) {
+      granted(now);
+      return () => {};
+    }
+    assert(
+      sizeOf(classOf(lengthBytes)) <= this.#bytesMax,
+      "a buffer larger than the whole pool can never be had",
+    );
+    const waiter = { lengthBytes, granted, cancelled: false };
+    this.#waiters.push(waiter);
+    return () => {
+      waiter.cancelled = true;
+      this.#serve(); // the first in line may have been the one that kept smaller requests waiting
+    };
+  }
+
+  give(buffer: PoolBuffer): void {
+    const size = sizeOf(buffer.sizeClass);
+    this.#bytesOut -= size;
+    assert(this.#bytesOut >= 0, "a buffer was given back twice");
+    (this.#idle[buffer.sizeClass] ??= []).push(buffer);
+    this.#bytesIdle += size;
+    this.#serve();
+  }
+
+  #serve(): void {
+    for (;;) {
+      const first = this.#waiters[0];
+      if (first === undefined) return;
+      if (first.cancelled) {
+        this.#waiters.shift();
+        continue;
+      }
+      const buffer = this.#take(first.lengthBytes);
+      if (buffer === null) return;
+      this.#waiters.shift();
+      first.granted(buffer);
+    }
+  }
+
+  #take(lengthBytes: number): PoolBuffer | null {
+    const sizeClass = classOf(lengthBytes);
+    const size = sizeOf(sizeClass);
+    const idle = this.#idle[sizeClass]?.pop();
+    if (idle !== undefined) {
+      this.#bytesIdle -= size;
+      this.#bytesOut += size;
+      return idle;
+    }
+    if (this.#bytesOut + size > this.#bytesMax) return null;
+    if (this.#bytesOut + this.#bytesIdle + size > this.#bytesMax) this.#dropIdle(size);
+    const bytes = new Uint8Array(size);
+    this.#bytesOut += size;
+    return { bytes, view: new DataView(bytes.buffer), sizeClass };
+  }
+
+  #dropIdle(wantedBytes: number): void {
+    for (const list of this.#idle) {
+      while (list !== undefined && list.length > 0) {
+        if (this.#bytesOut + this.#bytesIdle + wantedBytes <= this.#bytesMax) return;
+        const dropped = list.pop()!;
+        this.#bytesIdle -= sizeOf(dropped.sizeClass);
+      }
+    }
+  }
+}
+
+function sizeOf(sizeClass: number): number {
+  return 2 ** sizeClass;
+}
+
+function classOf(lengthBytes: number): number {
+  assert(lengthBytes >= 0 && lengthBytes <= 2 ** 30, "buffer length out of range");
+  return Math.max(sizeClassMin, Math.ceil(Math.log2(Math.max(1, lengthBytes))));
+}

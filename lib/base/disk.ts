@@ -1,0 +1,36 @@
+// What a store needs of a raw file or block device. Implemented by lib/io engines, by the simulator, and by
+// stackable wrappers for tests (fault, recording, delay).
+
+export type DiskOperationKind = "read" | "write" | "flush" | "punch";
+
+/**
+ * One request to a disk; the caller owns the object and may use it again after `done`.
+ * From submit() until done() the disk owns `buffer[bufferStart .. bufferStart + lengthBytes)`.
+ */
+export interface DiskOperation {
+  kind: DiskOperationKind;
+  /** Byte offset on the disk; unused for a flush. */
+  offsetBytes: number;
+  /** Bytes to move or punch; unused for a flush. */
+  lengthBytes: number;
+  buffer: Uint8Array;
+  bufferStart: number;
+  /** Outcome: 0 or a positive errno (EIO 5, ENOSPC 28, …). A short transfer is an EIO, never a silent success. */
+  errno: number;
+  /** Called exactly once, possibly before submit() returns. */
+  done: (operation: DiskOperation) => void;
+}
+
+export interface Disk {
+  /** Name for messages, usually the path. */
+  readonly name: string;
+  readonly sizeBytes: number;
+  /**
+   * Carries out one operation. Operations in flight together may take effect in any order.
+   * A completed write is seen by every later read; it is durable only after a flush submitted later has completed.
+   * A punch makes the range read as zeroes and gives its space back where the disk can; durable like a write.
+   */
+  submit(operation: DiskOperation): void;
+  /** Closes once nothing is in flight. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,54 @@
+// Every limit of Plimsoll, each with the sum that led to it (STYLE.md, rule 15). Nothing queues unbounded.
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+export const limits = Object.freeze({
+  /** TCP connections of one member that are open at a time; one more is closed at once. 64 hosts x 4 paths. */
+  connectionsMax: 256,
+  /** Connections that have not finished login, of all portals; one more is closed at once. */
+  connectionsInLoginMax: 64,
+  /** Full feature phase sessions of one member. */
+  sessionsMax: 256,
+  /** From accept to full feature phase, milliseconds. iscsid gives a login 15 s; a slow one needs no more. */
+  loginTimeMsMax: 15_000,
+  /** Login requests of one connection. Stages x CHAP steps x continued text need about 12. */
+  loginRequestsMax: 64,
+  /** Text of one negotiation (C bit included), bytes. The keys of RFC 7143 §13 together need under 4 KiB. */
+  textBytesMax: 16 * KiB,
+  /** MaxRecvDataSegmentLength we declare, bytes. Linux sends 256 KiB segments at most. */
+  receiveDataSegmentBytesMax: 256 * KiB,
+  /** MaxBurstLength we accept, bytes. */
+  burstBytesMax: 16 * MiB,
+  /** FirstBurstLength we accept, bytes. Unsolicited data must have its buffer before it is asked for. */
+  firstBurstBytesMax: 256 * KiB,
+  /** Additional header segments of one PDU, bytes: the field has 8 bits of 4-byte words. */
+  ahsBytesMax: 255 * 4,
+  /** Commands of one session in flight (CmdSN window). Linux queues 32 to 128 by default. */
+  commandsPerSessionMax: 128,
+  /** Immediate commands of one session in flight; one more is rejected (RFC 7143 §3.2.2.1). */
+  immediateCommandsMax: 16,
+  /** MaxOutstandingR2T we accept. */
+  outstandingR2tMax: 8,
+  /** Bytes of answers a peer has not read before its connection is dropped (data of commands in the window aside). */
+  unsentControlBytesMax: 1 * MiB,
+  /** Largest transfer of one command, bytes: told in VPD B0 as MAXIMUM TRANSFER LENGTH. */
+  transferBytesMax: 8 * MiB,
+  /** Data buffers of one member, bytes, shared by all its connections: 256 MiB serve 64 connections x 32 x 128 KiB. */
+  dataBufferBytesMax: 256 * MiB,
+  /** Silence before the target sends a NOP-In ping, milliseconds. */
+  nopIntervalMs: 15_000,
+  /** An unanswered ping ends the connection after this many milliseconds. */
+  nopTimeoutMs: 15_000,
+  /** Registered I_T nexuses of persistent reservations of one volume. */
+  registrationsMax: 128,
+  /** Volumes of one group. */
+  volumesMax: 1024,
+  /** Logical blocks of one UNMAP, and descriptors of its parameter list (VPD B0). */
+  unmapBlocksMax: 0x40_0000,
+  unmapDescriptorsMax: 256,
+  /** Blocks of one WRITE SAME (VPD B0). */
+  writeSameBlocksMax: 0x40_0000,
+  /** Time a stop may take beside the flush, milliseconds. */
+  stopTimeMsMax: 5_000,
+});

@@ -1,0 +1,38 @@
+// What a logical unit is made of, handed to the device server by the role. Everything here may change while nexuses are
+// logged in; the role then calls DeviceServer's update method, which raises the unit attention that the change asks for.
+
+import type { BlockService } from "../extent/operation.ts";
+
+export interface LogicalUnitSettings {
+  /** iSCSI name of the target (SCSI device name in VPD 83). */
+  readonly targetName: string;
+  readonly volumeName: string;
+  /** 16 random bytes: the logical unit's identity (NAA locally assigned or EUI-64 of VPD 83 come from it). */
+  readonly identifier: Uint8Array;
+  readonly image: number;
+  readonly sizeBytes: number;
+  readonly blockBytes: 512 | 4096;
+  readonly pageBytes: number;
+  /** WCE at power on. */
+  readonly writeCache: boolean;
+  readonly writeProtected: boolean;
+  /** INQUIRY product revision level, 4 characters. */
+  readonly revision: string;
+  /** All target port groups of the volume, for REPORT TARGET PORT GROUPS. */
+  readonly targetPortGroups: readonly {
+    readonly tag: number;
+    readonly relativeTargetPorts: readonly number[];
+  }[];
+}
+
+/** Where persistent reservations with APTPL live. The bytes are the device server's own format, versioned. */
+export interface ReservationStore {
+  load(): Promise<Uint8Array | null>;
+  /** Resolves once durable. Rejecting makes the PERSISTENT RESERVE OUT fail, with nothing changed. */
+  save(state: Uint8Array | null): Promise<void>;
+}
+
+export interface LogicalUnitParts {
+  readonly blocks: BlockService;
+  readonly reservations: ReservationStore;
+}

@@ -1,0 +1,115 @@
+// What the group keeps in its metadata: one record a key, JSON text in UTF-8. Names of keys and shapes of records are
+// here and nowhere else; every record carries the version of its shape.
+
+/** Keys. Names of volumes and members are checked by `nameProblem` in lib/config before they get here. */
+export const keys = Object.freeze({
+  group: "group",
+  /** Next free image number, decimal. Never goes back: a number is never used again. */
+  nextImage: "next/image",
+  /** Next free target portal group tag, decimal; likewise. */
+  nextPortalGroup: "next/portal-group",
+  /** Next free placement id, decimal; likewise (1 to 255). */
+  nextPlacement: "next/placement",
+  member: (name: string) => `member/${name}`,
+  memberPrefix: "member/",
+  disk: (id: string) => `disk/${id}`,
+  diskPrefix: "disk/",
+  volume: (name: string) => `volume/${name}`,
+  volumePrefix: "volume/",
+  /** Every volume name the group has ever had: a name of a file made or deleted once is not made again by a start. */
+  volumeName: (name: string) => `volume-name/${name}`,
+  volumeNamePrefix: "volume-name/",
+  reservation: (image: number) => `reservation/${image}`,
+  /** Raw bytes, not JSON: one placement id a page, `routeChunkPages` pages a key. */
+  route: (image: number, chunk: number) => `route/${image}/${String(chunk).padStart(6, "0")}`,
+  routePrefix: (image: number) => `route/${image}/`,
+});
+
+export const routeChunkPages = 65_536;
+
+export interface GroupRecord {
+  readonly version: 1;
+  /** 32 hexadecimal digits, random; superblocks carry it. */
+  readonly id: string;
+  readonly name: string;
+  readonly createdMs: number;
+  readonly iqnPrefix: string;
+  readonly pageBytes: number;
+  /** SHA-256 of the group secret, hexadecimal: tells a wrong secret file from a right one. */
+  readonly secretHash: string;
+}
+
+export interface MemberRecord {
+  readonly version: 1;
+  readonly name: string;
+  /** 32 hexadecimal digits, random; superblocks carry it. */
+  readonly id: string;
+  readonly targetPortalGroupTag: number;
+  readonly relativeTargetPort: number;
+}
+
+export interface DiskRecord {
+  readonly version: 1;
+  /** 32 hexadecimal digits, random; the superblock carries it. */
+  readonly id: string;
+  readonly member: string;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly slots: number;
+  /** Placement id of route tables that stands for this (member, disk). */
+  readonly placement: number;
+}
+
+export interface ChapRecord {
+  readonly user: string;
+  readonly secret: string;
+}
+
+export interface VolumeRecord {
+  readonly version: 1;
+  readonly name: string;
+  /** 32 hexadecimal digits, random: the identifier of VPD page 83, never derived from a name. */
+  readonly id: string;
+  /** Image number: what slots of stores belong to. */
+  readonly image: number;
+  readonly sizeBytes: number;
+  readonly blockBytes: number;
+  readonly pageBytes: number;
+  readonly writeCache: boolean;
+  readonly writeProtected: boolean;
+  /** Initiator name patterns with `*`; null: not set (loopback portals only, unless chap is set). */
+  readonly initiators: readonly string[] | null;
+  readonly chap: ChapRecord | null;
+  readonly mutual: ChapRecord | null;
+  /** Grows by one with every change of size or routes. */
+  readonly epoch: number;
+  readonly createdMs: number;
+  /** "deleting": no logins; its slots are being given back. */
+  readonly state: "online" | "deleting";
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+export function encodeRecord(record: { readonly version: 1 }): Uint8Array {
+  return encoder.encode(JSON.stringify(record));
+}
+
+/** Throws when the value is no record of a version this program knows: newer software wrote it. */
+export function decodeRecord<T extends { readonly version: 1 }>(key: string, value: Uint8Array): T {
+  const record = JSON.parse(decoder.decode(value)) as T;
+  if (record.version !== 1) {
+    throw new Error(
+      `Metadata record "${key}" has version ${record.version}, and this program knows version 1. Start the newer program that wrote it.`,
+    );
+  }
+  return record;
+}
+
+export function encodeNumber(value: number): Uint8Array {
+  return encoder.encode(String(value));
+}
+
+export function decodeNumber(value: Uint8Array): number {
+  return Number(decoder.decode(value));
+}

@@ -1,0 +1,120 @@
+// What the admin API asks of the running member. Implemented by the target role; the HTTP server knows nothing else.
+
+/** A request that cannot be done; `message` says what was tried, why, and what to do. */
+export class ControlError extends Error {
+  override name = "ControlError";
+  constructor(
+    readonly kind: "invalid" | "notFound" | "conflict" | "noSpace" | "unavailable",
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export interface StatusReport {
+  group: string;
+  member: string;
+  version: string;
+  engine: { name: string; reason: string };
+  uptimeMs: number;
+  /** Warnings for the operator, complete sentences (near full, differences between file and group, …). */
+  notices: string[];
+  members: {
+    name: string;
+    state: "joining" | "up" | "draining" | "down";
+    portals: {
+      address: string;
+      state: "listening" | "waiting";
+      reason?: string;
+      targetPortalGroupTag: number;
+    }[];
+    load: {
+      connections: number;
+      sessions: number;
+      commands: number;
+      bytesRead: number;
+      bytesWritten: number;
+    };
+  }[];
+  volumes: VolumeReport[];
+  disks: DiskReport[];
+  /** Connections that closed before their first byte. */
+  silentConnections: number;
+  refusedConnections: number;
+}
+
+export interface VolumeReport {
+  name: string;
+  iqn: string;
+  sizeBytes: number;
+  blockBytes: number;
+  pageBytes: number;
+  /** Bytes in pages that have a slot. */
+  allocatedBytes: number;
+  epoch: number;
+  /** VPD 83 identifier, as the initiator shows it (NAA or EUI text). */
+  identifier: string;
+  writeCache: boolean;
+  writeProtected: boolean;
+  initiators: string[] | null;
+  /** Names only, never secrets. */
+  chapUser: string | null;
+  mutualUser: string | null;
+  state: "online" | "deleting" | "unavailable";
+  sessions: number;
+}
+
+export interface DiskReport {
+  id: string;
+  path: string;
+  member: string;
+  sizeBytes: number;
+  usableBytes: number;
+  allocatedBytes: number;
+  state: "online" | "writes stopped" | "failed";
+  /** Why it is not online. */
+  reason?: string;
+}
+
+export interface SessionReport {
+  id: number;
+  initiator: string;
+  volume: string;
+  member: string;
+  portal: string;
+  remote: string;
+  commands: number;
+  bytes: number;
+  forwarded: number;
+  shortcut: number;
+  multipathId: string | null;
+}
+
+export interface VolumeChange {
+  initiators?: string[] | null;
+  chap?: { user: string; secret: string } | null;
+  mutual?: { user: string; secret: string } | null;
+  writeCache?: boolean;
+  writeProtected?: boolean;
+}
+
+export interface VolumeCreation extends VolumeChange {
+  name: string;
+  sizeBytes: number;
+  blockBytes?: 512 | 4096;
+  members?: string[];
+}
+
+/** All methods reject with ControlError for what the caller can mend. */
+export interface MemberControl {
+  /** True once portals accept logins. */
+  ready(): boolean;
+  status(): Promise<StatusReport>;
+  sessions(): Promise<SessionReport[]>;
+  createVolume(creation: VolumeCreation): Promise<VolumeReport>;
+  setVolume(name: string, change: VolumeChange): Promise<VolumeReport>;
+  /** Grows a volume; shrinking is refused. */
+  resizeVolume(name: string, sizeBytes: number): Promise<VolumeReport>;
+  /** Ends the volume's sessions and gives its pages back. */
+  deleteVolume(name: string): Promise<void>;
+}

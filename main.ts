@@ -1,0 +1,1 @@
+// Plimsoll's one executable. Everything is in cmd/.
