@@ -1,0 +1,44 @@
+// The few calls of the C library that Deno does not offer, for the portable engine: file locks and hole punching.
+// Only Linux has them; elsewhere `libc()` is null and the callers do without, saying so.
+
+const symbols = {
+  flock: { parameters: ["i32", "i32"], result: "i32" },
+  fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32", nonblocking: true },
+  __errno_location: { parameters: [], result: "pointer" },
+} as const;
+
+type Libc = Deno.DynamicLibrary<typeof symbols>["symbols"];
+
+let loaded: Libc | null | undefined;
+
+/** The C library, or null where it cannot be had (not Linux, musl without the name, no FFI permission). */
+export function libc(): Libc | null {
+  if (loaded === undefined) {
+    try {
+      loaded = Deno.build.os === "linux" ? Deno.dlopen("libc.so.6", symbols).symbols : null;
+    } catch {
+      loaded = null;
+    }
+  }
+  return loaded;
+}
+
+const lockExclusive = 2;
+const lockNonBlocking = 4;
+
+/** flock(2). "held": another process has it. "unavailable": this system has no flock. */
+export function lockFile(fd: number): "locked" | "held" | "unavailable" {
+  const c = libc();
+  if (c === null) return "unavailable";
+  return c.flock(fd, lockExclusive | lockNonBlocking) === 0 ? "locked" : "held";
+}
+
+const keepSize = 1;
+const punchHole = 2;
+
+/** fallocate(2) with PUNCH_HOLE; true when the range now reads as zeroes and its space is given back. */
+export async function punchFile(fd: number, offsetBytes: number, lengthBytes: number): Promise<boolean> {
+  const c = libc();
+  if (c === null) return false;
+  return (await c.fallocate(fd, keepSize | punchHole, BigInt(offsetBytes), BigInt(lengthBytes))) === 0;
+}
