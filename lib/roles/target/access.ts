@@ -1,0 +1,52 @@
+// Who may use a volume, and where: the rules of DESIGN.md's appliance.toml ("initiators", "chap"), without any I/O.
+
+import type { SocketAddress } from "../../base/network.ts";
+import type { ChapRecord, VolumeRecord } from "../../meta/records.ts";
+import type { AccessRule, ChapIdentity } from "../../session/target_directory.ts";
+
+/** True for 127.0.0.0/8 and ::1. */
+export function isLoopback(address: SocketAddress): boolean {
+  return /^127\.\d+\.\d+\.\d+$/.test(address.hostname) || address.hostname === "::1";
+}
+
+/** `pattern` is an initiator name in which `*` stands for any characters; names compare without case (RFC 7143 §4.2.7). */
+export function nameMatches(pattern: string, name: string): boolean {
+  const parts = pattern.toLowerCase().split("*");
+  const subject = name.toLowerCase();
+  const first = parts.shift()!;
+  if (!subject.startsWith(first)) return false;
+  if (parts.length === 0) return subject.length === first.length;
+  const last = parts.pop()!;
+  let at = first.length;
+  for (const part of parts) {
+    const found = subject.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return subject.length - last.length >= at && subject.endsWith(last);
+}
+
+/**
+ * May this initiator log in on this portal (CHAP aside)? A volume that names neither initiators nor CHAP is served on
+ * loopback portals only: nobody opens a disk to a network by leaving a line out.
+ */
+export function mayUse(
+  volume: Pick<VolumeRecord, "initiators" | "chap">,
+  initiatorName: string,
+  portal: SocketAddress,
+): boolean {
+  if (volume.initiators !== null) {
+    return volume.initiators.some((pattern) => nameMatches(pattern, initiatorName));
+  }
+  return volume.chap !== null || isLoopback(portal);
+}
+
+const encoder = new TextEncoder();
+
+export function accessRuleOf(volume: Pick<VolumeRecord, "chap" | "mutual">): AccessRule {
+  return { chap: identityOf(volume.chap), mutual: identityOf(volume.mutual) };
+}
+
+function identityOf(record: ChapRecord | null): ChapIdentity | null {
+  return record === null ? null : { user: record.user, secret: encoder.encode(record.secret) };
+}
