@@ -51,4 +51,10 @@ export const limits = Object.freeze({
   writeSameBlocksMax: 0x40_0000,
   /** Time a stop may take beside the flush, milliseconds. */
   stopTimeMsMax: 5_000,
+  /** Body of one admin request, bytes: 128 initiator patterns of 223 bytes (RFC 7143 §4.2.7.1) and the rest is 30 KiB. */
+  adminBodyBytesMax: 64 * KiB,
+  /** Time for the body of an admin request to arrive, milliseconds. It comes from the same machine. */
+  adminBodyTimeMsMax: 10_000,
+  /** Admin requests served at a time; one more is answered 503. An operator, a dashboard and a few scripts. */
+  adminRequestsMax: 64,
 });
