@@ -57,4 +57,12 @@ export const limits = Object.freeze({
   adminBodyTimeMsMax: 10_000,
   /** Admin requests served at a time; one more is answered 503. An operator, a dashboard and a few scripts. */
   adminRequestsMax: 64,
+  /** Changes and comparisons of one metadata transaction; etcd takes 128 by default. */
+  metadataChangesMax: 64,
+  /** Bytes of all values of one metadata transaction: 16 route chunks of 64 KiB; etcd takes 1.5 MiB by default. */
+  metadataTransactionBytesMax: 1 * MiB,
+  /** Length of a metadata key: "volume-name/" and an iSCSI name (223) fit twice. */
+  metadataKeyLengthMax: 512,
+  /** Metadata calls of one member that wait for the driver; a start of 1024 volumes with two calls each fits. */
+  metadataCallsMax: 4096,
 });
