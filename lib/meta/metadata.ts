@@ -42,6 +42,11 @@ export class OutcomeUnknownError extends Error {
   override name = "OutcomeUnknownError";
 }
 
+/** Thrown by commit when a change names a lease that has ended: nothing was changed. */
+export class LeaseEndedError extends Error {
+  override name = "LeaseEndedError";
+}
+
 export interface Metadata {
   get(key: string): Promise<KeyValue | null>;
   /** All keys that begin with `prefix`, in key order, read at one revision. */
@@ -51,6 +56,7 @@ export interface Metadata {
   /**
    * Calls `seen` with the events after `revision`, in order, batches of one revision together, until closed.
    * A delete and a put of one key between two polls may be merged into the last; deletes are never lost.
+   * (A put whose createRevision is new says that the key was deleted in between.) Never called before this returns.
    * Events older than the store still keeps: `lost` is called once and the caller lists again.
    */
   watch(

@@ -1,0 +1,19 @@
+// Without this, the embedded metadata could differ from what the rest of Plimsoll relies on.
+
+import { openSqliteMetadata } from "../../lib/meta/sqlite_metadata.ts";
+import { metadataContract } from "./contract.ts";
+
+metadataContract("sqlite", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "plimsoll-meta-" });
+  return {
+    connect: () => openSqliteMetadata(`${directory}/group.db`, { historyRevisions: 10, pollMs: 10 }),
+    pass: (ms) => new Promise((resolve) => setTimeout(resolve, ms + 20)),
+    forget: async (metadata) => {
+      // Tombstones are dropped when a later transaction finds them old.
+      for (let i = 0; i < 12; i++) {
+        await metadata.commit([], [{ kind: "put", key: "filler", value: Uint8Array.of(i) }]);
+      }
+    },
+    end: () => Deno.remove(directory, { recursive: true }),
+  };
+});
