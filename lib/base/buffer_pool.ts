@@ -8,6 +8,8 @@ export interface PoolBuffer {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly view: DataView<ArrayBuffer>;
   readonly sizeClass: number;
+  /** Kept by the pool: whether somebody has it. */
+  out: boolean;
 }
 
 interface Waiter {
@@ -61,9 +63,10 @@ export class BufferPool {
   }
 
   give(buffer: PoolBuffer): void {
+    assert(buffer.out, "a buffer was given back twice");
+    buffer.out = false;
     const size = sizeOf(buffer.sizeClass);
     this.#bytesOut -= size;
-    assert(this.#bytesOut >= 0, "a buffer was given back twice");
     (this.#idle[buffer.sizeClass] ??= []).push(buffer);
     this.#bytesIdle += size;
     this.#serve();
@@ -91,13 +94,14 @@ export class BufferPool {
     if (idle !== undefined) {
       this.#bytesIdle -= size;
       this.#bytesOut += size;
+      idle.out = true;
       return idle;
     }
     if (this.#bytesOut + size > this.#bytesMax) return null;
     if (this.#bytesOut + this.#bytesIdle + size > this.#bytesMax) this.#dropIdle(size);
     const bytes = new Uint8Array(size);
     this.#bytesOut += size;
-    return { bytes, view: new DataView(bytes.buffer), sizeClass };
+    return { bytes, view: new DataView(bytes.buffer), sizeClass, out: true };
   }
 
   #dropIdle(wantedBytes: number): void {
