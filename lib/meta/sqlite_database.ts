@@ -3,6 +3,7 @@
 // So what a watch missed can be read from the tables, and nothing is written twice.
 
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import { crc32 } from "node:zlib";
 import {
   type Change,
   type Compare,
@@ -35,7 +36,9 @@ const schema = `
     value BLOB NOT NULL,
     create_revision INTEGER NOT NULL,
     mod_revision INTEGER NOT NULL,
-    lease INTEGER NOT NULL
+    lease INTEGER NOT NULL,
+    -- CRC-32 of key and value: SQLite has no checksums, and one wrong bit in a route is another member's page.
+    crc INTEGER NOT NULL
   ) STRICT;
   CREATE INDEX pair_mod_revision ON pair (mod_revision);
   CREATE INDEX pair_lease ON pair (lease) WHERE lease <> 0;
@@ -61,17 +64,17 @@ const sql = {
   state: "SELECT revision, forgotten FROM state",
   setRevision: "UPDATE state SET revision = ?",
   setForgotten: "UPDATE state SET forgotten = max(forgotten, ?)",
-  get: "SELECT key, value, create_revision, mod_revision, lease FROM pair WHERE key = ?",
+  get: "SELECT key, value, create_revision, mod_revision, lease, crc FROM pair WHERE key = ?",
   list:
-    "SELECT key, value, create_revision, mod_revision, lease FROM pair WHERE key >= ? AND key < ? ORDER BY key",
+    "SELECT key, value, create_revision, mod_revision, lease, crc FROM pair WHERE key >= ? AND key < ? ORDER BY key",
   modRevision: "SELECT mod_revision FROM pair WHERE key = ?",
-  put: `INSERT INTO pair VALUES (?1, ?2, ?3, ?3, ?4)
-    ON CONFLICT (key) DO UPDATE SET value = ?2, mod_revision = ?3, lease = ?4`,
+  put: `INSERT INTO pair VALUES (?1, ?2, ?3, ?3, ?4, ?5)
+    ON CONFLICT (key) DO UPDATE SET value = ?2, mod_revision = ?3, lease = ?4, crc = ?5`,
   remove: "DELETE FROM pair WHERE key = ?",
   bury: "INSERT INTO tombstone VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET mod_revision = ?2",
   unbury: "DELETE FROM tombstone WHERE key = ?",
   forget: "DELETE FROM tombstone WHERE mod_revision <= ?",
-  putsAfter: `SELECT key, value, create_revision, mod_revision, lease FROM pair
+  putsAfter: `SELECT key, value, create_revision, mod_revision, lease, crc FROM pair
     WHERE mod_revision > ? AND +key >= ? AND +key < ?`,
   removesAfter: "SELECT key, mod_revision FROM tombstone WHERE mod_revision > ? AND +key >= ? AND +key < ?",
   grant: "INSERT INTO lease (ttl_ms, era, ends_ms) VALUES (?1, ?2, ?3)",
@@ -88,6 +91,7 @@ interface PairRow {
   create_revision: number;
   mod_revision: number;
   lease: number;
+  crc: number;
 }
 
 export interface ChangesSince {
@@ -220,7 +224,7 @@ export class SqliteDatabase {
         if (lease !== 0 && this.#row(sql.leaseLives, lease) === undefined) {
           throw new LeaseEndedError(`Cannot put "${change.key}": its lease ${lease} has ended.`);
         }
-        this.#run(sql.put, change.key, change.value, next, lease);
+        this.#run(sql.put, change.key, change.value, next, lease, crcOf(change.key, change.value));
         this.#run(sql.unbury, change.key);
         changed = true;
       } else if (Number(this.#run(sql.remove, change.key).changes) > 0) {
@@ -352,8 +356,11 @@ export class SqliteDatabase {
 
   #checkWhole(): void {
     const found = Object.values(this.#row<Record<string, string>>("PRAGMA quick_check(1)") ?? {})[0];
-    if (found !== "ok") throw new Error(`database disk image is malformed: ${found}`);
-    if (this.#state() === undefined) throw new Error("database disk image is malformed: no state");
+    if (found !== "ok") throw new Error(`it is malformed: ${found?.replaceAll("\n", " ")}`);
+    if (this.#state() === undefined) throw new Error("it is malformed: the revision is missing");
+    for (const row of this.#statement(sql.list).iterate("", prefixEnd(""))) {
+      keyValue(row as unknown as PairRow);
+    }
   }
 
   /** Turns SQLite's errors into sentences that say what to do. */
@@ -374,7 +381,7 @@ export class SqliteDatabase {
       );
     }
     if (/disk is full|No space/.test(why)) return new Explained(`${what} Make room on its file system.`);
-    if (/readonly|unable to open|denied|EACCES|ENOENT|ENOTDIR/i.test(why)) {
+    if (/readonly|unable to open|denied|not a directory/i.test(why)) {
       return new Explained(`${what} Check that the path exists and that this user may write there.`);
     }
     if (/I\/O error/.test(why)) return new Explained(`${what} Check the disk it lies on.`);
@@ -410,7 +417,14 @@ function isBusy(error: unknown): boolean {
   return error instanceof Error && /is locked|is busy/.test(error.message);
 }
 
+function crcOf(key: string, value: Uint8Array): number {
+  return crc32(value, crc32(key));
+}
+
 function keyValue(row: PairRow): KeyValue {
+  if (crcOf(row.key, row.value) !== row.crc) {
+    throw new Error(`it is malformed: the checksum of "${row.key}" is wrong`);
+  }
   return {
     key: row.key,
     value: row.value,
