@@ -54,9 +54,12 @@ export function formatText(pairs: readonly TextPair[]): Uint8Array<ArrayBuffer> 
   return encoder.encode(text);
 }
 
-/** A standard-label: capital letter first, then letters, digits and `.-+@_` (RFC 7143 §6.1). */
+/**
+ * A standard-label: capital letter first, then letters, digits and `.-+@_` (RFC 7143 §6.1). The standard's own
+ * `iSCSIProtocolLevel` and `X#…` keys break that form, so a small letter and `#` are taken too.
+ */
 export function isKeyName(text: string): boolean {
-  return text.length <= textLimits.keyBytesMax && /^[A-Z][A-Za-z0-9.\-+@_]*$/.test(text);
+  return text.length <= textLimits.keyBytesMax && /^[A-Za-z][A-Za-z0-9.\-+@_#]*$/.test(text);
 }
 
 export function parseBoolean(value: string): boolean | null {
