@@ -1,6 +1,7 @@
 // The admin token: who can read state_dir/admin.token may change the group. Made at a member's first start, kept after.
 
 import type { RandomSource } from "../base/random.ts";
+import { makePrivateFile } from "../io/files.ts";
 
 const tokenBytes = 32;
 const tokenPattern = /^[0-9a-f]{64}$/;
@@ -47,30 +48,18 @@ async function makeToken(path: string, random: RandomSource): Promise<string> {
   const bytes = new Uint8Array(tokenBytes);
   random.fill(bytes);
   const token = bytes.toHex();
-  random.fill(bytes);
-  const draft = `${path}.${bytes.toHex().slice(0, 16)}.new`;
   try {
-    const file = await Deno.open(draft, { write: true, createNew: true, mode: 0o600 });
-    try {
-      const text = new TextEncoder().encode(`${token}\n`);
-      for (let at = 0; at < text.length;) at += await file.write(text.subarray(at));
-      await file.sync();
-    } finally {
-      file.close();
-    }
-    await Deno.link(draft, path); // fails where another start was faster: its token is as good
-    return token;
+    if (await makePrivateFile(path, `${token}\n`)) return token;
   } catch (error) {
-    if (error instanceof Deno.errors.AlreadyExists) {
-      const other = await readToken(path);
-      if (other !== null) return other;
-    }
     throw new Error(
       `Cannot make the admin token "${path}": ${
         (error as Error).message
       }. Give the member a state_dir it can write.`,
     );
-  } finally {
-    await Deno.remove(draft).catch(() => {});
   }
+  const other = await readToken(path); // another start was faster: its token is as good
+  if (other === null) {
+    throw new Error(`Cannot read the admin token "${path}": it was removed again. Start again.`);
+  }
+  return other;
 }

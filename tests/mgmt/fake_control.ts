@@ -1,0 +1,139 @@
+// A member that is only its answers: volumes in memory, nothing behind them.
+
+import {
+  ControlError,
+  type MemberControl,
+  type SessionReport,
+  type StatusReport,
+  type VolumeChange,
+  type VolumeCreation,
+  type VolumeReport,
+} from "../../lib/mgmt/control.ts";
+
+const GiB = 1024 ** 3;
+
+export function volumeReport(name: string, change: Partial<VolumeReport> = {}): VolumeReport {
+  return {
+    name,
+    iqn: `iqn.2026-11.net.plimsoll.demo:${name}`,
+    sizeBytes: 4 * GiB,
+    blockBytes: 512,
+    pageBytes: 4 * 1024 ** 2,
+    allocatedBytes: 1 * GiB,
+    epoch: 1,
+    identifier: "naa.30123456789abcde",
+    writeCache: true,
+    writeProtected: false,
+    initiators: null,
+    chapUser: null,
+    mutualUser: null,
+    state: "online",
+    sessions: 0,
+    ...change,
+  };
+}
+
+export class FakeControl implements MemberControl {
+  isReady = true;
+  volumes: VolumeReport[] = [volumeReport("vol0")];
+  sessionList: SessionReport[] = [];
+  notices: string[] = [];
+  /** What was asked, with secrets, in order. */
+  readonly calls: unknown[][] = [];
+  /** Thrown by the next change. */
+  failure: Error | null = null;
+
+  ready(): boolean {
+    return this.isReady;
+  }
+
+  status(): Promise<StatusReport> {
+    return Promise.resolve({
+      group: "demo",
+      member: "alpha",
+      version: "0.1.0",
+      engine: { name: "portable", reason: "test" },
+      uptimeMs: 3_723_000,
+      notices: this.notices,
+      members: [{
+        name: "alpha",
+        state: "up",
+        portals: [
+          { address: "127.0.0.1:3260", state: "listening", targetPortalGroupTag: 1 },
+          {
+            address: "[::1]:3260",
+            state: "waiting",
+            reason: "address is not there",
+            targetPortalGroupTag: 1,
+          },
+        ],
+        load: { connections: 1, sessions: 1, commands: 1204, bytesRead: 5 * GiB, bytesWritten: GiB },
+      }],
+      volumes: this.volumes,
+      disks: [{
+        id: "0".repeat(32),
+        path: "var/alpha/disk0.img",
+        member: "alpha",
+        sizeBytes: 8 * GiB,
+        usableBytes: 8 * GiB - 8 * 1024 ** 2,
+        allocatedBytes: 1 * GiB,
+        state: "online",
+      }],
+      silentConnections: 2,
+      refusedConnections: 0,
+    });
+  }
+
+  sessions(): Promise<SessionReport[]> {
+    return Promise.resolve(this.sessionList);
+  }
+
+  async createVolume(creation: VolumeCreation): Promise<VolumeReport> {
+    await this.#called("create", creation);
+    if (this.volumes.some((v) => v.name === creation.name)) {
+      throw new ControlError(
+        "conflict",
+        `Cannot make volume "${creation.name}": it exists. Take another name.`,
+      );
+    }
+    const volume = volumeReport(creation.name, { sizeBytes: creation.sizeBytes, allocatedBytes: 0 });
+    this.volumes.push(volume);
+    return volume;
+  }
+
+  async setVolume(name: string, change: VolumeChange): Promise<VolumeReport> {
+    await this.#called("set", name, change);
+    const volume = this.#find(name);
+    if (change.writeCache !== undefined) volume.writeCache = change.writeCache;
+    if (change.writeProtected !== undefined) volume.writeProtected = change.writeProtected;
+    if (change.initiators !== undefined) volume.initiators = change.initiators;
+    if (change.chap !== undefined) volume.chapUser = change.chap?.user ?? null;
+    if (change.mutual !== undefined) volume.mutualUser = change.mutual?.user ?? null;
+    return volume;
+  }
+
+  async resizeVolume(name: string, sizeBytes: number): Promise<VolumeReport> {
+    await this.#called("resize", name, sizeBytes);
+    const volume = this.#find(name);
+    volume.sizeBytes = sizeBytes;
+    return volume;
+  }
+
+  async deleteVolume(name: string): Promise<void> {
+    await this.#called("delete", name);
+    this.volumes = this.volumes.filter((v) => v !== this.#find(name));
+  }
+
+  #called(...call: unknown[]): Promise<void> {
+    this.calls.push(call);
+    const failure = this.failure;
+    this.failure = null;
+    return failure === null ? Promise.resolve() : Promise.reject(failure);
+  }
+
+  #find(name: string): VolumeReport {
+    const volume = this.volumes.find((v) => v.name === name);
+    if (volume === undefined) throw new ControlError("notFound", `There is no volume "${name}".`);
+    return volume;
+  }
+}
