@@ -56,10 +56,10 @@ export function formatText(pairs: readonly TextPair[]): Uint8Array<ArrayBuffer> 
 
 /**
  * A standard-label: capital letter first, then letters, digits and `.-+@_` (RFC 7143 §6.1). The standard's own
- * `iSCSIProtocolLevel` and `X#…` keys break that form, so a small letter and `#` are taken too.
+ * `iSCSIProtocolLevel` and `X#…` keys break that form and are taken too.
  */
 export function isKeyName(text: string): boolean {
-  return text.length <= textLimits.keyBytesMax && /^[A-Za-z][A-Za-z0-9.\-+@_#]*$/.test(text);
+  return text.length <= textLimits.keyBytesMax && /^(?:iSCSI)?[A-Z][A-Za-z0-9.\-+@_#]*$/.test(text);
 }
 
 export function parseBoolean(value: string): boolean | null {
