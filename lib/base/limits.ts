@@ -65,4 +65,6 @@ export const limits = Object.freeze({
   metadataKeyLengthMax: 512,
   /** Metadata calls of one member that wait for the driver; a start of 1024 volumes with two calls each fits. */
   metadataCallsMax: 4096,
+  /** Parameter list of one PERSISTENT RESERVE OUT, bytes: 28 and a TransportID of at most 248 for each registration. */
+  persistentReserveOutBytesMax: 28 + 128 * 248,
 });
