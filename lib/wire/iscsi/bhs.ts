@@ -6,6 +6,16 @@ export const bhsBytes = 48;
 /** Initiator Task Tag or Target Transfer Tag that stands for none (RFC 7143 §11.19). */
 export const reservedTag = 0xffff_ffff;
 
+/** Makes the 48 bytes at `at` zero: a pooled header before its fields are set. */
+export function clearHeader(view: DataView, at: number): void {
+  for (let i = at; i < at + bhsBytes; i += 8) view.setBigUint64(i, 0n);
+}
+
+/** Bytes of padding after `lengthBytes` of data: segments end at a multiple of four (RFC 7143 §11.2.3). */
+export function paddingOf(lengthBytes: number): number {
+  return -lengthBytes & 3;
+}
+
 /** Opcodes (RFC 7143 §11.2.1.2). */
 export const Opcode = Object.freeze({
   nopOut: 0x00,
