@@ -20,14 +20,33 @@ export const limits = Object.freeze({
   receiveDataSegmentBytesMax: 256 * KiB,
   /** MaxBurstLength we accept, bytes. */
   burstBytesMax: 16 * MiB,
-  /** FirstBurstLength we accept, bytes. Unsolicited data must have its buffer before it is asked for. */
-  firstBurstBytesMax: 256 * KiB,
+  /**
+   * FirstBurstLength we accept, bytes. Unsolicited data must have its buffer before it is asked for: every command that
+   * MaxCmdSN lets in costs this much of dataBufferBytesMax. 64 KiB gives 8 sessions all 128 commands, and each of 256 one.
+   */
+  firstBurstBytesMax: 64 * KiB,
   /** Additional header segments of one PDU, bytes: the field has 8 bits of 4-byte words. */
   ahsBytesMax: 255 * 4,
   /** Commands of one session in flight (CmdSN window). Linux queues 32 to 128 by default. */
   commandsPerSessionMax: 128,
   /** Immediate commands of one session in flight; one more is rejected (RFC 7143 §3.2.2.1). */
   immediateCommandsMax: 16,
+  /** Data-Out of ended commands is told from nonsense by the tags of so many: one window. */
+  endedTagsMax: 128,
+  /** Numbered PDUs that came ahead of their turn and wait, bytes of their data beside SCSI data. One text each would do. */
+  aheadBytesMax: 256 * KiB,
+  /** Task management functions of one session in progress; one more is rejected. */
+  taskManagementMax: 16,
+  /** Time that task management waits for data the initiator was asked for, milliseconds. libiscsi never sends it. */
+  abortDataTimeMsMax: 1_000,
+  /** Headers of one connection on their way out, bytes: 512 of data, 1,536 of control (8 R2Ts of 144 commands are 1,152). */
+  outputRingBytes: 128 * KiB,
+  outputRingDataBytes: 32 * KiB,
+  /** Read data of one connection handed to the stream before it is sent, bytes: what a 10 Gbit/s link sends in 0.8 ms. */
+  sendAheadBytes: 1 * MiB,
+  /** What initiators are given to log out in when the target stops, milliseconds, and until everything is closed. */
+  stopLogoutTimeMs: 1_000,
+  stopCloseTimeMs: 4_000,
   /** MaxOutstandingR2T we accept. */
   outstandingR2tMax: 8,
   /** Bytes of answers a peer has not read before its connection is dropped (data of commands in the window aside). */
@@ -67,4 +86,6 @@ export const limits = Object.freeze({
   metadataCallsMax: 4096,
   /** Parameter list of one PERSISTENT RESERVE OUT, bytes: 28 and a TransportID of at most 248 for each registration. */
   persistentReserveOutBytesMax: 28 + 128 * 248,
+  /** Pages of one volume: 64 TiB of 4 MiB pages, 16 MiB of route table on every member. */
+  volumePagesMax: 16 * 1024 * 1024,
 });
