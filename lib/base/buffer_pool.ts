@@ -24,6 +24,7 @@ export class BufferPool {
   readonly #bytesMax: number;
   #bytesOut = 0;
   #bytesIdle = 0;
+  #bytesReserved = 0;
   readonly #idle: PoolBuffer[][] = [];
   readonly #waiters: Waiter[] = [];
 
@@ -35,6 +36,39 @@ export class BufferPool {
   /** Bytes handed out at the moment. */
   get bytesOut(): number {
     return this.#bytesOut;
+  }
+
+  get bytesMax(): number {
+    return this.#bytesMax;
+  }
+
+  /** Bytes set aside by reserve(). */
+  get bytesReserved(): number {
+    return this.#bytesReserved;
+  }
+
+  /**
+   * Sets room for a buffer of `lengthBytes` aside, without memory: the session promises it to the initiator
+   * (MaxCmdSN) before the data comes. How much of the pool may be promised is the caller's policy; take() and wait()
+   * leave it alone.
+   */
+  reserve(lengthBytes: number): void {
+    this.#bytesReserved += sizeOf(classOf(lengthBytes));
+  }
+
+  /** Gives up what reserve(lengthBytes) set aside. */
+  unreserve(lengthBytes: number): void {
+    this.#bytesReserved -= sizeOf(classOf(lengthBytes));
+    assert(this.#bytesReserved >= 0, "room was given up twice");
+    this.#serve();
+  }
+
+  /** Turns what reserve(reservedBytes) set aside into a buffer of at least `lengthBytes`, which is not more. Never fails. */
+  takeReserved(reservedBytes: number, lengthBytes: number): PoolBuffer {
+    assert(lengthBytes <= reservedBytes, "more was taken than was reserved");
+    this.#bytesReserved -= sizeOf(classOf(reservedBytes));
+    assert(this.#bytesReserved >= 0, "room was taken twice");
+    return this.#have(classOf(lengthBytes));
   }
 
   /** A buffer of at least `lengthBytes`, or null when the bound is reached or others wait. Contents are arbitrary. */
@@ -89,6 +123,11 @@ export class BufferPool {
 
   #take(lengthBytes: number): PoolBuffer | null {
     const sizeClass = classOf(lengthBytes);
+    if (this.#bytesOut + this.#bytesReserved + sizeOf(sizeClass) > this.#bytesMax) return null;
+    return this.#have(sizeClass);
+  }
+
+  #have(sizeClass: number): PoolBuffer {
     const size = sizeOf(sizeClass);
     const idle = this.#idle[sizeClass]?.pop();
     if (idle !== undefined) {
@@ -97,7 +136,6 @@ export class BufferPool {
       idle.out = true;
       return idle;
     }
-    if (this.#bytesOut + size > this.#bytesMax) return null;
     if (this.#bytesOut + this.#bytesIdle + size > this.#bytesMax) this.#dropIdle(size);
     const bytes = new Uint8Array(size);
     this.#bytesOut += size;
@@ -121,5 +159,5 @@ function sizeOf(sizeClass: number): number {
 
 function classOf(lengthBytes: number): number {
   assert(lengthBytes >= 0 && lengthBytes <= 2 ** 30, "buffer length out of range");
-  return Math.max(sizeClassMin, Math.ceil(Math.log2(Math.max(1, lengthBytes))));
+  return Math.max(sizeClassMin, 32 - Math.clz32(Math.max(1, lengthBytes) - 1));
 }
