@@ -1,0 +1,86 @@
+// One flush, sent to every home of a volume; it ends when all of them have ended, as badly as the worst of them.
+// Kept and used again, so that a flush allocates nothing once the first ones have been through.
+
+import { assert } from "../base/assert.ts";
+import { BlockOperation, type BlockOutcome } from "../extent/operation.ts";
+import type { RouteTable } from "./route_table.ts";
+
+/** From good to bad. "writesLost" is told once only by a store, so nothing may hide it. */
+const severity: readonly BlockOutcome[] = [
+  "done",
+  "miscompare",
+  "busy",
+  "notReady",
+  "noSpace",
+  "mediumReadError",
+  "mediumWriteError",
+  "writesStopped",
+  "writesLost",
+];
+
+export class FlushFan {
+  /** Link of the router's list of idle fans. */
+  next: FlushFan | null = null;
+  #parent: BlockOperation | null = null;
+  #pending = 0;
+  #worst: BlockOutcome = "done";
+  /** One a home, made on demand. */
+  readonly #parts: BlockOperation[] = [];
+  readonly #send: (placement: number, operation: BlockOperation) => void;
+  readonly #recycle: (fan: FlushFan) => void;
+  readonly #partDone = (part: BlockOperation) => {
+    this.#worst = worse(this.#worst, part.outcome);
+    this.#settle();
+  };
+
+  constructor(
+    send: (placement: number, operation: BlockOperation) => void,
+    recycle: (fan: FlushFan) => void,
+  ) {
+    this.#send = send;
+    this.#recycle = recycle;
+  }
+
+  start(table: RouteTable, parent: BlockOperation): void {
+    assert(this.#parent === null, "a flush fan was started twice");
+    this.#parent = parent;
+    this.#worst = "done";
+    this.#pending = 1; // ours, so that parts which end at once do not end the whole before the last is sent
+    let used = 0;
+    for (let placement = 1; placement < 256; placement++) {
+      if (table.pagesOf(placement) === 0) continue;
+      const part = this.#part(used++);
+      part.kind = "flush";
+      part.image = parent.image;
+      part.outcome = "done";
+      this.#pending++;
+      this.#send(placement, part);
+    }
+    this.#settle();
+  }
+
+  #part(index: number): BlockOperation {
+    let part = this.#parts[index];
+    if (part === undefined) {
+      part = new BlockOperation();
+      part.done = this.#partDone;
+      this.#parts.push(part);
+    }
+    return part;
+  }
+
+  #settle(): void {
+    this.#pending--;
+    assert(this.#pending >= 0, "a part of a flush ended twice");
+    if (this.#pending > 0) return;
+    const parent = this.#parent!;
+    parent.outcome = this.#worst;
+    this.#parent = null;
+    this.#recycle(this); // first: the next flush may come from within done
+    parent.done(parent);
+  }
+}
+
+function worse(a: BlockOutcome, b: BlockOutcome): BlockOutcome {
+  return severity.indexOf(b) > severity.indexOf(a) ? b : a;
+}

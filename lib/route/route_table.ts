@@ -1,0 +1,93 @@
+// The route table of one volume: page -> placement id, one byte a page (DESIGN.md, "Metadata"). A placement id stands
+// for a disk of a member; 0 is none. The router reads it for every operation.
+
+import { assert } from "../base/assert.ts";
+
+/** `count` pages in a row with one home. */
+export interface RouteRun {
+  readonly placement: number;
+  readonly count: number;
+}
+
+export class RouteTable {
+  readonly image: number;
+  #epoch: number;
+  #homes: Uint8Array;
+  /** Pages by placement id: which homes a flush must reach. */
+  readonly #counts = new Uint32Array(256);
+
+  /** The table owns `homes` from now on. */
+  constructor(image: number, epoch: number, homes: Uint8Array) {
+    assert(image > 0, "image 0 is none");
+    this.image = image;
+    this.#epoch = epoch;
+    this.#homes = homes;
+    this.#count(homes);
+  }
+
+  get pages(): number {
+    return this.#homes.length;
+  }
+
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** Placement id of the page's home. */
+  homeOf(page: number): number {
+    const home = this.#homes[page];
+    assert(home !== undefined, "a page beyond its volume's route table");
+    return home;
+  }
+
+  pagesOf(placement: number): number {
+    return this.#counts[placement]!;
+  }
+
+  /** The page has moved. */
+  setHome(page: number, placement: number, epoch: number): void {
+    assert(placement > 0 && placement < 256, "a placement id is 1 to 255");
+    assert(epoch >= this.#epoch, "the epoch of a route table went back");
+    const before = this.homeOf(page);
+    this.#counts[before]!--;
+    this.#counts[placement]!++;
+    this.#homes[page] = placement;
+    this.#epoch = epoch;
+  }
+
+  /** The volume has grown by `homes.length` pages. */
+  grow(homes: Uint8Array, epoch: number): void {
+    assert(epoch >= this.#epoch, "the epoch of a route table went back");
+    const grown = new Uint8Array(this.#homes.length + homes.length);
+    grown.set(this.#homes);
+    grown.set(homes, this.#homes.length);
+    this.#homes = grown;
+    this.#epoch = epoch;
+    this.#count(homes);
+  }
+
+  /** A copy of the homes from page `start` to before page `end`. */
+  slice(start: number, end: number): Uint8Array {
+    return this.#homes.slice(start, end);
+  }
+
+  /** The whole table, shortened, for display. */
+  runs(): RouteRun[] {
+    const out: RouteRun[] = [];
+    const homes = this.#homes;
+    for (let start = 0; start < homes.length;) {
+      let end = start + 1;
+      while (end < homes.length && homes[end] === homes[start]) end++;
+      out.push({ placement: homes[start]!, count: end - start });
+      start = end;
+    }
+    return out;
+  }
+
+  #count(homes: Uint8Array): void {
+    for (const home of homes) {
+      assert(home > 0, "a page without a home");
+      this.#counts[home]!++;
+    }
+  }
+}

@@ -1,0 +1,105 @@
+// The router of a member: sends each block operation to its page's home. A home here is a store; a home elsewhere is
+// reached by forwarding. It decides nothing: the route table does.
+
+import { assert } from "../base/assert.ts";
+import type { BlockOperation, BlockService } from "../extent/operation.ts";
+import { FlushFan } from "./flush_fan.ts";
+import type { RouteTable } from "./route_table.ts";
+
+/** Carries operations to homes on other members. */
+export interface Forwarder {
+  submit(placement: number, operation: BlockOperation): void;
+}
+
+export class Router implements BlockService {
+  readonly #tables = new Map<number, RouteTable>();
+  /** Stores of this member by placement id. */
+  readonly #local: (BlockService | null)[] = new Array(256).fill(null);
+  readonly #forwarder: Forwarder | null;
+  /** Fans not in use, linked. */
+  #idleFan: FlushFan | null = null;
+  readonly #send = (placement: number, operation: BlockOperation) => this.#sendTo(placement, operation);
+  readonly #recycle = (fan: FlushFan) => {
+    fan.next = this.#idleFan;
+    this.#idleFan = fan;
+  };
+
+  /** Without a forwarder, operations on pages of other members end as "notReady". */
+  constructor(forwarder: Forwarder | null = null) {
+    this.#forwarder = forwarder;
+  }
+
+  /** The store of a disk of this member, or null when it is closed. */
+  setLocal(placement: number, service: BlockService | null): void {
+    assert(placement > 0 && placement < 256, "a placement id is 1 to 255");
+    this.#local[placement] = service;
+  }
+
+  isLocal(placement: number): boolean {
+    return this.#local[placement] !== null;
+  }
+
+  addVolume(image: number, table: RouteTable): void {
+    assert(table.image === image && !this.#tables.has(image), "a volume was added to the router twice");
+    this.#tables.set(image, table);
+  }
+
+  /** More pages, by `homes.length`, before the device server is told of them. */
+  growVolume(image: number, homes: Uint8Array, epoch: number): void {
+    const table = this.#tables.get(image);
+    assert(table !== undefined, "a volume grew that the router does not know");
+    table.grow(homes, epoch);
+  }
+
+  /** Operations of the volume end as "notReady" from now on; those on their way go on. */
+  removeVolume(image: number): void {
+    this.#tables.delete(image);
+  }
+
+  table(image: number): RouteTable | null {
+    return this.#tables.get(image) ?? null;
+  }
+
+  submit(operation: BlockOperation): void {
+    const table = this.#tables.get(operation.image);
+    if (table === undefined) {
+      operation.outcome = "notReady";
+      operation.done(operation);
+    } else if (operation.kind === "flush") {
+      this.#flush(table, operation);
+    } else {
+      this.#sendTo(table.homeOf(operation.page), operation);
+    }
+  }
+
+  #sendTo(placement: number, operation: BlockOperation): void {
+    const local = this.#local[placement]!;
+    if (local !== null) {
+      local.submit(operation);
+    } else if (this.#forwarder !== null) {
+      this.#forwarder.submit(placement, operation);
+    } else {
+      operation.outcome = "notReady";
+      operation.done(operation);
+    }
+  }
+
+  /** To every home of the volume; a volume with one home needs no fan. */
+  #flush(table: RouteTable, operation: BlockOperation): void {
+    let homes = 0;
+    let only = 0;
+    for (let placement = 1; placement < 256; placement++) {
+      if (table.pagesOf(placement) === 0) continue;
+      homes++;
+      only = placement;
+    }
+    if (homes === 1) {
+      this.#sendTo(only, operation);
+      return;
+    }
+    const fan = this.#idleFan ?? new FlushFan(this.#send, this.#recycle);
+    this.#idleFan = fan === this.#idleFan ? fan.next : this.#idleFan;
+    fan.next = null;
+    fan.start(table, operation);
+  }
+}
