@@ -1,0 +1,63 @@
+// How every command finds the group: by the configuration file, or by the address of a member's admin API.
+
+import type { Command } from "commander";
+import { AdminClient } from "../lib/mgmt/http_client.ts";
+import { readToken } from "../lib/mgmt/http_token.ts";
+import { usageError } from "./terminal.ts";
+import { readConfigFile } from "./config_file.ts";
+
+export interface GroupOptions {
+  readonly config?: string;
+  readonly api?: string;
+  readonly tokenFile?: string;
+  readonly json?: boolean;
+}
+
+export const configDefault = "appliance.toml";
+
+export function addGroupOptions(command: Command): Command {
+  return command
+    .option("-c, --config <file>", `configuration of the member (default: "${configDefault}")`)
+    .option("--api <url>", "admin address of the member, instead of --config (http://127.0.0.1:3280)")
+    .option("--token-file <file>", "file with the admin token, for changes (default: state_dir/admin.token)")
+    .option("--json", "print JSON");
+}
+
+/** The member's admin API. Reads the configuration now, the token only when a change needs it. */
+export async function openGroup(options: GroupOptions): Promise<AdminClient> {
+  const { api, config, tokenFile } = options;
+  if (api !== undefined && config !== undefined) {
+    throw usageError("Give either --config or --api: each of them names the member.");
+  }
+  if (api !== undefined) return new AdminClient(apiUrl(api), () => token(tokenFile, null));
+  const { adminUrl, stateDir } = await readConfigFile(config ?? configDefault);
+  return new AdminClient(apiUrl(adminUrl), () => token(tokenFile, stateDir));
+}
+
+function apiUrl(text: string): URL {
+  const full = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`;
+  const url = URL.parse(full);
+  if (url === null || !/^https?:$/.test(url.protocol) || url.username !== "" || !/^\/?$/.test(url.pathname)) {
+    throw usageError(
+      `Cannot use --api "${text}": it is no address of a member. Give one like http://127.0.0.1:3280.`,
+    );
+  }
+  return url;
+}
+
+async function token(file: string | undefined, stateDir: string | null): Promise<string> {
+  if (file === undefined && stateDir === null) {
+    throw usageError(
+      "A change over --api needs --token-file FILE: a copy of admin.token from the member's state_dir.",
+    );
+  }
+  const path = file ?? `${stateDir}/admin.token`;
+  const found = await readToken(path);
+  if (found === null) {
+    throw usageError(
+      `There is no admin token at "${path}". The member's first start makes it; ` +
+        `start the member, or name the file with --token-file.`,
+    );
+  }
+  return found;
+}

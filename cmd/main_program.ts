@@ -1,0 +1,91 @@
+// The tree of commands. One file a command; this one joins them, and turns whatever happened into an exit code.
+
+import { Command, CommanderError, Option } from "commander";
+import { AdminError } from "../lib/mgmt/http_client.ts";
+import { registerAttach } from "./attach.ts";
+import { registerDecode } from "./decode.ts";
+import { configDefault } from "./group_options.ts";
+import { withExamples } from "./help.ts";
+import { logFormats, logLevels } from "./logging.ts";
+import { registerSession } from "./session.ts";
+import { registerStatus } from "./status.ts";
+import type { TargetOptions } from "./target.ts";
+import { CommandError, type Terminal } from "./terminal.ts";
+import { versionText } from "./version.ts";
+import { registerVolume } from "./volume.ts";
+
+/** Runs the program with these arguments; resolves with its exit code. */
+export async function runProgram(args: readonly string[], terminal: Terminal): Promise<number> {
+  const result = { exitCode: 0 };
+  const program = buildProgram(terminal, result);
+  try {
+    await program.parseAsync([...args], { from: "user" });
+    return result.exitCode;
+  } catch (error) {
+    return exitCodeOf(error, terminal);
+  }
+}
+
+function exitCodeOf(error: unknown, terminal: Terminal): number {
+  if (error instanceof CommanderError) {
+    // Commander has printed already. Help or version that was asked for is 0; everything else is wrong usage.
+    return error.exitCode === 0 ? 0 : 2;
+  }
+  if (error instanceof CommandError || error instanceof AdminError) {
+    terminal.err(`plimsoll: ${error.message}\n`);
+    return error instanceof CommandError ? error.exitCode : 1;
+  }
+  terminal.err(`plimsoll: ${error instanceof Error ? error.stack ?? error.message : String(error)}\n`);
+  return 1;
+}
+
+/** The whole tree; `result` takes the exit code of commands that have one of their own. */
+export function buildProgram(terminal: Terminal, result: { exitCode: number }): Command {
+  const program = new Command("plimsoll")
+    .description("Plimsoll, a scale-out iSCSI SAN")
+    .version(versionText(), "-V, --version", "print the versions of Plimsoll and Deno")
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.out(text),
+      writeErr: (text) => terminal.err(text),
+      getOutHelpWidth: () => terminal.columns,
+      getErrHelpWidth: () => terminal.columns,
+      getOutHasColors: () => terminal.colours,
+      getErrHasColors: () => terminal.colours,
+      outputError: (text, write) => write(text.replace(/^error: /, "plimsoll: ")),
+    })
+    .showHelpAfterError("Add --help to see how it is used.");
+  registerTarget(program, result);
+  registerStatus(program, terminal);
+  registerAttach(program, terminal);
+  registerVolume(program, terminal);
+  registerSession(program, terminal);
+  registerDecode(program, terminal);
+  withExamples(program, [
+    "plimsoll target --config appliance.toml",
+    "plimsoll status",
+    "plimsoll volume create vol1 --size 10GiB",
+    "plimsoll attach vol1 --for linux",
+  ]);
+  return program;
+}
+
+function registerTarget(program: Command, result: { exitCode: number }): void {
+  const command = program.command("target")
+    .description("serve: run the member of a configuration file until SIGTERM")
+    .option("-c, --config <file>", "configuration of the member", configDefault)
+    .addOption(
+      new Option("--log-level <level>", "least level that is logged").choices(logLevels).default("info"),
+    )
+    .addOption(
+      new Option("--log-format <format>", "form of log lines on stderr").choices(logFormats).default("text"),
+    )
+    .action(async (options: TargetOptions) => {
+      const { runTarget } = await import("./target.ts");
+      result.exitCode = await runTarget(options);
+    });
+  withExamples(command, [
+    "plimsoll target",
+    "plimsoll target --config /etc/plimsoll/appliance.toml --log-format json",
+  ]);
+}

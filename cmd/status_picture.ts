@@ -1,0 +1,125 @@
+// The overview that `plimsoll status` draws: usage as bars, states as colours and as words.
+
+import type { DiskReport, StatusReport, VolumeReport } from "../lib/mgmt/control.ts";
+import { formatBytes, formatCount, formatDuration, plural } from "./quantity.ts";
+import { type Colour, paint, type Terminal } from "./terminal.ts";
+
+const barCells = 20;
+/** From this share on a bar is a warning: the load line. */
+const nearFull = 0.8;
+const almostFull = 0.95;
+
+export function statusPicture(status: StatusReport, terminal: Terminal): string {
+  const lines = [
+    heading(status, terminal),
+    "",
+    ...members(status, terminal),
+    "",
+    ...volumes(status.volumes, terminal),
+    "",
+    ...disks(status.disks, terminal),
+  ];
+  if (status.notices.length > 0) {
+    lines.push("", title(terminal, "Notices"));
+    for (const notice of status.notices) {
+      lines.push(`  ${paint(terminal, "yellow", "!")} ${printable(notice)}`);
+    }
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+function heading(status: StatusReport, terminal: Terminal): string {
+  const name = paint(terminal, "bold", `Plimsoll group ${printable(status.group)}`);
+  return `${name}, seen from ${printable(status.member)}: version ${status.version}, ` +
+    `up ${formatDuration(status.uptimeMs)}, engine ${status.engine.name}`;
+}
+
+function members(status: StatusReport, terminal: Terminal): string[] {
+  const lines = [title(terminal, "Members")];
+  for (const member of status.members) {
+    const { connections, sessions, commands, bytesRead, bytesWritten } = member.load;
+    const colour = member.state === "up" ? "green" : member.state === "down" ? "red" : "yellow";
+    lines.push(
+      `  ${dot(terminal, colour)} ${printable(member.name)}  ${paint(terminal, colour, member.state)}  ` +
+        `${plural(sessions, "session")} over ${plural(connections, "connection")}, ` +
+        `${formatCount(commands)} commands, ${formatBytes(bytesRead)} read, ${
+          formatBytes(bytesWritten)
+        } written`,
+    );
+    const width = Math.max(0, ...member.portals.map((p) => p.address.length));
+    for (const portal of member.portals) {
+      const portalColour = portal.state === "listening" ? "green" : "yellow";
+      const reason = portal.reason === undefined ? "" : `: ${printable(portal.reason)}`;
+      lines.push(
+        `      ${dot(terminal, portalColour)} ${portal.address.padEnd(width)}  ` +
+          `group tag ${portal.targetPortalGroupTag}  ${paint(terminal, portalColour, portal.state)}${reason}`,
+      );
+    }
+  }
+  return lines;
+}
+
+function volumes(list: readonly VolumeReport[], terminal: Terminal): string[] {
+  if (list.length === 0) {
+    return [title(terminal, "Volumes"), "  none yet: plimsoll volume create NAME --size 10GiB"];
+  }
+  const width = Math.max(...list.map((v) => v.name.length));
+  return [
+    title(terminal, "Volumes"),
+    ...list.map((v) => {
+      const state = v.state === "online"
+        ? (v.writeProtected
+          ? paint(terminal, "yellow", "write protected")
+          : paint(terminal, "green", "online"))
+        : paint(terminal, v.state === "deleting" ? "yellow" : "red", v.state);
+      return `  ${v.name.padEnd(width)}  ${bar(terminal, v.allocatedBytes, v.sizeBytes, false)}  ` +
+        `${usage(v.allocatedBytes, v.sizeBytes)}  ${state}  ${plural(v.sessions, "session")}`;
+    }),
+  ];
+}
+
+function disks(list: readonly DiskReport[], terminal: Terminal): string[] {
+  if (list.length === 0) return [title(terminal, "Disks"), "  none"];
+  const width = Math.max(...list.map((d) => printable(d.path).length));
+  return [
+    title(terminal, "Disks"),
+    ...list.map((d) => {
+      const state = paint(terminal, d.state === "online" ? "green" : "red", d.state);
+      const reason = d.reason === undefined ? "" : `: ${printable(d.reason)}`;
+      return `  ${printable(d.path).padEnd(width)}  ${
+        bar(terminal, d.allocatedBytes, d.usableBytes, true)
+      }  ` +
+        `${usage(d.allocatedBytes, d.usableBytes)}  ${state}${reason}  on ${printable(d.member)}`;
+    }),
+  ];
+}
+
+/** A full volume is a good thing, a full disk is not: only the latter warns. */
+function bar(terminal: Terminal, used: number, all: number, warns: boolean): string {
+  const share = all > 0 ? Math.min(1, used / all) : 0;
+  const filled = used > 0 ? Math.max(1, Math.round(share * barCells)) : 0;
+  const [on, off] = terminal.unicode ? ["█", "░"] : ["#", "."];
+  const text = on!.repeat(filled) + off!.repeat(barCells - filled);
+  const colour: Colour = !warns || share < nearFull ? "blue" : share < almostFull ? "yellow" : "red";
+  return terminal.unicode ? paint(terminal, colour, text) : `[${paint(terminal, colour, text)}]`;
+}
+
+function usage(used: number, all: number): string {
+  const share = all > 0 ? Math.floor(used / all * 100) : 0;
+  return `${formatBytes(used)} of ${formatBytes(all)} (${share} %)`;
+}
+
+function title(terminal: Terminal, text: string): string {
+  return paint(terminal, "bold", text);
+}
+
+function dot(terminal: Terminal, colour: Colour): string {
+  const mark = terminal.unicode ? (colour === "green" ? "●" : "○") : (colour === "green" ? "*" : "o");
+  return paint(terminal, colour, mark);
+}
+
+/** Names and reasons come from elsewhere: no control character of theirs reaches the terminal. */
+export function printable(text: string): string {
+  // deno-lint-ignore no-control-regex
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "?");
+}
