@@ -20,7 +20,7 @@ export type ParametersOutcome =
 /** What the logical unit knows of ports. */
 export interface KnownPorts {
   /** Nexuses logged in at the moment. */
-  readonly nexuses: Iterable<NexusName>;
+  readonly nexuses: readonly NexusName[];
   readonly relativeTargetPorts: readonly number[];
 }
 

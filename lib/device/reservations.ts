@@ -86,7 +86,11 @@ export class Reservations {
   /** Full access by nexus id, for the reservation there is now: check() is on the data path. */
   readonly #fullAccess = new Map<number, boolean>();
 
-  constructor(store: ReservationStore, hooks: ReservationHooks, registrationsMax = limits.registrationsMax) {
+  constructor(
+    store: ReservationStore,
+    hooks: ReservationHooks,
+    registrationsMax: number = limits.registrationsMax,
+  ) {
     this.#store = store;
     this.#hooks = hooks;
     this.#registrationsMax = registrationsMax;
@@ -173,7 +177,7 @@ export class Reservations {
     const data = task.dataOut;
     if (data === null || task.dataOutLength < length) return this.#fail(task, Sense.parameterListLengthError);
     const parsed = parseParameters(task.cdb, task.nexus, data.view, data.bytes, length, {
-      nexuses: this.#hooks.nexuses(),
+      nexuses: [...this.#hooks.nexuses()],
       relativeTargetPorts: this.#hooks.relativeTargetPorts(),
     });
     if (parsed.kind !== "request") return this.#fail(task, Sense[parsed.kind]);

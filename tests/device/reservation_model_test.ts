@@ -1,0 +1,313 @@
+// Without this, a slip in one of the many cases of PERSISTENT RESERVE OUT lets two cluster nodes write at once, unnoticed.
+
+import { strict as assert } from "node:assert";
+import fc from "fast-check";
+import {
+  noReservations,
+  type PersistentReservationState,
+  persistentReserveOut,
+  type PersistentReserveOutRequest,
+} from "../../lib/device/persistent_reservation_state.ts";
+import { decodeReservations, encodeReservations } from "../../lib/device/persistent_reservation_record.ts";
+
+// An independent model: nexuses are numbers, keys are numbers with 0 for none, everything is changed in place.
+// Nexus n is initiator n >> 1 through target port 1 + (n & 1).
+
+const nexuses = [0, 1, 2, 3, 4, 5];
+const registrationsMax = 4;
+
+class Model {
+  key = [0, 0, 0, 0, 0, 0];
+  type = 0;
+  /** -1 with a type of 7 or 8. */
+  holder = -1;
+  generation = 0;
+  persist = false;
+
+  copy(): Model {
+    return Object.assign(new Model(), this, { key: [...this.key] });
+  }
+  holds(n: number): boolean {
+    return this.type !== 0 && (this.type >= 7 ? this.key[n] !== 0 : this.holder === n);
+  }
+  registered(): number[] {
+    return nexuses.filter((n) => this.key[n] !== 0);
+  }
+}
+
+interface Step {
+  from: number;
+  action: number;
+  scope: number;
+  type: number;
+  key: number;
+  actionKey: number;
+  persist: boolean;
+  allPorts: boolean;
+  also: number[] | null;
+  to: number;
+  unregister: boolean;
+}
+
+interface Told {
+  preempted: number[];
+  released: number[];
+  removed: number[];
+  abort: number[];
+}
+
+/** Changes the model and says what it told, or says why not and leaves it changed or not: the caller drops it. */
+function play(m: Model, s: Step): Told | string {
+  const told: Told = { preempted: [], released: [], removed: [], abort: [] };
+  const mine = m.key[s.from]!;
+  const notMe = (list: number[]) => list.filter((n) => n !== s.from);
+  if (s.action === 0 || s.action === 6) {
+    if (s.action === 0 && s.key !== mine) return "conflict";
+    if (s.also !== null && (s.action === 6 || mine !== 0)) return "invalidFieldInParameterList";
+    const before = m.registered().length;
+    const through = (n: number) => (s.allPorts ? [n & ~1, n | 1] : [n]);
+    for (const n of through(s.from)) {
+      const k = m.key[n]!;
+      if (s.action === 0 && k !== 0 && k !== s.key && k !== s.actionKey) return "conflict";
+    }
+    if (s.also !== null && s.actionKey !== 0) {
+      for (const n of s.also.flatMap(through)) if (m.key[n] !== 0) return "conflict";
+    }
+    const anything = mine !== 0 || s.actionKey !== 0 || through(s.from).some((n) => m.key[n] !== 0);
+    for (const n of through(s.from)) m.key[n] = s.actionKey;
+    if (s.also !== null && s.actionKey !== 0) {
+      for (const n of s.also.flatMap(through)) m.key[n] = s.actionKey;
+    }
+    const after = m.registered().length;
+    if (after > registrationsMax && after > before) return "insufficientRegistrationResources";
+    if (!anything) return told;
+    m.generation++;
+    m.persist = s.persist;
+    if (m.type !== 0 && (m.type >= 7 ? after === 0 : m.key[m.holder] === 0)) {
+      if (m.type === 5 || m.type === 6) told.released = notMe(m.registered());
+      m.type = 0;
+    }
+    return told;
+  }
+  const goodType = s.scope === 0 && [1, 3, 5, 6, 7, 8].includes(s.type);
+  if (s.action === 7) {
+    if (m.type === 0) return "invalidFieldInCdb";
+    if (mine === 0 || mine !== s.key || m.type >= 7 || m.holder !== s.from) return "conflict";
+    if (s.actionKey === 0 || s.to === s.from) return "invalidFieldInParameterList";
+    const before = m.registered().length;
+    m.key[s.to] = s.actionKey;
+    if (s.unregister) m.key[s.from] = 0;
+    if (m.registered().length > Math.max(before, registrationsMax)) {
+      return "insufficientRegistrationResources";
+    }
+    m.holder = s.to;
+    m.persist = s.persist;
+    m.generation++;
+    return told;
+  }
+  if (mine === 0 || mine !== s.key) return "conflict";
+  if (s.action === 1) {
+    if (!goodType) return "invalidFieldInCdb";
+    if (m.type !== 0) return m.holds(s.from) && m.type === s.type ? told : "conflict";
+    m.type = s.type;
+    m.holder = s.from;
+    return told;
+  }
+  if (s.action === 2) {
+    if (!m.holds(s.from)) return told;
+    if (s.scope !== 0 || s.type !== m.type) return "invalidRelease";
+    if (m.type >= 5) told.released = notMe(m.registered());
+    m.type = 0;
+    return told;
+  }
+  if (s.action === 3) {
+    told.preempted = notMe(m.registered());
+    m.key.fill(0);
+    m.type = 0;
+    m.generation++;
+    return told;
+  }
+  // PREEMPT, PREEMPT AND ABORT
+  const all = m.type >= 7;
+  if (s.actionKey === 0 && !all) return "invalidFieldInParameterList";
+  const victims = m.registered().filter((n) => s.actionKey === 0 || m.key[n] === s.actionKey);
+  if (victims.length === 0) return "conflict";
+  const takes = m.type !== 0 && (all ? s.actionKey === 0 : m.key[m.holder] === s.actionKey);
+  if (takes && !goodType) return "invalidFieldInCdb";
+  m.generation++;
+  for (const n of victims) if (!takes || n !== s.from) m.key[n] = 0;
+  told.removed = notMe(victims);
+  if (s.action === 5) told.abort = takes ? notMe(victims) : victims;
+  if (takes) {
+    if (m.type !== s.type) told.released = notMe(m.registered());
+    m.type = s.type;
+    m.holder = s.from;
+  } else if (all && m.registered().length === 0) m.type = 0;
+  return told;
+}
+
+const name = (n: number) => ({
+  initiatorName: `iqn.2026-01.test:${n >> 1}`,
+  isid: 7,
+  relativeTargetPort: 1 + (n & 1),
+});
+const keyText = (k: number) => k.toString(16).padStart(16, "0");
+const numbers = (names: readonly { initiatorName: string; relativeTargetPort: number }[]) =>
+  names.map((n) => Number(n.initiatorName.split(":")[1]) * 2 + n.relativeTargetPort - 1).toSorted();
+
+function request(s: Step): PersistentReserveOutRequest {
+  return {
+    nexus: name(s.from),
+    action: s.action,
+    scope: s.scope,
+    type: s.type,
+    key: keyText(s.key),
+    actionKey: keyText(s.actionKey),
+    persist: s.persist,
+    targetPorts: s.allPorts ? [1, 2] : null,
+    alsoRegister: s.also?.map(name) ?? null,
+    destination: name(s.to),
+    unregister: s.unregister,
+  };
+}
+
+function same(state: PersistentReservationState, m: Model): void {
+  assert.deepEqual(
+    new Map(state.registrations.map((r) => [numbers([r.nexus])[0], r.key])),
+    new Map(m.registered().map((n) => [n, keyText(m.key[n]!)])),
+  );
+  assert.equal(state.reservation?.type ?? 0, m.type);
+  if (m.type !== 0) {
+    const holder = state.reservation!.holder;
+    assert.equal(holder === null ? "all" : numbers([holder])[0], m.type >= 7 ? "all" : m.holder);
+  }
+  assert.equal(state.generation, m.generation);
+  assert.equal(state.persist, m.persist);
+}
+
+const step: fc.Arbitrary<Step> = fc.record({
+  from: fc.constantFrom(0, 0, 0, 0, 1, 2, 2, 3, 4, 5),
+  action: fc.oneof({ weight: 3, arbitrary: fc.constantFrom(0, 6) }, {
+    weight: 6,
+    arbitrary: fc.integer({ min: 1, max: 7 }),
+  }),
+  scope: fc.oneof({ weight: 15, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.constant(1) }),
+  type: fc.oneof({ weight: 12, arbitrary: fc.constantFrom(1, 3, 5, 6, 7, 8) }, {
+    weight: 1,
+    arbitrary: fc.nat(15),
+  }),
+  key: fc.constantFrom(-1, -1, -1, 0, 1, 2), // -1: the right one
+  actionKey: fc.constantFrom(0, 1, 1, 2, 3),
+  persist: fc.boolean(),
+  allPorts: fc.oneof({ weight: 5, arbitrary: fc.constant(false) }, {
+    weight: 1,
+    arbitrary: fc.constant(true),
+  }),
+  also: fc.oneof(
+    { weight: 7, arbitrary: fc.constant(null) },
+    { weight: 1, arbitrary: fc.array(fc.nat(5), { maxLength: 3 }) },
+  ),
+  to: fc.nat(5),
+  unregister: fc.boolean(),
+});
+
+Deno.test("every sequence of PERSISTENT RESERVE OUT does what an independent model of SPC-4 says", () => {
+  const seen = new Map<string, number>();
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 1, maxLength: 60, size: "max" }), (steps) => {
+      let state = noReservations;
+      let model = new Model();
+      for (const raw of steps) {
+        const s = { ...raw, key: raw.key < 0 ? model.key[raw.from]! : raw.key };
+        const tried = model.copy();
+        const expected = play(tried, s);
+        const outcome = persistentReserveOut(state, request(s), registrationsMax);
+        const label = `${s.action} ${outcome.kind}`;
+        seen.set(label, (seen.get(label) ?? 0) + 1);
+        if (typeof expected === "string") {
+          assert.equal(outcome.kind, expected);
+          continue;
+        }
+        assert.equal(outcome.kind, "good");
+        if (outcome.kind !== "good") return;
+        assert.deepEqual(numbers(outcome.attentions.reservationsPreempted), expected.preempted);
+        assert.deepEqual(numbers(outcome.attentions.reservationsReleased), expected.released);
+        assert.deepEqual(numbers(outcome.attentions.registrationsPreempted), expected.removed);
+        assert.deepEqual(numbers(outcome.abort), expected.abort);
+        state = outcome.state;
+        model = tried;
+        same(state, model);
+        const kept = encodeReservations(state);
+        assert.equal(kept !== null, state.persist && state.registrations.length > 0);
+        if (kept !== null) assert.deepEqual(decodeReservations(kept), { ...state, generation: 0 });
+      }
+    }),
+    { numRuns: 5000 },
+  );
+  // The generator reaches every service action's good end and its errors.
+  for (const action of [0, 1, 2, 3, 4, 5, 6, 7]) {
+    assert.ok((seen.get(`${action} good`) ?? 0) > 0, `action ${action}`);
+  }
+  for (
+    const label of [
+      "0 insufficientRegistrationResources",
+      "0 invalidFieldInParameterList",
+      "1 invalidFieldInCdb",
+      "2 invalidRelease",
+      "4 invalidFieldInCdb",
+      "7 conflict",
+    ]
+  ) assert.ok((seen.get(label) ?? 0) > 0, label);
+});
+
+Deno.test("two nexuses and one key: every state within four steps keeps the invariants of SPC-4 §5.13", () => {
+  const steps: Step[] = [];
+  for (const from of [0, 2]) {
+    for (const action of [0, 1, 2, 3, 4, 6, 7]) {
+      for (const type of action === 0 || action === 3 || action === 6 || action === 7 ? [0] : [1, 5, 7]) {
+        for (const actionKey of [0, 1]) {
+          steps.push({
+            from,
+            action,
+            type,
+            actionKey,
+            key: -1,
+            scope: 0,
+            persist: false,
+            allPorts: false,
+            also: null,
+            to: 2 - from,
+            unregister: true,
+          }); // deno-fmt-ignore
+        }
+      }
+    }
+  }
+  const known = new Map<string, PersistentReservationState>();
+  let edge = [noReservations];
+  for (let depth = 0; depth < 4; depth++) {
+    const next: PersistentReservationState[] = [];
+    for (const state of edge) {
+      for (const s of steps) {
+        const own = state.registrations.find((r) => numbers([r.nexus])[0] === s.from);
+        const outcome = persistentReserveOut(state, { ...request(s), key: own?.key ?? keyText(0) }, 4);
+        if (outcome.kind !== "good") continue;
+        const after = outcome.state;
+        const label = JSON.stringify([after.registrations, after.reservation]);
+        if (known.has(label)) continue;
+        known.set(label, after);
+        next.push(after);
+        const reservation = after.reservation;
+        if (reservation === null) continue;
+        assert.ok(after.registrations.length > 0, "a reservation without a registration");
+        assert.equal(reservation.holder === null, reservation.type >= 7);
+        const holder = reservation.holder;
+        if (holder !== null) {
+          assert.ok(after.registrations.some((r) => numbers([r.nexus])[0] === numbers([holder])[0]));
+        }
+      }
+    }
+    edge = next;
+  }
+  assert.ok(known.size >= 15, `only ${known.size} states were reached`);
+});
