@@ -88,4 +88,13 @@ export const limits = Object.freeze({
   persistentReserveOutBytesMax: 28 + 128 * 248,
   /** Pages of one volume: 64 TiB of 4 MiB pages, 16 MiB of route table on every member. */
   volumePagesMax: 16 * 1024 * 1024,
+  /** Block operations of one command in flight at a time: 8 MiB over pages of 1 MiB touch 9 pages. */
+  partsPerCommandMax: 9,
+  /** Bytes that VERIFY reads in one step, into one buffer of the logical unit. */
+  verifyStepBytes: 256 * KiB,
+  /** LBA status descriptors of one GET LBA STATUS answer, and pages it looks at: 4096 pages of 4 MiB are 16 GiB. */
+  lbaStatusDescriptorsMax: 256,
+  lbaStatusStepsMax: 4096,
+  /** Initiator ports that have been told of lost writes, remembered until the process ends. */
+  writesLostToldMax: 4096,
 });

@@ -231,7 +231,8 @@ export const ReadDefectData12 = shape("READ DEFECT DATA(12)", 0xb7, 12, {
   control: u8(11),
 }, { refused: refusedControl });
 
-const writeSame = { ignored: ["groupNumber"], refused: [...refusedControl, "protect"] };
+/** ANCHOR must be zero: no block can be anchored (VPD B2h, ANC_SUP 0). */
+const writeSame = { ignored: ["groupNumber"], refused: [...refusedControl, "protect", "anchor"] };
 export const WriteSame10 = shape("WRITE SAME(10)", 0x41, 10, {
   protect: bits(1, 5, 3),
   anchor: bit(1, 4),
@@ -257,7 +258,7 @@ export const Unmap = shape("UNMAP", 0x42, 10, {
   groupNumber: bits(6, 0, 5),
   parameterListLength: u16(7),
   control: u8(9),
-}, { ignored: ["groupNumber"], refused: refusedControl });
+}, { ignored: ["groupNumber"], refused: [...refusedControl, "anchor"] });
 
 export const CompareAndWrite = shape("COMPARE AND WRITE", 0x89, 16, {
   protect: bits(1, 5, 3),

@@ -1,0 +1,336 @@
+// The device server of one volume: a direct access block device (SBC-3) at LUN 0 of its target, and nothing at the others.
+// It owns the task set, the unit attentions and the reservations; what a command does is in the *_commands.ts files.
+
+import type { Nexus } from "../session/nexus.ts";
+import type { DeviceServer, Task, TaskManagementFunction, TaskManagementOutcome } from "../session/task.ts";
+import { ScsiStatus } from "../session/task.ts";
+import * as cdb from "../wire/scsi/cdb.ts";
+import type { CdbShape } from "../wire/scsi/cdb_shape.ts";
+import { firstReservedBit, reservedBitsAreZero } from "../wire/scsi/cdb_shape.ts";
+import { lunAddress } from "../wire/scsi/lun.ts";
+import type { ModeValues } from "../wire/scsi/mode.ts";
+import type { SenseData } from "../wire/scsi/sense.ts";
+import { invalidFieldInCdb, Sense } from "../wire/scsi/sense.ts";
+import { cacheHandlers } from "./cache_commands.ts";
+import type { AbortGroup, CommandOwner, Handler } from "./command.ts";
+import { Command } from "./command.ts";
+import { DelegatedTask } from "./delegated_task.ts";
+import { HandlerTable } from "./handler_table.ts";
+import { inquiryHandlers, unconnectedHandlers } from "./inquiry_commands.ts";
+import type { LogicalUnitParts, LogicalUnitSettings } from "./logical_unit.ts";
+import { LostWrites } from "./lost_writes.ts";
+import { NexusState } from "./nexus_state.ts";
+import { parameterHandlers } from "./parameter_commands.ts";
+import { reportHandlers } from "./report_commands.ts";
+import { Reservations } from "./reservations.ts";
+import { TaskSet } from "./task_set.ts";
+import { transferHandlers } from "./transfer_commands.ts";
+import { Unit } from "./unit.ts";
+import { unmapHandlers } from "./unmap_commands.ts";
+import { verifyHandlers } from "./verify_commands.ts";
+import { VerifyBuffer } from "./verify_buffer.ts";
+
+/** Events of the world below that initiators must hear of. */
+export type UnitEvent =
+  /** A disk came back after a power loss: writes that were acknowledged may be gone. */
+  | "writesLost"
+  /** The store is nearly full (thin provisioning soft threshold). */
+  | "softThreshold";
+
+const unconnected = new HandlerTable(unconnectedHandlers);
+
+export class BlockDeviceServer implements DeviceServer {
+  readonly #unit: Unit;
+  readonly #reservations: Reservations;
+  readonly #handlers: HandlerTable;
+  readonly #set = new TaskSet<Command>();
+  readonly #nexuses = new Map<Nexus, NexusState>();
+  readonly #lostWrites = new LostWrites();
+  readonly #verifyBuffer = new VerifyBuffer();
+  /** What to start when the command that is just ending has ended. */
+  readonly #afterwards: (() => void)[] = [];
+  readonly #owner: CommandOwner;
+
+  constructor(settings: LogicalUnitSettings, parts: LogicalUnitParts) {
+    const unit = new Unit(settings, parts.blocks);
+    this.#unit = unit;
+    this.#reservations = new Reservations(parts.reservations, {
+      nexuses: () => this.#nexuses.keys(),
+      relativeTargetPorts: () => unit.settings.targetPortGroups.flatMap((g) => [...g.relativeTargetPorts]),
+      raiseUnitAttention: (nexus, sense) => this.#nexuses.get(nexus)?.attentions.add(sense),
+      abortTasks: (nexuses, except, done) => this.#abortTasksOf(nexuses, except, done),
+      fail: (task, sense) => (task as DelegatedTask).command.check(sense),
+    });
+    this.#owner = {
+      unit,
+      enabled: (command) => this.#begin(command),
+      leaves: (command) => this.#leaves(command),
+      left: (groups) => this.#left(groups),
+      writesLost: (command) => this.#writesLost(command),
+    };
+    this.#handlers = new HandlerTable([
+      ...transferHandlers,
+      ...cacheHandlers((command) => this.#flushed(command)),
+      ...unmapHandlers,
+      ...verifyHandlers(this.#verifyBuffer),
+      ...inquiryHandlers,
+      ...parameterHandlers((command, values) => this.#modesChanged(command, values)),
+      ...reportHandlers(() => this.#handlers.shapes),
+      ...this.#reservationHandlers(),
+    ]);
+  }
+
+  /** Loads the persistent reservations. To be awaited before the first nexus; rejects when they cannot be read. */
+  start(): Promise<void> {
+    return this.#reservations.start();
+  }
+
+  get settings(): LogicalUnitSettings {
+    return this.#unit.settings;
+  }
+
+  get reservations(): Reservations {
+    return this.#reservations;
+  }
+
+  /** Commands that have come and not ended. */
+  get commandsInFlight(): number {
+    return this.#set.count;
+  }
+
+  /** Takes over new settings and raises the unit attentions that the change asks for. */
+  update(settings: LogicalUnitSettings): void {
+    const before = this.#unit.settings;
+    this.#unit.apply(settings);
+    if (settings.sizeBytes !== before.sizeBytes) this.#raiseForAll(Sense.capacityDataHasChanged);
+    if (settings.writeCache !== before.writeCache) {
+      this.#unit.modes = { ...this.#unit.modes, writeCache: settings.writeCache };
+    }
+    if (settings.writeCache !== before.writeCache || settings.writeProtected !== before.writeProtected) {
+      this.#raiseForAll(Sense.modeParametersChanged);
+    }
+    if (JSON.stringify(settings.targetPortGroups) !== JSON.stringify(before.targetPortGroups)) {
+      this.#raiseForAll(Sense.inquiryDataHasChanged);
+    }
+  }
+
+  /** Tells every nexus of something that happened below. */
+  raise(event: UnitEvent): void {
+    if (event === "softThreshold") return this.#raiseForAll(Sense.softThresholdReached);
+    this.#lostWrites.happen();
+    this.#raiseForAll(Sense.powerOnOccurred);
+  }
+
+  /** Calls `done` when every command that is in flight now has ended. */
+  settle(done: () => void): void {
+    this.#awaitEnd(this.#set.select(() => true), done);
+  }
+
+  /** The volume goes away: ends all tasks, drops all nexuses; later commands find no logical unit. */
+  close(reason: string, done: () => void): void {
+    this.#unit.closing = true;
+    this.#abort(this.#set.select(() => true), done);
+    for (const nexus of [...this.#nexuses.keys()]) nexus.drop(reason);
+  }
+
+  execute(task: Task): void {
+    let command = task.scratch as Command | null;
+    if (command === null || command === undefined || command.owner !== this.#owner) {
+      command = new Command(this.#owner);
+      task.scratch = command;
+    }
+    command.begin(task, this.#nexuses.get(task.nexus) ?? this.#gained(task.nexus));
+    if (this.#set.add(command)) this.#begin(command);
+  }
+
+  dataReceived(task: Task): void {
+    const command = task.scratch as Command;
+    if (!command.active) return;
+    command.waiting = false;
+    if (command.delegate !== null) return command.delegate.dataReceived();
+    command.handler!.dataReceived!(command);
+  }
+
+  abortTask(task: Task): void {
+    (task.scratch as Command | null)?.abort();
+  }
+
+  manage(
+    nexus: Nexus,
+    lunHigh: number,
+    lunLow: number,
+    fn: Exclude<TaskManagementFunction, "abortTask">,
+    done: (outcome: TaskManagementOutcome) => void,
+  ): void {
+    const wholeTarget = fn === "targetWarmReset" || fn === "targetColdReset";
+    if (!wholeTarget && lunAddress(lunHigh, lunLow) !== "zero") return done("lunDoesNotExist");
+    if (fn === "clearAca") return done("notSupported"); // NORMACA 0
+    const own = fn === "abortTaskSet";
+    const victims = this.#set.select((c) => !own || c.nexus.nexus === nexus);
+    if (fn === "clearTaskSet") this.#tellCleared(victims, nexus);
+    if (fn === "logicalUnitReset") this.#reset(nexus, Sense.busDeviceReset);
+    if (wholeTarget) this.#reset(nexus, Sense.powerOnReset);
+    this.#abort(victims, () => done("complete"));
+  }
+
+  nexusGained(nexus: Nexus): void {
+    this.#gained(nexus);
+  }
+
+  nexusLost(nexus: Nexus): void {
+    this.#nexuses.delete(nexus);
+    this.#reservations.nexusLost(nexus);
+  }
+
+  #gained(nexus: Nexus): NexusState {
+    const state = new NexusState(nexus);
+    state.attentions.add(this.#lostWrites.mustTell(nexus) ? Sense.powerOnOccurred : Sense.powerOnReset);
+    this.#nexuses.set(nexus, state);
+    return state;
+  }
+
+  /** A command has become enabled: everything that can be refused without knowing the command, in SAM-5's order. */
+  #begin(command: Command): void {
+    const { task } = command;
+    const view = task.cdb;
+    if (this.#unit.closing) return command.check(Sense.logicalUnitNotSupported);
+    if (task.lunHigh !== 0 || task.lunLow !== 0) {
+      if (lunAddress(task.lunHigh, task.lunLow) !== "zero") return beginUnconnected(command);
+    }
+    const handler = this.#handlers.find(view);
+    const known = typeof handler === "object";
+    if (!command.nexus.attentions.empty && !(known && handler.ignoresUnitAttention)) {
+      return command.check(command.nexus.attentions.take()!);
+    }
+    if (!known) return command.check(missing(handler));
+    const { shape } = handler;
+    if (!Reservations.handles(shape.opcode) && !this.#reservations.check(task.nexus, view)) {
+      return command.finish(ScsiStatus.reservationConflict);
+    }
+    if (!reservedBitsAreZero(shape, view, 0)) return command.check(reservedBit(shape, view));
+    if (handler.medium && this.#unit.stopped) return command.check(Sense.initializingCommandRequired);
+    if (handler.writes) {
+      const protection = this.#unit.writeProtection;
+      if (protection !== null) return command.check(protection);
+    }
+    command.handler = handler;
+    handler.execute(command);
+  }
+
+  #leaves(command: Command): void {
+    this.#set.remove(command);
+    const next = this.#verifyBuffer.release(command);
+    if (next !== null) this.#afterwards.push(next);
+  }
+
+  #left(groups: AbortGroup[] | null): void {
+    for (const group of groups ?? []) if (--group.remaining === 0) group.done();
+    for (let next = this.#afterwards.shift(); next !== undefined; next = this.#afterwards.shift()) next();
+    this.#set.wake();
+  }
+
+  /** Aborts commands; `done` when the last has ended. Nobody else is enabled in between. */
+  #abort(victims: readonly Command[], done: () => void): void {
+    this.#awaitEnd(victims, done, () => {
+      for (const command of victims) command.abort();
+    });
+  }
+
+  #awaitEnd(commands: readonly Command[], done: () => void, act: () => void = () => {}): void {
+    // One more than there are, so that done comes after act, whatever ends in it.
+    const group: AbortGroup = { remaining: commands.length + 1, done };
+    for (const command of commands) (command.abortGroups ??= []).push(group);
+    this.#set.pause();
+    act();
+    this.#set.resume();
+    if (--group.remaining === 0) done();
+  }
+
+  #abortTasksOf(nexuses: readonly Nexus[], except: Task, done: () => void): void {
+    const spared = (except as DelegatedTask).command;
+    this.#abort(this.#set.select((c) => c !== spared && nexuses.includes(c.nexus.nexus)), done);
+  }
+
+  #reset(by: Nexus, sense: SenseData): void {
+    this.#reservations.reset();
+    this.#unit.modes = this.#unit.defaults;
+    this.#unit.stopped = false;
+    this.#raiseForAll(sense, by);
+  }
+
+  #tellCleared(victims: readonly Command[], by: Nexus): void {
+    for (const command of victims) {
+      if (command.nexus.nexus !== by) command.nexus.attentions.add(Sense.commandsClearedByAnotherInitiator);
+    }
+  }
+
+  #raiseForAll(sense: SenseData, except: Nexus | null = null): void {
+    for (const [nexus, state] of this.#nexuses) if (nexus !== except) state.attentions.add(sense);
+  }
+
+  #modesChanged(command: Command, values: ModeValues): void {
+    const now = this.#unit.modes;
+    this.#unit.modes = values;
+    const same = now.writeCache === values.writeCache && now.descriptorSense === values.descriptorSense &&
+      now.softwareWriteProtect === values.softwareWriteProtect;
+    if (!same) this.#raiseForAll(Sense.modeParametersChanged, command.nexus.nexus);
+  }
+
+  /** A flush went well: but does this initiator know that writes before it were lost? */
+  #flushed(command: Command): void {
+    const { nexus } = command.nexus;
+    if (!this.#lostWrites.mustTell(nexus)) return command.good();
+    this.#lostWrites.told(nexus);
+    command.check(Sense.writesLost);
+  }
+
+  /** The store says so itself: this command fails with it, and everybody else is told in turn. */
+  #writesLost(command: Command): void {
+    const { nexus } = command.nexus;
+    if (!this.#lostWrites.happened) {
+      this.#lostWrites.happen();
+      this.#raiseForAll(Sense.powerOnOccurred, nexus);
+    }
+    this.#lostWrites.told(nexus);
+  }
+
+  #reservationHandlers(): Handler[] {
+    const shapes: CdbShape[] = [
+      cdb.Reserve6,
+      cdb.Release6,
+      cdb.Reserve10,
+      cdb.Release10,
+      ...cdb.PersistentReserveIn,
+      ...cdb.PersistentReserveOut,
+    ];
+    const execute = (command: Command) => {
+      const task = new DelegatedTask(command);
+      command.delegate = {
+        abort: () => this.#reservations.abort(task),
+        dataReceived: () => this.#reservations.dataReceived(task),
+      };
+      this.#reservations.execute(task);
+    };
+    return shapes.map((shape) => Object.freeze({ shape, execute }));
+  }
+}
+
+/** A LUN without a logical unit answers INQUIRY, REPORT LUNS and REQUEST SENSE only. */
+function beginUnconnected(command: Command): void {
+  const handler = unconnected.find(command.cdb);
+  if (typeof handler !== "object") return command.check(Sense.logicalUnitNotSupported);
+  if (!reservedBitsAreZero(handler.shape, command.cdb, 0)) {
+    return command.check(reservedBit(handler.shape, command.cdb));
+  }
+  command.handler = handler;
+  handler.execute(command);
+}
+
+function missing(what: "opcode" | "serviceAction"): SenseData {
+  return what === "opcode" ? Sense.invalidCommandOperationCode : invalidFieldInCdb(1, 4);
+}
+
+function reservedBit(shape: CdbShape, view: DataView): SenseData {
+  const at = firstReservedBit(shape, view, 0);
+  return invalidFieldInCdb(Math.floor(at / 8), at % 8);
+}

@@ -1,0 +1,47 @@
+// The one buffer into which VERIFY commands of a logical unit read, one command at a time. Not from the pool: a command
+// that holds data-out and waits for more could hold up the very commands that would give buffers back.
+
+import { limits } from "../base/limits.ts";
+import type { Command } from "./command.ts";
+
+interface Waiter {
+  readonly command: Command;
+  readonly ready: (command: Command) => void;
+}
+
+export class VerifyBuffer {
+  #bytes: Uint8Array | null = null;
+  #holder: Command | null = null;
+  readonly #waiters: Waiter[] = [];
+
+  get bytes(): Uint8Array {
+    return (this.#bytes ??= new Uint8Array(limits.verifyStepBytes));
+  }
+
+  /** Calls `ready` when the buffer is this command's, at once if it is free. Bounded by the commands in flight. */
+  take(command: Command, ready: (command: Command) => void): void {
+    if (this.#holder === null) {
+      this.#holder = command;
+      return ready(command);
+    }
+    command.waiting = true;
+    command.cancelWait = () => this.#cancel(command);
+    this.#waiters.push({ command, ready });
+  }
+
+  /** Called when a command ends, whether it holds the buffer or not. Returns who is next, to be started by the caller. */
+  release(command: Command): (() => void) | null {
+    if (this.#holder !== command) return null;
+    const next = this.#waiters.shift();
+    this.#holder = next?.command ?? null;
+    if (next === undefined) return null;
+    next.command.waiting = false;
+    next.command.cancelWait = null;
+    return () => next.ready(next.command);
+  }
+
+  #cancel(command: Command): void {
+    const at = this.#waiters.findIndex((w) => w.command === command);
+    if (at >= 0) this.#waiters.splice(at, 1);
+  }
+}
