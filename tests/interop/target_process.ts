@@ -1,0 +1,241 @@
+// A real target process for tests: its own directory, configuration and ports, ended by its process id.
+
+export const root = new URL("../..", import.meta.url).pathname;
+export const iqnPrefix = "iqn.2026-11.net.plimsoll.demo";
+
+export interface VolumeOptions {
+  readonly name: string;
+  readonly size: string;
+  readonly chap?: { readonly user: string; readonly secret: string };
+  readonly mutual?: { readonly user: string; readonly secret: string };
+}
+
+export interface TargetOptions {
+  readonly volumes?: readonly VolumeOptions[];
+  readonly diskSize?: string;
+  /** Where state, disk and metadata lie; made and removed by the process object when left out. */
+  readonly directory?: string;
+  readonly diskPath?: string;
+  /** What to run instead of `deno run -A main.ts`: the packed file, say. Its arguments follow. */
+  readonly command?: readonly string[];
+  readonly environment?: Record<string, string>;
+  /** How long the portals may take until they accept logins, milliseconds. */
+  readonly readyMsMax?: number;
+}
+
+export interface Ending {
+  readonly code: number;
+  readonly signal: Deno.Signal | null;
+  readonly milliseconds: number;
+}
+
+/** A port below the range that the kernel gives to clients, so that no connection of another test takes it. */
+export function freePort(hostname = "127.0.0.1"): number {
+  for (let tries = 0; tries < 200; tries++) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    if (port === 3260) continue;
+    try {
+      Deno.listen({ hostname, port }).close();
+      return port;
+    } catch (e) {
+      if (!(e instanceof Deno.errors.AddrInUse)) throw e;
+    }
+  }
+  throw new Error(`Cannot find a free port on ${hostname} in 200 tries.`);
+}
+
+export function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+function configurationText(
+  directory: string,
+  portals: readonly string[],
+  admin: string,
+  o: TargetOptions,
+): string {
+  const quote = JSON.stringify;
+  const lines = [
+    "[group]",
+    `name = "demo"`,
+    `metadata = "sqlite:var/group.db"`,
+    `secret_file = "var/group.secret"`,
+    `iqn_prefix = ${quote(iqnPrefix)}`,
+    "[member]",
+    `name = "alpha"`,
+    `portals = [${portals.map((p) => quote(p)).join(", ")}]`,
+    `admin = ${quote(admin)}`,
+    `state_dir = "var/alpha"`,
+    "[[disk]]",
+    `path = ${quote(o.diskPath ?? `${directory}/var/alpha/disk0.img`)}`,
+    `size = ${quote(o.diskSize ?? "2GiB")}`,
+  ];
+  for (const v of o.volumes ?? [{ name: "vol0", size: "1GiB" } as VolumeOptions]) {
+    lines.push("[[volume]]", `name = ${quote(v.name)}`, `size = ${quote(v.size)}`);
+    if (v.chap) {
+      lines.push(`chap = { user = ${quote(v.chap.user)}, secret = ${quote(v.chap.secret)} }`);
+      if (v.mutual) {
+        lines.push(`mutual = { user = ${quote(v.mutual.user)}, secret = ${quote(v.mutual.secret)} }`);
+      }
+    }
+  }
+  return lines.join("\n") + "\n";
+}
+
+export class TargetProcess implements AsyncDisposable {
+  #child: Deno.ChildProcess | undefined;
+  #pumps: Promise<void>[] = [];
+  #log = "";
+
+  private constructor(
+    readonly directory: string,
+    readonly portals: readonly [string, string],
+    readonly admin: string,
+    readonly options: TargetOptions,
+  ) {}
+
+  /** Writes a configuration with two portals, starts the process and waits until it accepts logins. */
+  static async start(options: TargetOptions = {}): Promise<TargetProcess> {
+    const directory = options.directory ?? await Deno.makeTempDir({ prefix: "plimsoll-interop-" });
+    const portals = [`127.0.0.1:${freePort()}`, `127.0.0.2:${freePort("127.0.0.2")}`] as const;
+    const target = new TargetProcess(directory, [...portals], `127.0.0.1:${freePort()}`, options);
+    await Deno.writeTextFile(
+      target.configuration,
+      configurationText(directory, portals, target.admin, options),
+    );
+    try {
+      await target.restart();
+    } catch (e) {
+      await target[Symbol.asyncDispose]();
+      throw e;
+    }
+    return target;
+  }
+
+  get configuration(): string {
+    return `${this.directory}/appliance.toml`;
+  }
+
+  get pid(): number {
+    if (this.#child === undefined) throw new Error("The target process is not running.");
+    return this.#child.pid;
+  }
+
+  /** What it printed so far, the last MiB of it. */
+  get log(): string {
+    return this.#log;
+  }
+
+  iqn(volume = "vol0"): string {
+    return `${iqnPrefix}:${volume}`;
+  }
+
+  /** An address as libiscsi and QEMU take it; `path` chooses the portal. */
+  url(volume = "vol0", path: 0 | 1 = 0): string {
+    return `iscsi://${this.portals[path]}/${this.iqn(volume)}/0`;
+  }
+
+  /** The program with other arguments, as the operator would call it: `plimsoll disk check …`. */
+  async run(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+    const [program, ...prefix] = this.#command();
+    const result = await new Deno.Command(program!, {
+      args: [...prefix, ...args],
+      cwd: this.directory,
+      env: this.options.environment ?? {},
+      stdin: "null",
+    }).output();
+    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+    return { code: result.code, stdout: text(result.stdout), stderr: text(result.stderr) };
+  }
+
+  #command(): string[] {
+    return [...this.options.command ?? [Deno.execPath(), "run", "-A", "--quiet", `${root}main.ts`]];
+  }
+
+  /** Starts the process (again) on the same configuration. Returns the milliseconds until it accepted logins. */
+  async restart(): Promise<number> {
+    if (this.#child !== undefined) throw new Error("The target process runs already.");
+    const [program, ...prefix] = this.#command();
+    const child = new Deno.Command(program!, {
+      args: [...prefix, "target", "--config", this.configuration],
+      cwd: this.directory,
+      env: this.options.environment ?? {},
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    this.#child = child;
+    this.#pumps = [this.#pump(child.stdout), this.#pump(child.stderr)];
+    const begin = Date.now();
+    let ended: Deno.CommandStatus | undefined;
+    child.status.then((s) => ended = s);
+    const readyMsMax = this.options.readyMsMax ?? 60_000;
+    while (!await this.ready()) {
+      if (ended !== undefined) {
+        await this.#ended();
+        throw new Error(
+          `The target ended with status ${ended.code} before it was ready. It printed:\n${this.#log}`,
+        );
+      }
+      if (Date.now() - begin > readyMsMax) {
+        throw new Error(`The target was not ready within ${readyMsMax} ms. It printed:\n${this.#log}`);
+      }
+      await pause(30);
+    }
+    return Date.now() - begin;
+  }
+
+  async #pump(stream: ReadableStream<Uint8Array>): Promise<void> {
+    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+      this.#log = (this.#log + text).slice(-1_048_576);
+    }
+  }
+
+  async ready(): Promise<boolean> {
+    try {
+      const answer = await fetch(`http://${this.admin}/healthz`, { signal: AbortSignal.timeout(2000) });
+      await answer.body?.cancel();
+      return answer.status === 200;
+    } catch {
+      return false;
+    }
+  }
+
+  running(): boolean {
+    return this.#child !== undefined;
+  }
+
+  async #ended(): Promise<Deno.CommandStatus> {
+    const status = await this.#child!.status;
+    await Promise.all(this.#pumps);
+    this.#child = undefined;
+    return status;
+  }
+
+  /** Sends a signal and waits for the end; after `killAfterMs` it sends SIGKILL. */
+  async stop(signal: Deno.Signal = "SIGTERM", killAfterMs = 20_000): Promise<Ending> {
+    const child = this.#child;
+    if (child === undefined) throw new Error("The target process is not running.");
+    const begin = Date.now();
+    child.kill(signal);
+    const timer = setTimeout(() => {
+      this.#log += `\n(no end ${killAfterMs} ms after ${signal}: killed)\n`;
+      child.kill("SIGKILL");
+    }, killAfterMs);
+    const status = await this.#ended();
+    clearTimeout(timer);
+    return { code: status.code, signal: status.signal, milliseconds: Date.now() - begin };
+  }
+
+  /** Resident memory now and at its highest, bytes (Linux). */
+  async residentBytes(): Promise<{ now: number; peak: number }> {
+    const text = await Deno.readTextFile(`/proc/${this.pid}/status`);
+    const kibibytes = (key: string) => Number(new RegExp(`^${key}:\\s+(\\d+) kB$`, "m").exec(text)![1]);
+    return { now: kibibytes("VmRSS") * 1024, peak: kibibytes("VmHWM") * 1024 };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child !== undefined) await this.stop("SIGKILL");
+    if (this.options.directory === undefined) await Deno.remove(this.directory, { recursive: true });
+  }
+}
