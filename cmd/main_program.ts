@@ -3,6 +3,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { AdminError } from "../lib/mgmt/http_client.ts";
 import { registerAttach } from "./attach.ts";
+import { registerCompletions } from "./completions.ts";
 import { registerDecode } from "./decode.ts";
 import { configDefault } from "./group_options.ts";
 import { withExamples } from "./help.ts";
@@ -61,6 +62,7 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
   registerVolume(program, terminal);
   registerSession(program, terminal);
   registerDecode(program, terminal);
+  registerCompletions(program, terminal);
   withExamples(program, [
     "plimsoll target --config appliance.toml",
     "plimsoll status",
