@@ -81,6 +81,8 @@ export interface VolumeRecord {
   readonly initiators: readonly string[] | null;
   readonly chap: ChapRecord | null;
   readonly mutual: ChapRecord | null;
+  /** Members that its pages lie on, also when it grows; absent: all. */
+  readonly members?: readonly string[];
   /** Grows by one with every change of size or routes. */
   readonly epoch: number;
   readonly createdMs: number;
