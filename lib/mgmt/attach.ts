@@ -67,7 +67,13 @@ export function renderGuide(guide: AttachGuide): string {
     for (const note of step.notes) lines.push(`#    ${note}`);
     lines.push(...step.commands);
   });
-  return `${lines.join("\n")}\n`;
+  return `${lines.map(printable).join("\n")}\n`;
+}
+
+/** Names come from elsewhere: none of them makes a line of its own. */
+function printable(line: string): string {
+  // deno-lint-ignore no-control-regex
+  return line.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, "?");
 }
 
 const nameOf: Readonly<Record<InitiatorKind, string>> = {

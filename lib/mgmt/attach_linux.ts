@@ -2,7 +2,7 @@
 // one volume as two disks, and mounting both destroys the file system.
 
 import type { AttachStep, AttachTarget } from "./attach.ts";
-import { firstPortal, nameNotes } from "./attach_text.ts";
+import { firstPortal, nameNotes, quote, readSecret } from "./attach_text.ts";
 
 export function linuxGuide(target: AttachTarget): AttachStep[] {
   const steps: AttachStep[] = [
@@ -83,7 +83,7 @@ function chapStep(target: AttachTarget): AttachStep {
   const set = (name: string, value: string) =>
     `sudo iscsiadm -m node -T ${target.iqn} -o update -n ${name} -v ${value}`;
   const commands = [
-    `read -rsp "CHAP secret of ${target.chapUser}: " secret; echo`,
+    readSecret(target.chapUser ?? ""),
     set("node.session.auth.authmethod", "CHAP"),
     set("node.session.auth.username", quote(target.chapUser ?? "")),
     set("node.session.auth.password", '"$secret"'),
@@ -95,7 +95,7 @@ function chapStep(target: AttachTarget): AttachStep {
   if (target.mutualUser !== null) {
     notes.push("The second secret is the target's: with it the target proves itself (mutual CHAP).");
     commands.push(
-      `read -rsp "CHAP secret of ${target.mutualUser}: " secret; echo`,
+      readSecret(target.mutualUser),
       set("node.session.auth.username_in", quote(target.mutualUser)),
       set("node.session.auth.password_in", '"$secret"'),
       "unset secret",
@@ -122,9 +122,4 @@ function multipathStep(target: AttachTarget): AttachStep {
       "# sudo multipath -ll",
     ],
   };
-}
-
-/** One word of a POSIX shell. */
-export function quote(text: string): string {
-  return /^[\w.:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

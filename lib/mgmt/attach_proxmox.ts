@@ -2,8 +2,7 @@
 // open-iscsi's matter on every node.
 
 import type { AttachStep, AttachTarget } from "./attach.ts";
-import { quote } from "./attach_linux.ts";
-import { firstPortal, nameNotes } from "./attach_text.ts";
+import { firstPortal, nameNotes, quote, readSecret } from "./attach_text.ts";
 
 export function proxmoxGuide(target: AttachTarget): AttachStep[] {
   const portal = firstPortal(target);
@@ -54,6 +53,11 @@ export function proxmoxGuide(target: AttachTarget): AttachStep[] {
     });
   }
   steps.push({
+    title: 'After "plimsoll volume resize", on every node',
+    notes: ["pvresize once, on one node."],
+    commands: [`iscsiadm -m node -T ${target.iqn} --rescan`, '# pvresize "$disk"'],
+  });
+  steps.push({
     title: "To detach: remove the storages, log out on every node, forget",
     notes: ["Paste these later, when no guest uses it: they undo the steps above."],
     commands: [
@@ -70,7 +74,7 @@ function chapStep(target: AttachTarget): AttachStep {
     `iscsiadm -m node -T ${target.iqn} -o update -n ${name} -v ${value}`;
   const commands = [
     `iscsiadm -m discovery -t sendtargets -p ${firstPortal(target)}`,
-    `read -rsp "CHAP secret of ${target.chapUser}: " secret; echo`,
+    readSecret(target.chapUser ?? ""),
     set("node.session.auth.authmethod", "CHAP"),
     set("node.session.auth.username", quote(target.chapUser ?? "")),
     set("node.session.auth.password", '"$secret"'),
@@ -78,7 +82,7 @@ function chapStep(target: AttachTarget): AttachStep {
   ];
   if (target.mutualUser !== null) {
     commands.push(
-      `read -rsp "CHAP secret of ${target.mutualUser}: " secret; echo`,
+      readSecret(target.mutualUser),
       set("node.session.auth.username_in", quote(target.mutualUser)),
       set("node.session.auth.password_in", '"$secret"'),
       "unset secret",

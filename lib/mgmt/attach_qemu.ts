@@ -2,7 +2,7 @@
 // the target to prove itself.
 
 import type { AttachStep, AttachTarget } from "./attach.ts";
-import { firstPortal, nameNotes } from "./attach_text.ts";
+import { firstPortal, nameNotes, quote, readSecret } from "./attach_text.ts";
 
 export function qemuGuide(target: AttachTarget): AttachStep[] {
   const portal = firstPortal(target);
@@ -15,13 +15,15 @@ export function qemuGuide(target: AttachTarget): AttachStep[] {
     'initiator-name="$name"',
   ];
   const secret = target.chapUser === null ? "" : " --object secret,id=chap0,file=chap.secret";
-  if (target.chapUser !== null) options.push(`user=${target.chapUser}`, "password-secret=chap0");
+  if (target.chapUser !== null) {
+    options.push(`user=${quote(target.chapUser.replaceAll(",", ",,"))}`, "password-secret=chap0");
+  }
   const joined = options.join(",");
   const steps: AttachStep[] = [
     {
       title: "Install QEMU with its iSCSI driver and choose the initiator's name",
       notes: ["Debian, Ubuntu; elsewhere the package is qemu-block-iscsi.", ...nameNotes(target)],
-      commands: ["sudo apt-get install qemu-utils qemu-block-extra", `name=${exampleName(target)}`],
+      commands: ["sudo apt-get install qemu-utils qemu-block-extra", `name=${quote(exampleName(target))}`],
     },
   ];
   if (target.chapUser !== null) {
@@ -35,7 +37,7 @@ export function qemuGuide(target: AttachTarget): AttachStep[] {
           : ["QEMU cannot do mutual CHAP: it does not check that the target is the right one."]),
       ],
       commands: [
-        `read -rsp "CHAP secret of ${target.chapUser}: " secret; echo`,
+        readSecret(target.chapUser),
         '(umask 077; printf %s "$secret" > chap.secret); unset secret',
       ],
     });
@@ -50,10 +52,7 @@ export function qemuGuide(target: AttachTarget): AttachStep[] {
       title: "Copy an image onto it (this overwrites the volume)",
       notes: [],
       commands: [
-        `# qemu-img convert -p -n${secret} disk.qcow2 --target-image-opts ${joined},format=raw`.replace(
-          ",format=raw",
-          "",
-        ),
+        `# qemu-img convert -p -n${secret} disk.qcow2 --target-image-opts ${joined}`,
       ],
     },
     {

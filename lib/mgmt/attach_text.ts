@@ -18,3 +18,13 @@ export function nameNotes(target: AttachTarget): string[] {
   if (target.initiators === null) return [];
   return [`Allowed names: ${target.initiators.join(", ") || "none"}`];
 }
+
+/** One word of a POSIX shell. */
+export function quote(text: string): string {
+  return /^[\w.:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+/** A line of bash that asks for a secret into $secret: it stays out of the history. */
+export function readSecret(user: string): string {
+  return `read -rsp ${quote(`CHAP secret of ${user}: `)} secret; echo`;
+}

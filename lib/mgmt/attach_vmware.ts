@@ -1,8 +1,7 @@
 // VMware ESXi: the software iSCSI adapter, by esxcli in the host's shell.
 
 import type { AttachStep, AttachTarget } from "./attach.ts";
-import { quote } from "./attach_linux.ts";
-import { firstPortal, nameNotes } from "./attach_text.ts";
+import { firstPortal, nameNotes, quote } from "./attach_text.ts";
 
 export function vmwareGuide(target: AttachTarget): AttachStep[] {
   const where = `--adapter="$hba" --address=${firstPortal(target)} --name=${target.iqn}`;
@@ -74,9 +73,7 @@ function chapStep(target: AttachTarget): AttachStep {
   const commands: string[] = [];
   const ask = (user: string, direction: "uni" | "mutual") => {
     commands.push(
-      `printf 'CHAP secret of ${
-        user.replaceAll(/['%\\]/g, "")
-      }: '; stty -echo; read -r secret; stty echo; echo`,
+      `printf %s ${quote(`CHAP secret of ${user}: `)}; stty -echo; read -r secret; stty echo; echo`,
     );
     for (const portal of target.portals) commands.push(set(portal, direction, user));
     commands.push("unset secret");

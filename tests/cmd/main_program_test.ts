@@ -14,21 +14,6 @@ function commands(command: Command, path: string[] = []): string[][] {
 }
 
 function allCommands(): string[][] {
-  const nothing = () => {};
-  const terminal = {
-    out: nothing,
-    err: nothing,
-    ask: () => null,
-    readAll: () => Promise.resolve(new Uint8Array()),
-  };
-  const flags = {
-    outIsTty: false,
-    errIsTty: false,
-    inIsTty: false,
-    colours: false,
-    unicode: false,
-    columns: 80,
-  };
   return commands(buildProgram(recorder().terminal, { exitCode: 0 }));
 }
 
@@ -46,21 +31,6 @@ Deno.test("every command has help with examples and exit codes", async () => {
 });
 
 Deno.test("every option is explained", () => {
-  const nothing = () => {};
-  const terminal = {
-    out: nothing,
-    err: nothing,
-    ask: () => null,
-    readAll: () => Promise.resolve(new Uint8Array()),
-  };
-  const flags = {
-    outIsTty: false,
-    errIsTty: false,
-    inIsTty: false,
-    colours: false,
-    unicode: false,
-    columns: 80,
-  };
   const visit = (command: Command): void => {
     assert.notEqual(command.description(), "", command.name());
     for (const option of command.options) {
