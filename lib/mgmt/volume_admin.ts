@@ -9,7 +9,14 @@ import type { RandomSource } from "../base/random.ts";
 import { type Change, type KeyValue, type Metadata, OutcomeUnknownError } from "../meta/metadata.ts";
 import { randomId, reserveNumber } from "../meta/numbers.ts";
 import { commitOrLose, type LostRace, lostRace, untilSettled } from "../meta/optimistic.ts";
-import { decodeRecord, encodeRecord, type GroupRecord, keys, type VolumeRecord } from "../meta/records.ts";
+import {
+  decodeRecord,
+  encodeNumber,
+  encodeRecord,
+  type GroupRecord,
+  keys,
+  type VolumeRecord,
+} from "../meta/records.ts";
 import { type PlacementCapacity, planRoutes } from "../route/plan.ts";
 import { loadRoutes, pagesOfVolume, routeChunksPerTransaction, routePuts } from "../route/route_records.ts";
 import { RouteTable } from "../route/route_table.ts";
@@ -214,6 +221,23 @@ export class VolumeAdmin {
         putRecord(keys.volumeName(volume.name), nameRecord),
       ]);
       return result === lostRace ? lostRace : undefined;
+    });
+  }
+
+  /**
+   * Told at every start which images the member's disks hold. Their numbers are never given to new volumes, not even when
+   * the metadata is an old copy that was put back. Returns the images that no volume has: for a notice; nobody frees them.
+   */
+  claimImages(onDisks: readonly number[]): Promise<number[]> {
+    return settled("compare the disks with the volumes of the group", async () => {
+      const next = await reserveNumber(this.#metadata, keys.nextImage);
+      const known = new Set((await this.list()).map(({ image }) => image));
+      const highest = onDisks.reduce((a, b) => Math.max(a, b), 0);
+      if (highest >= next.value) {
+        const raised: Change = { kind: "put", key: keys.nextImage, value: encodeNumber(highest + 1) };
+        if (await commitOrLose(this.#metadata, [next.compare], [raised]) === lostRace) return lostRace;
+      }
+      return onDisks.filter((image) => !known.has(image));
     });
   }
 

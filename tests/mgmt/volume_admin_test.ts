@@ -168,6 +168,19 @@ Deno.test("a volume of the configuration is made once, and not again after its d
   assert.equal(again.volume.image, 2);
 });
 
+Deno.test("images found on disks are never given to new volumes, though the metadata be an old copy", async () => {
+  // Lost without it: a new volume that shows the data of one made after the backup.
+  const { admin } = fresh();
+  await admin.create({ name: "v", sizeBytes: 512 });
+  assert.deepEqual(await admin.claimImages([]), []);
+  assert.deepEqual(await admin.claimImages([1]), []);
+  assert.deepEqual(await admin.claimImages([1, 4, 3]), [4, 3]);
+  const { volume } = await admin.create({ name: "w", sizeBytes: 512 });
+  assert.equal(volume.image, 5);
+  assert.deepEqual(await admin.claimImages([1, 4, 5]), [4]);
+  assert.equal((await admin.create({ name: "x", sizeBytes: 512 })).volume.image, 6);
+});
+
 Deno.test("set changes what it names and nothing else", async () => {
   // Lost without it: access rules lost when the write cache is switched.
   const { admin } = fresh();
