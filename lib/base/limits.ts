@@ -97,4 +97,13 @@ export const limits = Object.freeze({
   lbaStatusStepsMax: 4096,
   /** Initiator ports that have been told of lost writes, remembered until the process ends. */
   writesLostToldMax: 4096,
+  /** Buffers of 256 KiB in which one store compares, ORs and repeats blocks: 8 MiB; one more operation waits. */
+  storeScratchBuffersMax: 32,
+  /** Requests of one session of our initiator in flight: twice the deepest window of the targets known (Linux: 512). */
+  initiatorTasksMax: 1024,
+  /** Commands that wait in one session of our initiator for the target's window; one more is not sent. */
+  initiatorQueueMax: 4096,
+  /** Text that our initiator takes as one answer, bytes and pairs: SendTargets of 1024 volumes with 8 portals each. */
+  textResponseBytesMax: 1 * MiB,
+  textResponsePairsMax: 16 * KiB,
 });

@@ -1,0 +1,216 @@
+// Reading the slot table: of each entry sector the newer valid copy counts. A sector that is bad in both copies is
+// damage, and its slots are nobody's to use; sectors that disagree about which copy of their block is the newer one are
+// left to `mixed` repairs, so that the block has one copy again that nothing overwrites.
+
+import type { DiskCalls } from "./disk_calls.ts";
+import {
+  blockBytes,
+  entriesPerSector,
+  entryBytes,
+  EntryState,
+  getSafe,
+  pagesMax,
+  sectorBytes,
+  sectorSequence,
+  sectorsPerBlock,
+  type Superblock,
+} from "./format.ts";
+import { SlotState, SlotTable } from "./slot_table.ts";
+
+const blocksAtATime = 256;
+
+export interface BlockReading {
+  sequence: number;
+  durableCopy: number;
+}
+
+export interface SectorRepair {
+  /** Offset on the disk and 512 bytes to write there. */
+  readonly offsetBytes: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface TableReading {
+  readonly table: SlotTable;
+  readonly blocks: BlockReading[];
+  /** Highest generation seen. */
+  generation: number;
+  /** Sectors with one bad copy (torn or worn), and sectors bad in both. */
+  badCopies: number;
+  damagedSectors: number;
+  damagedSlots: number;
+  /** Slots of sectors that an earlier repair gave up (part of damagedSlots). */
+  lostSlots: number;
+  /** Blocks neither of whose copies is the newer one in every sector, mended by these writes. */
+  mixedBlocks: number;
+  readonly repairs: SectorRepair[];
+  /** Slots with an entry older than another slot's for the same page. */
+  readonly losers: number[];
+}
+
+/**
+ * `trustZeroed`: the store was closed cleanly, so slots that say so are zero. `newestWins` is false only in tests.
+ * Throws DiskError only where a whole copy cannot be told from a bad one; sectors that cannot be read are bad.
+ */
+export async function loadTable(
+  calls: DiskCalls,
+  superblock: Superblock,
+  trustZeroed: boolean,
+  newestWins = true,
+): Promise<TableReading> {
+  const table = new SlotTable(superblock.layout, superblock.diskId);
+  const reading: TableReading = {
+    table,
+    blocks: [],
+    generation: 0,
+    badCopies: 0,
+    damagedSectors: 0,
+    damagedSlots: 0,
+    lostSlots: 0,
+    mixedBlocks: 0,
+    repairs: [],
+    losers: [],
+  };
+  const { tableBlocks, tableOffsets } = superblock.layout;
+  for (let first = 0; first < tableBlocks; first += blocksAtATime) {
+    const count = Math.min(blocksAtATime, tableBlocks - first);
+    const copies: Uint8Array[] = [];
+    for (const offset of tableOffsets) {
+      copies.push(await readSectors(calls, offset + first * blockBytes, count * blockBytes));
+    }
+    for (let i = 0; i < count; i++) readBlock(reading, first + i, copies, i * blockBytes, trustZeroed);
+  }
+  findLosers(reading, newestWins);
+  return reading;
+}
+
+/** Reads a range; sectors that cannot be read stay zero, which is no valid entry sector. */
+async function readSectors(calls: DiskCalls, offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
+  try {
+    return await calls.read(offsetBytes, lengthBytes);
+  } catch {
+    const bytes = new Uint8Array(lengthBytes);
+    const step = lengthBytes > blockBytes ? blockBytes : sectorBytes;
+    if (lengthBytes === sectorBytes) return bytes;
+    for (let at = 0; at < lengthBytes; at += step) {
+      bytes.set(await readSectors(calls, offsetBytes + at, step), at);
+    }
+    return bytes;
+  }
+}
+
+function readBlock(
+  reading: TableReading,
+  block: number,
+  copies: readonly Uint8Array[],
+  at: number,
+  trustZeroed: boolean,
+): void {
+  const { table } = reading;
+  const views = copies.map((c) => new DataView(c.buffer, c.byteOffset, c.byteLength));
+  const newest: number[] = []; // per sector 0, 1, 2 for both, -1 for neither
+  let sequence = 0;
+  for (let s = 0; s < sectorsPerBlock; s++) {
+    const sector = block * sectorsPerBlock + s;
+    if (!table.sectorUsed(sector)) break;
+    const where = at + s * sectorBytes;
+    const [a, b] = [0, 1].map((c) =>
+      sectorSequence(copies[c]!, views[c]!, where, table.headerOf(sector))
+    ) as [
+      number,
+      number,
+    ];
+    if (a < 0 || b < 0) reading.badCopies++;
+    sequence = Math.max(sequence, a, b);
+    if (a < 0 && b < 0) {
+      newest.push(-1);
+      damage(reading, sector);
+    } else {
+      newest.push(a === b ? 2 : a > b ? 0 : 1);
+      readSector(reading, sector, views[a >= b ? 0 : 1]!, where, trustZeroed);
+    }
+  }
+  if (newest.includes(-1)) quarantine(table, block);
+  const stale = [0, 1].map((copy) => newest.filter((n) => n === 1 - copy).length) as [number, number];
+  const durableCopy = stale[0] <= stale[1] ? 0 : 1;
+  reading.blocks.push({ sequence, durableCopy });
+  if (stale[durableCopy] === 0) return;
+  reading.mixedBlocks++;
+  newest.forEach((n, s) => {
+    if (n !== 1 - durableCopy) return;
+    const from = at + s * sectorBytes;
+    reading.repairs.push({
+      offsetBytes: table.layout.tableOffsets[durableCopy as 0 | 1] + block * blockBytes + s * sectorBytes,
+      bytes: copies[n]!.slice(from, from + sectorBytes),
+    });
+  });
+}
+
+function readSector(
+  reading: TableReading,
+  sector: number,
+  view: DataView,
+  at: number,
+  trustZeroed: boolean,
+): void {
+  const { table } = reading;
+  const [first, end] = table.slotsOfSector(sector);
+  for (let slot = first; slot < end; slot++) {
+    const entry = at + (1 + slot - first) * entryBytes;
+    const state = view.getUint8(entry + 4);
+    const page = getSafe(view, entry + 8);
+    const generation = getSafe(view, entry + 16);
+    table.generation[slot] = generation;
+    if (generation > reading.generation) reading.generation = generation;
+    if (state === EntryState.allocated && page < pagesMax) {
+      table.image[slot] = view.getUint32(entry);
+      table.page[slot] = page;
+      table.state[slot] = SlotState.allocated;
+    } else if (state === EntryState.freeZeroed && trustZeroed) {
+      table.state[slot] = SlotState.clean;
+    } else if (state === EntryState.free || state === EntryState.freeZeroed) {
+      table.state[slot] = SlotState.suspect;
+    } else {
+      table.state[slot] = SlotState.damaged;
+      reading.damagedSlots++;
+      reading.lostSlots++;
+    }
+  }
+}
+
+function damage(reading: TableReading, sector: number): void {
+  const [first, end] = reading.table.slotsOfSector(sector);
+  reading.damagedSectors++;
+  reading.damagedSlots += end - first;
+  reading.table.state.fill(SlotState.damaged, first, end);
+}
+
+/** Free slots beside a damaged sector stay unused: writing their block would end the hope of reading the sector yet. */
+function quarantine(table: SlotTable, block: number): void {
+  const [first] = table.slotsOfSector(block * sectorsPerBlock);
+  const end = Math.min(first + sectorsPerBlock * entriesPerSector, table.layout.slots);
+  for (let slot = first; slot < end; slot++) {
+    const state = table.state[slot];
+    if (state === SlotState.suspect || state === SlotState.clean) table.state[slot] = SlotState.broken;
+  }
+}
+
+/** A crash may leave a page's older slot beside its newer one; the newer generation is the page. */
+function findLosers(reading: TableReading, newestWins: boolean): void {
+  const { table } = reading;
+  const owner = new Map<number, Map<number, number>>();
+  for (let slot = 0; slot < table.layout.slots; slot++) {
+    if (table.state[slot] !== SlotState.allocated) continue;
+    let pages = owner.get(table.image[slot]!);
+    if (pages === undefined) owner.set(table.image[slot]!, pages = new Map());
+    const page = table.page[slot]!;
+    const other = pages.get(page);
+    if (other === undefined) {
+      pages.set(page, slot);
+      continue;
+    }
+    const newer = table.generation[slot]! > table.generation[other]! === newestWins;
+    reading.losers.push(newer ? other : slot);
+    if (newer) pages.set(page, slot);
+  }
+}

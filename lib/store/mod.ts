@@ -1,0 +1,7 @@
+// The store of one disk (DESIGN.md "Store", docs/store.md).
+
+export { DiskError } from "./disk_calls.ts";
+export { formatDisk, type FormattedStore, type NewStore } from "./format_disk.ts";
+export { type StoreIdentity } from "./format.ts";
+export { type ExpectedIdentity, openStore, type OpenStoreOptions, StoreOpenError } from "./open.ts";
+export { type CloseReport, Store, type StoreUsage } from "./store.ts";

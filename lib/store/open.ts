@@ -1,0 +1,273 @@
+// Opening a store: find the superblock, check whose it is, read the slot table, mend what a crash left, mark it open.
+
+import type { Disk } from "../base/disk.ts";
+import { DiskCalls } from "./disk_calls.ts";
+import {
+  blockBytes,
+  decodeSuperblock,
+  encodeSuperblock,
+  entriesPerBlock,
+  knownFeatures,
+  type StoreIdentity,
+  type Superblock,
+  superblockOffsets,
+} from "./format.ts";
+import { loadTable, type TableReading } from "./load_table.ts";
+import { omitNothing, type OrderPoint } from "./order.ts";
+import { PageMap } from "./page_map.ts";
+import { SlotState } from "./slot_table.ts";
+import { Store } from "./store.ts";
+
+/** The disk cannot be opened as this store; the message says what was tried, why, and what to do. */
+export class StoreOpenError extends Error {
+  override name = "StoreOpenError";
+  constructor(
+    readonly kind:
+      | "notAStore"
+      | "damaged"
+      | "newerFormat"
+      | "wrongGroup"
+      | "wrongMember"
+      | "wrongDisk"
+      | "truncated"
+      | "failed",
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export interface OpenStoreOptions {
+  /** This boot of the machine (/proc/sys/kernel/random/boot_id): another one after an unclean end is a power loss. */
+  readonly bootId: string;
+  readonly readOnly?: boolean;
+  /**
+   * The group's next free image number: images from it on are known to have had no page when damage is first seen.
+   * Without it every image's pages may be lost in a damaged sector.
+   */
+  readonly nextImage?: number;
+  /** Percentages of used slots that onThreshold tells of, ascending. */
+  readonly usageThresholds?: readonly number[];
+  /** Tests only: order points to leave out. */
+  readonly omit?: ReadonlySet<OrderPoint>;
+}
+
+/** What the identity must be; a missing field is not checked. */
+export type ExpectedIdentity = Partial<StoreIdentity>;
+
+/** Throws StoreOpenError, or DiskError when the disk fails. */
+export async function openStore(
+  disk: Disk,
+  expected: ExpectedIdentity,
+  options: OpenStoreOptions,
+): Promise<Store> {
+  const calls = new DiskCalls(disk);
+  const omit = options.omit ?? omitNothing;
+  const readOnly = options.readOnly === true;
+  const { superblock: before, copy } = await readSuperblock(calls);
+  checkIdentity(disk, before, expected);
+  checkFeatures(disk, before, readOnly);
+  checkSize(disk, before);
+
+  const trust = before.state === "closed" || omit.has("checkFreeSlotsAfterCrash");
+  const reading = await loadTable(calls, before, trust, !omit.has("newestGenerationWins"));
+  const lostPower = before.state === "open" && before.bootId !== options.bootId;
+  const newDamage = reading.damagedSlots > before.damagedSlots;
+  const superblock: Superblock = {
+    ...before,
+    state: "open",
+    sequence: before.sequence + 1,
+    bootId: options.bootId,
+    opens: before.opens + 1,
+    powerLossSuspected: before.powerLossSuspected || lostPower,
+    damagedSlots: reading.damagedSlots,
+    damagedImagesBelow: newDamage ? options.nextImage ?? 0xffff_ffff : before.damagedImagesBelow,
+  };
+  if (!readOnly) {
+    await mend(calls, reading, omit);
+    await writeSuperblock(calls, superblock, 1 - copy, omit.has("flushAtOpen"));
+  }
+  return new Store({
+    disk,
+    table: reading.table,
+    identity: { groupId: before.groupId, memberId: before.memberId, diskId: before.diskId },
+    map: mapOf(reading),
+    generation: reading.generation,
+    damagedSlots: reading.damagedSlots,
+    damagedImagesBelow: superblock.damagedImagesBelow,
+    powerLossSuspected: superblock.powerLossSuspected,
+    readOnly,
+    usageThresholds: options.usageThresholds ?? [80, 90],
+    omit,
+    blocks: reading.blocks,
+    markClean: (reported) => markClean(calls, superblock, copy, reported, omit),
+  });
+}
+
+/** The newer valid superblock and its copy number. Throws StoreOpenError when there is none. */
+export async function readSuperblock(
+  calls: DiskCalls,
+): Promise<{ superblock: Superblock; copy: 0 | 1; bad: string[] }> {
+  const name = calls.disk.name;
+  let best: { superblock: Superblock; copy: 0 | 1 } | null = null;
+  let newer = 0;
+  const bad: string[] = [];
+  let seen = false;
+  for (const copy of [0, 1] as const) {
+    const offset = superblockOffsets[copy];
+    const which = `superblock ${copy} (at byte ${offset})`;
+    if (offset + blockBytes > calls.disk.sizeBytes) {
+      bad.push(`${which} lies beyond the end`);
+      continue;
+    }
+    let bytes: Uint8Array;
+    try {
+      bytes = await calls.read(offset, blockBytes);
+    } catch (error) {
+      bad.push(`${which} cannot be read: ${(error as Error).message}`);
+      seen = true;
+      continue;
+    }
+    const found = decodeSuperblock(bytes);
+    if (found.kind === "absent") bad.push(`${which} is missing`);
+    else seen = true;
+    if (found.kind === "damaged") bad.push(`${which}: ${found.why}`);
+    if (found.kind === "newer") newer = found.version;
+    if (found.kind === "valid" && (best === null || found.superblock.sequence > best.superblock.sequence)) {
+      best = { superblock: found.superblock, copy };
+    }
+  }
+  if (newer > 0) {
+    throw new StoreOpenError(
+      "newerFormat",
+      `Cannot open disk "${name}": its format version is ${newer}, and this program knows version 1. Start the newer program that wrote it.`,
+    );
+  }
+  if (best !== null) return { ...best, bad };
+  if (!seen) {
+    throw new StoreOpenError(
+      "notAStore",
+      `Cannot open disk "${name}": it is no Plimsoll disk. Check the path, or make it one with "disk init".`,
+    );
+  }
+  throw new StoreOpenError(
+    "damaged",
+    `Cannot open disk "${name}": both superblocks are bad (${bad.join("; ")}). Restore the disk from a copy.`,
+  );
+}
+
+function checkIdentity(disk: Disk, found: StoreIdentity, expected: ExpectedIdentity): void {
+  const checks = [
+    ["groupId", "wrongGroup", "group"],
+    ["memberId", "wrongMember", "member"],
+    ["diskId", "wrongDisk", "disk"],
+  ] as const;
+  for (const [field, kind, noun] of checks) {
+    const want = expected[field];
+    if (want === undefined || want === found[field]) continue;
+    throw new StoreOpenError(
+      kind,
+      `Cannot open disk "${disk.name}": it belongs to ${noun} ${found[field]}, not to ${want}. ` +
+        `Name the right disk in the configuration; "disk init --wipe" would destroy what is on this one.`,
+    );
+  }
+}
+
+function checkFeatures(disk: Disk, superblock: Superblock, readOnly: boolean): void {
+  const unknown = (bits: number, known: number) => (BigInt(bits) & ~BigInt(known)) !== 0n;
+  const refuse = unknown(superblock.incompatible, knownFeatures.incompatible) ||
+    (!readOnly && unknown(superblock.readOnlyCompatible, knownFeatures.readOnlyCompatible));
+  if (!refuse) return;
+  throw new StoreOpenError(
+    "newerFormat",
+    `Cannot open disk "${disk.name}": it uses features (incompatible ${
+      superblock.incompatible.toString(16)
+    }h, ` +
+      `read-only compatible ${
+        superblock.readOnlyCompatible.toString(16)
+      }h) that this program does not know. ` +
+      `Start the newer program that wrote it.`,
+  );
+}
+
+function checkSize(disk: Disk, superblock: Superblock): void {
+  const { dataOffset, slots, pageBytes } = superblock.layout;
+  const needed = dataOffset + slots * pageBytes;
+  if (disk.sizeBytes >= needed) return;
+  throw new StoreOpenError(
+    "truncated",
+    `Cannot open disk "${disk.name}": it has ${disk.sizeBytes} bytes and must have at least ${needed}: it was truncated. ` +
+      `Restore it from a copy; what was behind the end is gone.`,
+  );
+}
+
+function mapOf(reading: TableReading): PageMap {
+  const { table } = reading;
+  const map = new PageMap();
+  for (let slot = 0; slot < table.layout.slots; slot++) {
+    if (table.state[slot] === SlotState.allocated) map.make(table.image[slot]!).set(table.page[slot]!, slot);
+  }
+  return map;
+}
+
+/** Writes sector repairs and clears the losers' entries. Durable with the flush that marks the store open. */
+export async function mend(
+  calls: DiskCalls,
+  reading: TableReading,
+  omit: ReadonlySet<OrderPoint> = omitNothing,
+): Promise<void> {
+  const { table, losers } = reading;
+  if (!omit.has("repairMixedBlocks") && reading.repairs.length > 0) {
+    for (const repair of reading.repairs) await calls.write(repair.offsetBytes, repair.bytes);
+    await calls.flush();
+  }
+  const touched = new Set<number>();
+  for (const slot of losers) {
+    table.state[slot] = SlotState.suspect;
+    table.generation[slot] = ++reading.generation;
+    touched.add(Math.floor(slot / entriesPerBlock));
+  }
+  if (omit.has("clearLosers")) return;
+  for (const index of touched) await writeBlock(calls, reading, index);
+}
+
+/** Writes a block as the table has it now over the copy that is not durable; the caller flushes before using it. */
+export async function writeBlock(calls: DiskCalls, reading: TableReading, index: number): Promise<void> {
+  const block = reading.blocks[index]!;
+  const bytes = new Uint8Array(blockBytes);
+  block.sequence++;
+  block.durableCopy = 1 - block.durableCopy;
+  reading.table.encode(index, block.sequence, bytes, new DataView(bytes.buffer));
+  const offset = reading.table.layout.tableOffsets[block.durableCopy as 0 | 1];
+  await calls.write(offset + index * blockBytes, bytes);
+}
+
+/** Writes one copy, makes it (and everything before it) durable, then writes the other. */
+export async function writeSuperblock(
+  calls: DiskCalls,
+  superblock: Superblock,
+  firstCopy: number,
+  omitFlush: boolean,
+): Promise<void> {
+  const bytes = encodeSuperblock(superblock);
+  await calls.write(superblockOffsets[firstCopy as 0 | 1], bytes);
+  if (!omitFlush) await calls.flush();
+  await calls.write(superblockOffsets[1 - firstCopy as 0 | 1], bytes);
+}
+
+async function markClean(
+  calls: DiskCalls,
+  open: Superblock,
+  firstCopy: number,
+  powerLossReported: boolean,
+  omit: ReadonlySet<OrderPoint>,
+): Promise<void> {
+  if (!omit.has("flushBeforeCleanMark")) await calls.flush();
+  const closed: Superblock = {
+    ...open,
+    state: "closed",
+    sequence: open.sequence + 1,
+    powerLossSuspected: open.powerLossSuspected && !powerLossReported,
+  };
+  await writeSuperblock(calls, closed, firstCopy, omit.has("flushAfterCleanMark"));
+}

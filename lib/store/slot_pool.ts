@@ -1,0 +1,263 @@
+// Free slots, and the road back to them. A slot may be allocated only when it is known to read as zeroes durably:
+// given-up slots have their cleared entry written, then their data punched, then one flush makes both durable. After a
+// crash nothing is known of a free slot, so it is looked at before its first use, a few slots ahead of demand.
+
+import { assert } from "../base/assert.ts";
+import type { Disk, DiskOperation } from "../base/disk.ts";
+import { slotOffset } from "./format.ts";
+import type { OrderPoint } from "./order.ts";
+import { SlotState, type SlotTable } from "./slot_table.ts";
+import { type StoreTask, TaskQueue } from "./task.ts";
+import type { TaskLoop } from "./task_loop.ts";
+
+/** Fewer clean slots than this start the looking at suspect ones, and flushes for punched ones. */
+const cleanSlotsLow = 8;
+const reclaimsMax = 4;
+const lookBytes = 256 * 1024;
+
+/** Looks at one suspect slot, or punches one slot. */
+class Reclaim {
+  slot = -1;
+  movedBytes = 0;
+  looking = false;
+  buffer: Uint8Array = new Uint8Array(0);
+  readonly disk: DiskOperation;
+  constructor(done: (reclaim: Reclaim) => void) {
+    this.disk = {
+      kind: "punch",
+      offsetBytes: 0,
+      lengthBytes: 0,
+      buffer: this.buffer,
+      bufferStart: 0,
+      errno: 0,
+      done: () => done(this),
+    };
+  }
+}
+
+export class SlotPool {
+  readonly #clean: Int32Array;
+  #cleanCount = 0;
+  readonly #suspect: Int32Array;
+  #suspectCount = 0;
+  #cleared: number[] = [];
+  #punched: number[] = [];
+  #flushing: number[] = [];
+  readonly #idle: Reclaim[] = [];
+  #reclaiming = 0;
+  #looking = 0;
+  /** Slots that will become clean without anybody's doing. */
+  #coming = 0;
+  #closing = false;
+  #stopped = false;
+  readonly #waiting = new TaskQueue();
+
+  constructor(
+    readonly table: SlotTable,
+    readonly disk: Disk,
+    readonly loop: TaskLoop,
+    readonly omit: ReadonlySet<OrderPoint>,
+    readonly requestFlush: () => void,
+    readonly becameClean: (slot: number) => void,
+  ) {
+    this.#clean = new Int32Array(table.layout.slots);
+    this.#suspect = new Int32Array(table.layout.slots);
+    for (let slot = table.layout.slots - 1; slot >= 0; slot--) {
+      const state = table.state[slot];
+      if (state === SlotState.clean) this.#clean[this.#cleanCount++] = slot;
+      else if (state === SlotState.suspect) this.#suspect[this.#suspectCount++] = slot;
+    }
+    this.#coming = this.#suspectCount;
+  }
+
+  /** Slots that can be had now or soon. */
+  get available(): number {
+    return this.#cleanCount + this.#coming;
+  }
+
+  /** No punch, look or wait for a flush is under way (given-up slots with unwritten entries aside). */
+  get idle(): boolean {
+    return this.#reclaiming === 0 && this.#cleared.length === 0;
+  }
+
+  /** Punched slots wait for a flush. */
+  get wantsFlush(): boolean {
+    return this.#punched.length > 0;
+  }
+
+  /** A clean slot, or -1 when there is none at the moment. The caller sets its state. */
+  take(): number {
+    const slot = this.#cleanCount > 0 ? this.#clean[--this.#cleanCount]! : -1;
+    if (slot >= 0) assert(this.table.state[slot] === SlotState.clean, `slot ${slot} is not clean`);
+    if (this.#cleanCount < cleanSlotsLow) this.#go();
+    return slot;
+  }
+
+  /** Makes the task ready when it is worth asking again. */
+  wait(task: StoreTask): void {
+    this.#waiting.push(task);
+    this.#go();
+  }
+
+  /** The slot's page is gone; its cleared entry will be written. */
+  giveUp(slot: number): void {
+    this.table.state[slot] = SlotState.clearing;
+    this.#coming++;
+    if (this.omit.has("clearBeforeReuse")) this.entryCleared(slot, true);
+  }
+
+  entryCleared(slot: number, written: boolean): void {
+    const before = this.table.state[slot];
+    if (!written) {
+      this.table.state[slot] = SlotState.stuck;
+      if (before === SlotState.clearing) this.#coming--;
+      this.#wake();
+      return;
+    }
+    if (before === SlotState.stuck) this.#coming++;
+    this.table.state[slot] = SlotState.cleared;
+    this.#cleared.push(slot);
+    this.#go();
+  }
+
+  flushBegins(): void {
+    assert(this.#flushing.length === 0, "two flushes at a time");
+    this.#flushing = this.#punched;
+    this.#punched = [];
+  }
+
+  flushEnds(): void {
+    const slots = this.#flushing;
+    this.#flushing = [];
+    for (const slot of slots) this.#becomesClean(slot);
+    this.#go();
+  }
+
+  /** Begins no more looks at suspect slots. */
+  close(): void {
+    this.#closing = true;
+  }
+
+  /** Writes are over: whoever waits for a slot gets none. */
+  stop(): void {
+    this.#stopped = true;
+    for (let task = this.#waiting.shift(); task !== null; task = this.#waiting.shift()) {
+      task.outcome = "writesStopped";
+      this.loop.ready.push(task);
+    }
+  }
+
+  #go(): void {
+    if (this.#stopped) return;
+    while (this.#reclaiming < reclaimsMax && this.#cleared.length > 0) this.#punch(this.#cleared.pop()!);
+    const wanted = this.#waiting.empty ? cleanSlotsLow : cleanSlotsLow + reclaimsMax;
+    while (
+      !this.#closing && this.#reclaiming < reclaimsMax && this.#suspectCount > 0 &&
+      this.#cleanCount + this.#looking < wanted
+    ) this.#look(this.#suspect[--this.#suspectCount]!);
+    if (this.#punched.length > 0 && this.#reclaiming === 0) {
+      if (!this.#waiting.empty || this.#cleanCount < cleanSlotsLow) this.requestFlush();
+    }
+  }
+
+  #punch(slot: number): void {
+    this.table.state[slot] = SlotState.reclaiming;
+    if (this.omit.has("punchBeforeReuse")) {
+      this.#punched.push(slot);
+      return;
+    }
+    const reclaim = this.#begin(slot);
+    reclaim.looking = false;
+    this.#submitPunch(reclaim);
+  }
+
+  #look(slot: number): void {
+    this.table.state[slot] = SlotState.reclaiming;
+    const reclaim = this.#begin(slot);
+    reclaim.looking = true;
+    this.#looking++;
+    if (reclaim.buffer.length === 0) {
+      reclaim.buffer = new Uint8Array(Math.min(lookBytes, this.table.layout.pageBytes));
+    }
+    this.#submitLook(reclaim);
+  }
+
+  #begin(slot: number): Reclaim {
+    this.#reclaiming++;
+    const reclaim = this.#idle.pop() ?? new Reclaim((r) => this.#done(r));
+    reclaim.slot = slot;
+    reclaim.movedBytes = 0;
+    return reclaim;
+  }
+
+  #submitPunch(reclaim: Reclaim): void {
+    const { disk } = reclaim;
+    disk.kind = "punch";
+    disk.offsetBytes = slotOffset(this.table.layout, reclaim.slot);
+    disk.lengthBytes = this.table.layout.pageBytes;
+    this.disk.submit(disk);
+  }
+
+  #submitLook(reclaim: Reclaim): void {
+    const { disk } = reclaim;
+    disk.kind = "read";
+    disk.offsetBytes = slotOffset(this.table.layout, reclaim.slot) + reclaim.movedBytes;
+    disk.lengthBytes = reclaim.buffer.length;
+    disk.buffer = reclaim.buffer;
+    this.disk.submit(disk);
+  }
+
+  #done(reclaim: Reclaim): void {
+    this.loop.enter();
+    this.#advance(reclaim);
+    this.loop.leave();
+  }
+
+  #advance(reclaim: Reclaim): void {
+    const { slot, disk } = reclaim;
+    const failed = disk.errno !== 0;
+    if (!failed && reclaim.looking && disk.kind === "read") {
+      if (!isZero(reclaim.buffer, 0, disk.lengthBytes)) return this.#submitPunch(reclaim);
+      reclaim.movedBytes += disk.lengthBytes;
+      if (reclaim.movedBytes < this.table.layout.pageBytes) return this.#submitLook(reclaim);
+    }
+    const clean = !failed && (disk.kind === "read" || this.omit.has("flushBeforeReuse"));
+    if (reclaim.looking) this.#looking--;
+    this.#reclaiming--;
+    reclaim.slot = -1;
+    this.#idle.push(reclaim);
+    if (failed) {
+      this.table.state[slot] = SlotState.broken;
+      this.#coming--;
+      this.#wake();
+    } else if (clean) this.#becomesClean(slot);
+    else this.#punched.push(slot);
+    this.#go();
+  }
+
+  #becomesClean(slot: number): void {
+    this.table.state[slot] = SlotState.clean;
+    this.#coming--;
+    this.#clean[this.#cleanCount++] = slot;
+    this.becameClean(slot);
+    this.#wake();
+  }
+
+  /** Those who wait ask again when there is a slot, or when none will come any more. */
+  #wake(): void {
+    let count = this.#coming === 0 ? Infinity : this.#cleanCount;
+    for (; count > 0 && !this.#waiting.empty; count--) this.loop.ready.push(this.#waiting.shift()!);
+  }
+}
+
+/** True when every byte is zero; the range is a multiple of 4 bytes at a multiple of 4. */
+export function isZero(bytes: Uint8Array, start: number, lengthBytes: number): boolean {
+  const at = bytes.byteOffset + start;
+  if (at % 4 !== 0 || lengthBytes % 4 !== 0) {
+    for (let i = start; i < start + lengthBytes; i++) if (bytes[i] !== 0) return false;
+    return true;
+  }
+  const words = new Int32Array(bytes.buffer, at, lengthBytes / 4);
+  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
+  return true;
+}
