@@ -85,9 +85,9 @@ export function shape<T extends Record<string, Field>>(
 }
 
 function mark(bytes: Uint8Array, field: Field): void {
-  const mask = field.mask ?? 2 ** (8 * field.bytes) - 1;
   for (let i = 0; i < field.bytes; i++) {
-    bytes[field.offset + i]! |= Math.floor(mask / 2 ** (8 * (field.bytes - 1 - i))) & 0xff;
+    const ofByte = field.mask === undefined ? 0xff : field.mask >>> (8 * (field.bytes - 1 - i));
+    bytes[field.offset + i]! |= ofByte & 0xff;
   }
 }
 
