@@ -86,7 +86,7 @@ class SqliteMetadata implements Metadata {
 
   commit(compares: readonly Compare[], changes: readonly Change[]): Promise<TransactionResult> {
     checkTransaction(compares, changes);
-    return this.#call({ kind: "commit", compares, changes }, true);
+    return this.#call({ kind: "commit", compares, changes: changes.map(ownBytes) }, true);
   }
 
   watch(
@@ -199,6 +199,12 @@ class SqliteMetadata implements Metadata {
   #endedError(why: string): Error {
     return new Error(`Cannot use group metadata "${this.#path}": ${why}`);
   }
+}
+
+/** A message carries the whole memory that a value is a view of: so of a view in something larger a copy. */
+function ownBytes(change: Change): Change {
+  if (change.kind === "delete" || change.value.byteLength === change.value.buffer.byteLength) return change;
+  return { ...change, value: change.value.slice() };
 }
 
 function errorOf(failure: SqliteFailure, message: string): Error {
