@@ -37,6 +37,8 @@ export interface TableReading {
   generation: number;
   /** Sectors with one bad copy (torn or worn), and sectors bad in both. */
   badCopies: number;
+  /** Blocks with such a sector. */
+  readonly wornBlocks: number[];
   damagedSectors: number;
   damagedSlots: number;
   /** Slots of sectors that an earlier repair gave up (part of damagedSlots). */
@@ -64,6 +66,7 @@ export async function loadTable(
     blocks: [],
     generation: 0,
     badCopies: 0,
+    wornBlocks: [],
     damagedSectors: 0,
     damagedSlots: 0,
     lostSlots: 0,
@@ -120,7 +123,10 @@ function readBlock(
       number,
       number,
     ];
-    if (a < 0 || b < 0) reading.badCopies++;
+    if (a < 0 || b < 0) {
+      reading.badCopies++;
+      if (reading.wornBlocks.at(-1) !== block) reading.wornBlocks.push(block);
+    }
     sequence = Math.max(sequence, a, b);
     if (a < 0 && b < 0) {
       newest.push(-1);

@@ -5,3 +5,5 @@ export { formatDisk, type FormattedStore, type NewStore } from "./format_disk.ts
 export { type StoreIdentity } from "./format.ts";
 export { type ExpectedIdentity, openStore, type OpenStoreOptions, StoreOpenError } from "./open.ts";
 export { type CloseReport, Store, type StoreUsage } from "./store.ts";
+export { inspectDisk, type Inspection } from "./inspect.ts";
+export { type CheckOptions, type CheckReport, checkStore, type Finding } from "./check.ts";
