@@ -106,4 +106,13 @@ export const limits = Object.freeze({
   /** Text that our initiator takes as one answer, bytes and pairs: SendTargets of 1024 volumes with 8 portals each. */
   textResponseBytesMax: 1 * MiB,
   textResponsePairsMax: 16 * KiB,
+  /** Portals of one member: two IP families on eight network interfaces. */
+  portalsMax: 16,
+  /** Disks of one member: a full shelf has 60. Placement ids of the whole group end at 255 anyway. */
+  disksMax: 64,
+  /**
+   * Resident memory of a member, bytes: 128 MiB of Deno with two isolates, the data buffers, 256 connections with a
+   * segment being received and 1 MiB unsent each (320 MiB), 64 MiB of tables. tests/interop/flood_interop.ts measures.
+   */
+  residentBytesMax: 768 * MiB,
 });

@@ -37,7 +37,7 @@ interop("a Linux guest partitions, formats, writes, checks and reads back", need
   const check = await target.run(
     "disk",
     "check",
-    `${target.directory}/var/alpha/disk0.img`,
+    target.disk,
     "--config",
     target.configuration,
   );

@@ -116,6 +116,10 @@ export class TargetProcess implements AsyncDisposable {
     return `${this.directory}/appliance.toml`;
   }
 
+  get disk(): string {
+    return this.options.diskPath ?? `${this.directory}/var/alpha/disk0.img`;
+  }
+
   get pid(): number {
     if (this.#child === undefined) throw new Error("The target process is not running.");
     return this.#child.pid;
