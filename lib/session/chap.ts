@@ -122,20 +122,28 @@ export class ChapInitiator {
   readonly #identity: ChapIdentity;
   readonly #mutual: ChapIdentity | null;
   readonly #random: RandomSource;
+  readonly #offered: readonly number[];
   #state: "challenge" | "proof" | "done" = "challenge";
   #hash = "";
   #identifier = 0;
   #challenge: Uint8Array = new Uint8Array(0);
 
-  constructor(identity: ChapIdentity, mutual: ChapIdentity | null, random: RandomSource) {
+  /** `offered`: numbers of CHAP_A in the order of preference (tgtd 1.0.85 takes 7 for SHA-1, so it wants 5 alone). */
+  constructor(
+    identity: ChapIdentity,
+    mutual: ChapIdentity | null,
+    random: RandomSource,
+    offered: readonly number[] = algorithms.map((a) => a.number),
+  ) {
     this.#identity = identity;
     this.#mutual = mutual;
     this.#random = random;
+    this.#offered = offered;
   }
 
   /** What to send once the target has answered AuthMethod=CHAP. */
   begin(): TextPair[] {
-    return [{ key: "CHAP_A", value: algorithms.map((a) => a.number).join(",") }];
+    return [{ key: "CHAP_A", value: this.#offered.join(",") }];
   }
 
   /**
@@ -153,7 +161,7 @@ export class ChapInitiator {
     const stray = unexpected(pairs, ["CHAP_A", "CHAP_I", "CHAP_C"]);
     if (stray !== null) return stray;
     const number = parseNumber(valueOf(pairs, "CHAP_A") ?? "");
-    const chosen = algorithms.find((a) => a.number === number);
+    const chosen = algorithms.find((a) => a.number === number && this.#offered.includes(a.number));
     if (chosen === undefined) return failed("the target's CHAP_A is none of the algorithms offered");
     this.#hash = chosen.hash;
     const challenge = parseChallenge(pairs);
