@@ -275,13 +275,13 @@ export function metadataContract(driver: string, fresh: () => Promise<ContractSt
 
   contract("keys of a lease that ends are deleted, and watchers are told", async (store, a, b) => {
     // Lost without it: a dead member that stays "up".
-    const lease = await a.grantLease(300);
+    const lease = await a.grantLease(1_500);
     await a.commit([], [put("member/alpha", "up", lease), put("kept", "1")]);
     assert.equal((await b.get("member/alpha"))?.leaseId, lease);
     const { revision } = await b.list("");
     const recorder = new Recorder();
     const watch = b.watch("member/", revision, recorder.seen, recorder.onLost);
-    await store.pass(300);
+    await store.pass(1_500);
     assert.equal(await b.get("member/alpha"), null);
     await recorder.until(() => recorder.last("member/alpha")?.kind === "delete");
     assert.equal(await a.renewLease(lease), false);
