@@ -1,0 +1,91 @@
+// A configuration that has been found right: everything resolved, numbers as numbers, paths as seen from the caller.
+
+import type { SocketAddress } from "../base/network.ts";
+
+export type Config = MemberConfig | ProxyConfig;
+
+/** For `plimsoll target`. */
+export interface MemberConfig {
+  readonly role: "member";
+  readonly file: string;
+  readonly group: GroupConfig & { readonly metadata: MetadataConfig };
+  readonly member: MemberSettings;
+  readonly disks: readonly DiskConfig[];
+  readonly volumes: readonly VolumeConfig[];
+}
+
+/** For `plimsoll initiator-proxy`. */
+export interface ProxyConfig {
+  readonly role: "proxy";
+  readonly file: string;
+  readonly group: GroupConfig;
+  readonly proxy: ProxySettings;
+}
+
+export interface GroupConfig {
+  readonly name: string;
+  /** Null in a proxy's file only: a proxy asks the group's members. */
+  readonly metadata: MetadataConfig | null;
+  readonly secretFile: string;
+  readonly iqnPrefix: string;
+  readonly pageBytes: number;
+  /** Address of the whole group. */
+  readonly portal: SocketAddress | null;
+}
+
+export type MetadataConfig =
+  | { readonly kind: "sqlite"; readonly path: string }
+  | { readonly kind: "etcd"; readonly endpoints: readonly string[]; readonly tls: TlsFiles | null };
+
+export interface TlsFiles {
+  readonly ca: string | null;
+  readonly cert: string | null;
+  readonly key: string | null;
+}
+
+export interface MemberSettings {
+  readonly name: string;
+  readonly portals: readonly SocketAddress[];
+  readonly peer: SocketAddress;
+  readonly admin: SocketAddress;
+  readonly stateDir: string;
+}
+
+export interface DiskConfig {
+  readonly path: string;
+  /** Null: the whole block device. */
+  readonly sizeBytes: number | null;
+  /** Line of the file, for messages. */
+  readonly line: number;
+}
+
+export interface VolumeConfig {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly blockBytes: 512 | 4096;
+  readonly writeCache: boolean;
+  /** Null: not given. */
+  readonly initiators: readonly string[] | null;
+  readonly chap: ChapConfig | null;
+  readonly mutual: ChapConfig | null;
+  /** Line of the file, for messages. */
+  readonly line: number;
+}
+
+export interface ChapConfig {
+  readonly user: string;
+  readonly secret: SecretSource;
+}
+
+/** A file's secret is `secretOfFile` of its text, checked by `chapSecretProblem`. */
+export type SecretSource =
+  | { readonly kind: "inline"; readonly secret: string }
+  | { readonly kind: "file"; readonly path: string };
+
+export interface ProxySettings {
+  readonly listen: SocketAddress;
+  readonly groupPortals: readonly SocketAddress[];
+  readonly volumes: readonly string[];
+  readonly admin: SocketAddress;
+  readonly stateDir: string;
+}
