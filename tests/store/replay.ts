@@ -1,0 +1,413 @@
+// A seeded life of a store: writes, flushes, unmaps, deleted images and slots used again under tight space, cut short by
+// power losses, deaths of the process and clean stops. After each cut the store is checked, opened and read against the oracle.
+
+import { BlockOperation } from "../../lib/extent/operation.ts";
+import { layoutFor } from "../../lib/store/format.ts";
+import { checkStore, formatDisk, openStore, type Store } from "../../lib/store/mod.ts";
+import type { OrderPoint } from "../../lib/store/order.ts";
+import { Oracle, readStamp, sectorBytes, stampSector } from "./block_oracle.ts";
+import { CrashDisk, Medium } from "./crash_disk.ts";
+import { MemoryDisk } from "./memory_disk.ts";
+import { identity, SeededRandom } from "./store_calls.ts";
+
+const pageBytes = 8192;
+const sectorsPerPage = pageBytes / sectorBytes;
+const pagesPerImage = 40;
+const operationsMax = 12;
+
+/** Thrown with the seed's story when a promise was broken. */
+export class Violation extends Error {
+  override name = "Violation";
+}
+
+export interface ReplayResult {
+  readonly powerLosses: number;
+  readonly kills: number;
+  readonly stops: number;
+  readonly operations: number;
+  readonly noSpace: number;
+  readonly checkNotes: number;
+  readonly checkRepairs: number;
+}
+
+/** Runs one seed. Throws Violation when the store broke a promise, AssertionError when it broke an invariant. */
+export async function replay(seed: number, omit: ReadonlySet<OrderPoint> = new Set()): Promise<ReplayResult> {
+  return await new Replay(seed, omit).run();
+}
+
+class Replay {
+  readonly random: SeededRandom;
+  readonly medium: Medium;
+  readonly oracle = new Oracle(pagesPerImage, sectorsPerPage);
+  readonly pages: number;
+  disk: CrashDisk;
+  store!: Store;
+  images: number[] = [];
+  nextImage = 1;
+  nextStamp = 1;
+  inFlight = 0;
+  boot = 1;
+  suspected = false;
+  deleting: { readonly image: number; done: boolean; failed: string }[] = [];
+  fault = "";
+  readonly counts = {
+    powerLosses: 0,
+    kills: 0,
+    stops: 0,
+    operations: 0,
+    noSpace: 0,
+    checkNotes: 0,
+    checkRepairs: 0,
+  };
+
+  constructor(readonly seed: number, readonly omit: ReadonlySet<OrderPoint>) {
+    this.random = new SeededRandom(seed);
+    const wide = this.random.chance(0.15);
+    const slots = wide ? 125 + this.random.below(10) : 4 + this.random.below(8);
+    this.pages = wide ? pagesPerImage : 2 + this.random.below(6);
+    const size = 131_072 + 16_384 + (slots + 1) * pageBytes;
+    const layout = layoutFor(size, pageBytes)!;
+    this.medium = new Medium(size, this.random, layout.dataOffset);
+    this.disk = new CrashDisk(this.medium);
+  }
+
+  async run(): Promise<ReplayResult> {
+    // What lies on the disk before it becomes a store must not be seen either.
+    for (let i = 0; i < this.medium.cache.length; i++) this.medium.cache[i] = this.random.next() >>> 24;
+    this.medium.durable.set(this.medium.cache);
+    await this.drive(formatDisk(this.disk, { ...identity, pageBytes }, this.random));
+    await this.open();
+    for (let i = 0; i < 3; i++) this.images.push(this.nextImage++);
+    const lives = 4 + this.random.below(5);
+    for (let life = 0; life < lives; life++) {
+      await this.live(20 + this.random.below(150));
+      await this.cut();
+    }
+    return this.counts;
+  }
+
+  /** Work for a while. */
+  async live(steps: number): Promise<void> {
+    for (let i = 0; i < steps; i++) {
+      if (this.inFlight < operationsMax && this.random.chance(0.6)) this.submit();
+      for (let n = this.random.below(4); n > 0 && this.disk.held > 0; n--) this.disk.step();
+      if (this.deleting.length > 0) { for (let n = 0; n < 20; n++) await null; }
+      this.settleDeletes();
+      this.failOnFault();
+    }
+  }
+
+  /** The end of one life: power loss, death of the process, or a clean stop (which may be cut short as well). */
+  async cut(): Promise<void> {
+    const how = this.random.below(10);
+    let sure = true; // whether the store is known to have been marked open
+    let closed = false;
+    if (how < 3) {
+      await this.finishAll();
+      const closing = this.store.close();
+      if (this.random.chance(0.6)) {
+        const report = await this.drive(closing);
+        if (!report.clean) throw this.violation(`close ended as ${report.reason}`);
+        closed = true;
+      } else {
+        for (let n = this.random.below(8); n > 0; n--) {
+          if (this.disk.held > 0) this.disk.step();
+          for (let t = 0; t < 10; t++) await null;
+        }
+        sure = false;
+      }
+      this.counts.stops++;
+    }
+    const powerLost = how < 3 ? this.random.chance(0.7) : how < 8;
+    this.end(powerLost);
+    const suspectedBefore = this.suspected;
+    await this.checkOffline();
+    // Opening may be cut short too, once or twice.
+    for (let again = 0; again < 2 && this.random.chance(0.25); again++) {
+      const opening = this.openWith();
+      opening.catch(() => {});
+      for (let n = this.random.below(12); n > 0; n--) {
+        if (this.disk.held > 0) this.disk.step();
+        for (let t = 0; t < 10; t++) await null;
+      }
+      this.end(powerLost);
+      sure = false;
+    }
+    await this.open();
+    const { powerLossSuspected } = this.store;
+    if (sure && !closed && powerLost && !powerLossSuspected) {
+      throw this.violation("a power loss went unnoticed");
+    }
+    if (sure && closed && powerLossSuspected !== suspectedBefore) {
+      throw this.violation("a clean close was forgotten");
+    }
+    if (suspectedBefore && !powerLossSuspected) throw this.violation("an untold power loss was forgotten");
+    this.suspected = powerLossSuspected;
+    await this.readAll(powerLost);
+    for (const d of this.deleting) this.images = this.images.filter((i) => i !== d.image);
+    this.deleting = [];
+    while (this.images.length < 3) this.images.push(this.nextImage++);
+  }
+
+  end(powerLost: boolean): void {
+    this.inFlight = 0;
+    if (powerLost) {
+      this.counts.powerLosses++;
+      this.boot++;
+      this.disk.losePower();
+    } else {
+      this.counts.kills++;
+      this.disk.kill();
+    }
+    this.disk = new CrashDisk(this.medium);
+  }
+
+  openWith(): Promise<Store> {
+    return openStore(this.disk, identity, { bootId: `boot-${this.boot}`, omit: this.omit });
+  }
+
+  async open(): Promise<void> {
+    this.store = await this.drive(this.openWith());
+  }
+
+  /** `disk check` finds no fault and no loss; sometimes it repairs, and then finds nothing more. */
+  async checkOffline(): Promise<void> {
+    const repair = this.random.chance(0.3);
+    const copy = new MemoryDisk("copy", this.medium.cache.slice());
+    const report = await checkStore(repair ? this.disk_() : copy, { repair });
+    const bad = report.findings.filter((f) => f.severity !== "note" && !f.text.startsWith("superblock"));
+    if (bad.length > 0) throw this.violation(`disk check found: ${bad.map((f) => f.text).join("; ")}`);
+    this.counts.checkNotes += report.findings.length;
+    if (!repair) return;
+    this.counts.checkRepairs++;
+    const after = await checkStore(copyOf(this.medium), {});
+    const left = after.findings.filter((f) => !/not closed cleanly|not every initiator/.test(f.text));
+    // A loser's slot is free after the repair; it is seen to be zero before its next use.
+    const unmended = left.filter((f) => !f.text.includes("hold old data"));
+    if (unmended.length > 0) {
+      throw this.violation(`disk check left: ${unmended.map((f) => f.text).join("; ")}`);
+    }
+  }
+
+  /** The medium as a synchronous disk whose every change is durable at once. */
+  disk_(): MemoryDisk {
+    const disk = new MemoryDisk("repair", this.medium.cache);
+    const apply = disk.apply.bind(disk);
+    disk.apply = (operation) => {
+      const errno = apply(operation);
+      if (operation.kind === "write" || operation.kind === "punch") {
+        this.medium.unflushed.push({
+          offsetBytes: operation.offsetBytes,
+          bytes: this.medium.cache.slice(
+            operation.offsetBytes,
+            operation.offsetBytes + operation.lengthBytes,
+          ),
+        });
+      }
+      if (operation.kind === "flush") this.medium.harden([...this.medium.unflushed]);
+      return errno;
+    };
+    return disk;
+  }
+
+  // ---- the workload
+
+  submit(): void {
+    const dice = this.random.below(100);
+    this.counts.operations++;
+    if (dice < 45) this.change("write");
+    else if (dice < 50) this.change("writeSame");
+    else if (dice < 53) this.change("orWrite");
+    else if (dice < 56) this.change("compareAndWrite");
+    else if (dice < 62) this.flush();
+    else if (dice < 80) this.change("unmap", true);
+    else if (dice < 84) this.change("unmap");
+    else if (dice < 96) this.read();
+    else if (dice < 98) this.deleteImage();
+  }
+
+  livingImage(): number {
+    return this.random.pick(this.images);
+  }
+
+  change(kind: "write" | "writeSame" | "orWrite" | "compareAndWrite" | "unmap", whole = false): void {
+    const image = this.livingImage();
+    if (this.deleting.some((d) => d.image === image)) return;
+    const page = this.random.below(this.pages);
+    const one = kind === "compareAndWrite" || kind === "orWrite";
+    const first = whole ? 0 : this.random.below(sectorsPerPage);
+    let count = whole ? sectorsPerPage : one ? 1 : 1 + this.random.below(sectorsPerPage - first);
+    if (kind === "write" && this.random.chance(0.1)) count = sectorsPerPage - first;
+    if (this.oracle.busy(image, page, first, count)) return;
+    const stamp = kind === "unmap" ? 0 : this.nextStamp++;
+    const op = this.operation(kind, image, page, first, count);
+    op.durable = this.random.chance(0.15);
+    op.mayUnmap = kind === "unmap";
+    if (kind === "compareAndWrite" || kind === "orWrite") {
+      const old = this.oracle.current(image, page, first)!;
+      if (kind === "orWrite" && old !== 0) return; // OR of two stamps is no stamp
+      op.buffer = new Uint8Array(2 * sectorBytes);
+      const at = kind === "orWrite" ? 0 : sectorBytes;
+      if (old !== 0) stampSector(op.buffer, 0, image, page, this.sameStamps.has(old) ? 0xffff : first, old);
+      stampSector(op.buffer, at, image, page, first, stamp);
+    } else if (kind === "writeSame") {
+      op.buffer = new Uint8Array(sectorBytes);
+      stampSector(op.buffer, 0, image, page, 0xffff, stamp);
+      this.sameStamps.add(stamp);
+    } else if (kind === "write") {
+      op.buffer = new Uint8Array(count * sectorBytes);
+      for (let s = 0; s < count; s++) stampSector(op.buffer, s * sectorBytes, image, page, first + s, stamp);
+    }
+    this.oracle.begin(image, page, first, count, stamp);
+    this.start(op, () => {
+      if (op.outcome === "noSpace") this.counts.noSpace++;
+      else if (op.outcome !== "done") this.fault ||= `${kind} ended as ${op.outcome}`;
+      const done = op.outcome === "done";
+      // An unmap promises durability like a write when it is asked for it.
+      this.oracle.end(image, page, first, count, done, done && op.durable);
+    });
+  }
+
+  readonly sameStamps = new Set<number>();
+
+  flush(): void {
+    const at = this.oracle.tick();
+    const op = this.operation("flush", this.livingImage(), 0, 0, 0);
+    this.start(op, () => {
+      if (op.outcome !== "done") this.fault ||= `flush ended as ${op.outcome}`;
+      this.oracle.flushed(at);
+    });
+  }
+
+  read(): void {
+    const image = this.livingImage();
+    if (this.deleting.some((d) => d.image === image)) return;
+    const page = this.random.below(this.pages);
+    const first = this.random.below(sectorsPerPage);
+    const count = 1 + this.random.below(sectorsPerPage - first);
+    const op = this.operation("read", image, page, first, count);
+    op.buffer = new Uint8Array(count * sectorBytes).fill(0xee);
+    const stable: (number | null)[] = [];
+    for (let s = 0; s < count; s++) stable.push(this.oracle.current(image, page, first + s));
+    this.start(op, () => {
+      if (op.outcome !== "done") this.fault ||= `read ended as ${op.outcome}`;
+      for (let s = 0; s < count; s++) {
+        const now = this.oracle.current(image, page, first + s);
+        if (stable[s] === null || now !== stable[s]) continue; // changed meanwhile: either is right
+        const found = readStamp(op.buffer, s * sectorBytes, image, page, first + s);
+        if (found !== now) this.fault ||= `read of ${image}/${page}/${first + s}: ${found}, not ${now}`;
+      }
+    });
+  }
+
+  deleteImage(): void {
+    const image = this.livingImage();
+    if (this.deleting.length > 0 || this.images.length < 2) return;
+    if (this.oracle.busy(image, 0, 0, this.pages * sectorsPerPage)) return;
+    for (let p = 0; p < this.pages; p++) this.oracle.begin(image, p, 0, sectorsPerPage, 0);
+    const record = { image, done: false, failed: "" };
+    this.deleting.push(record);
+    this.store.deleteImage(image).then(() => record.done = true, (e) => record.failed = String(e));
+  }
+
+  settleDeletes(): void {
+    for (const d of this.deleting) {
+      if (d.failed !== "") this.fault ||= `delete failed: ${d.failed}`;
+      if (!d.done) continue;
+      for (let p = 0; p < this.pages; p++) this.oracle.end(d.image, p, 0, sectorsPerPage, true, true);
+      this.images = this.images.filter((i) => i !== d.image);
+      this.images.push(this.nextImage++);
+    }
+    this.deleting = this.deleting.filter((d) => !d.done);
+  }
+
+  operation(
+    kind: BlockOperation["kind"],
+    image: number,
+    page: number,
+    first: number,
+    count: number,
+  ): BlockOperation {
+    const op = new BlockOperation();
+    op.kind = kind;
+    op.image = image;
+    op.page = page;
+    op.offsetBytes = first * sectorBytes;
+    op.lengthBytes = count * sectorBytes;
+    return op;
+  }
+
+  start(op: BlockOperation, done: () => void): void {
+    this.inFlight++;
+    const disk = this.disk;
+    op.done = () => {
+      if (this.disk !== disk) throw this.violation("an operation ended after its process");
+      this.inFlight--;
+      done();
+    };
+    this.store.submit(op);
+  }
+
+  async finishAll(): Promise<void> {
+    while (this.inFlight > 0 || this.deleting.length > 0) {
+      if (this.disk.held > 0) this.disk.step();
+      else await tick();
+      for (let n = 0; n < 5; n++) await null;
+      this.settleDeletes();
+      this.failOnFault();
+    }
+  }
+
+  /** Reads every block of every image there ever was. */
+  async readAll(powerLost: boolean): Promise<void> {
+    for (let image = 1; image < this.nextImage; image++) {
+      for (let page = 0; page < this.pages; page++) {
+        const op = this.operation("read", image, page, 0, sectorsPerPage);
+        op.buffer = new Uint8Array(pageBytes).fill(0xee);
+        this.start(op, () => {
+          if (op.outcome !== "done") this.fault ||= `read after opening ended as ${op.outcome}`;
+          for (let s = 0; s < sectorsPerPage; s++) {
+            const found = readStamp(op.buffer, s * sectorBytes, image, page, s);
+            const stamp = typeof found === "number" ? found : -1;
+            if (stamp < 0) this.fault ||= String(found);
+            this.fault ||= this.oracle.reopened(image, page, s, stamp, powerLost) ?? "";
+          }
+        });
+      }
+      while (this.inFlight > 0) {
+        if (this.disk.held > 0) this.disk.step();
+        else await tick();
+      }
+    }
+    this.failOnFault();
+  }
+
+  /** Lets the disk work until the promise settles. */
+  async drive<T>(promise: Promise<T>): Promise<T> {
+    let settled = false;
+    const mark = () => void (settled = true);
+    promise.then(mark, mark);
+    for (let idle = 0; !settled;) {
+      if (this.disk.held > 0) this.disk.step();
+      else if (++idle > 1000) throw this.violation("the store waits for nothing");
+      for (let n = 0; n < 5 && !settled; n++) await null;
+    }
+    return await promise;
+  }
+
+  failOnFault(): void {
+    if (this.fault !== "") throw this.violation(this.fault);
+  }
+
+  violation(text: string): Violation {
+    return new Violation(`seed ${this.seed}: ${text} (${JSON.stringify(this.counts)})`);
+  }
+}
+
+function copyOf(medium: Medium): MemoryDisk {
+  return new MemoryDisk("copy", medium.cache.slice());
+}
+
+function tick(): Promise<void> {
+  return new Promise((resolve) => queueMicrotask(resolve));
+}
