@@ -1,17 +1,29 @@
 // What a volume may be: each function returns what is wrong, as the end of a sentence, or null.
 
 import { limits } from "../base/limits.ts";
+import {
+  initiatorPatternExpected,
+  initiatorPatternProblem,
+  nameExpected,
+  nameProblem,
+  targetName,
+} from "../config/name.ts";
+import {
+  chapSecretExpected,
+  chapSecretProblem,
+  chapUserExpected,
+  chapUserProblem,
+} from "../config/secret.ts";
 import type { ChapRecord, VolumeRecord } from "../meta/records.ts";
 import { pagesOfVolume } from "../route/route_records.ts";
-import { iscsiNameBytesMax, parseIscsiName } from "../wire/iscsi/names.ts";
+import { parseIscsiName } from "../wire/iscsi/names.ts";
 
-/** A volume's name is the end of its iSCSI name (RFC 7143 §4.2.7) and appears in URLs, keys and file names. */
+/** A volume's name is the end of its iSCSI name (RFC 7143 §4.2.7). */
 export function volumeNameProblem(name: string, iqnPrefix: string): string | null {
-  if (!/^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$/.test(name)) {
-    return "a name has 1 to 64 lower case letters, digits, dots and hyphens, and begins and ends with a letter or digit";
-  }
-  const parsed = parseIscsiName(`${iqnPrefix}:${name}`);
-  return parsed.kind === "name" ? null : `its iSCSI name "${iqnPrefix}:${name}" ${parsed.reason}`;
+  const problem = nameProblem(name);
+  if (problem !== null) return `${JSON.stringify(name)} is no name: ${problem}. Give ${nameExpected}`;
+  const parsed = parseIscsiName(targetName(iqnPrefix, name));
+  return parsed.kind === "name" ? null : `its iSCSI name "${targetName(iqnPrefix, name)}" ${parsed.reason}`;
 }
 
 export function blockSizeProblem(blockBytes: number): string | null {
@@ -35,21 +47,14 @@ export function sizeProblem(
   return null;
 }
 
-/**
- * Initiators refuse shorter secrets (RFC 7143 §9.2.1 asks for 96 bits; Windows takes 12 to 16 bytes), and one secret
- * for both directions would let an answer be reflected (ibid.).
- */
+/** Mutual CHAP with the secret of the other direction would let an answer be reflected (RFC 7143 §9.2.1). */
 export function chapProblem(chap: ChapRecord | null, mutual: ChapRecord | null): string | null {
   for (const [what, identity] of [["CHAP", chap], ["mutual CHAP", mutual]] as const) {
     if (identity === null) continue;
-    if (!/^[\x21-\x7e]{1,223}$/.test(identity.user)) {
-      return `a ${what} user has 1 to 223 visible ASCII characters`;
-    }
-    const bytes = new TextEncoder().encode(identity.secret).length;
-    if (bytes < secretBytesMin || bytes > secretBytesMax) {
-      return `the ${what} secret has ${bytes} bytes; ${secretBytesMin} to ${secretBytesMax} are allowed ` +
-        "(Windows takes 16 at most)";
-    }
+    const user = chapUserProblem(identity.user);
+    if (user !== null) return `the ${what} user cannot be used: ${user}. Give ${chapUserExpected}`;
+    const secret = chapSecretProblem(identity.secret);
+    if (secret !== null) return `the ${what} secret cannot be used: ${secret}. Give ${chapSecretExpected}`;
   }
   if (mutual === null) return null;
   if (chap === null) {
@@ -59,9 +64,6 @@ export function chapProblem(chap: ChapRecord | null, mutual: ChapRecord | null):
   return null;
 }
 
-const secretBytesMin = 12;
-const secretBytesMax = 255;
-
 /** Patterns of initiator names, in which `*` stands for anything. */
 export function initiatorsProblem(patterns: readonly string[] | null): string | null {
   if (patterns === null) return null;
@@ -69,11 +71,9 @@ export function initiatorsProblem(patterns: readonly string[] | null): string | 
     return `${patterns.length} initiator patterns; ${limits.registrationsMax} are allowed`;
   }
   for (const pattern of patterns) {
-    const bytes = new TextEncoder().encode(pattern).length;
-    if (bytes === 0 || bytes > iscsiNameBytesMax || /[\s,\p{C}]/u.test(pattern)) {
-      return `${
-        JSON.stringify(pattern)
-      } is no pattern of an initiator name, such as "iqn.2026-01.com.example:*"`;
+    const problem = initiatorPatternProblem(pattern);
+    if (problem !== null) {
+      return `${JSON.stringify(pattern)} is no pattern: ${problem}. Give ${initiatorPatternExpected}`;
     }
   }
   return null;

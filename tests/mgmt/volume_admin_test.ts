@@ -83,7 +83,7 @@ Deno.test("what cannot be a volume is refused with what would be right, and noth
   const good = { name: "v", sizeBytes: 4 * MiB };
   const chap = { user: "u", secret: "123456789012" };
   const bad: [object, RegExp][] = [
-    [{ name: "" }, /1 to 64 lower case/],
+    [{ name: "" }, /"" is no name: it is empty\. Give 1 to 64 lower case/],
     [{ name: "Vol" }, /1 to 64 lower case/],
     [{ name: "a/b" }, /1 to 64 lower case/],
     [{ name: "x".repeat(65) }, /1 to 64 lower case/],
@@ -92,8 +92,8 @@ Deno.test("what cannot be a volume is refused with what would be right, and noth
     [{ sizeBytes: 1.5 }, /no size/],
     [{ sizeBytes: 4 * MiB + 1 }, /no multiple of the block size 512; 4194816 is the next/],
     [{ sizeBytes: 2 ** 52 }, /more than 16777216 pages/],
-    [{ chap: { user: "u", secret: "short" } }, /CHAP secret has 5 bytes; 12 to 255/],
-    [{ chap: { user: "a b", secret: chap.secret } }, /visible ASCII/],
+    [{ chap: { user: "u", secret: "short" } }, /CHAP secret cannot be used: it has 5 bytes, .*12 to 255/],
+    [{ chap: { user: "a b", secret: chap.secret } }, /CHAP user cannot be used: .*visible ASCII/],
     [{ mutual: chap }, /mutual CHAP is an addition/],
     [{ chap, mutual: { user: "t", secret: chap.secret } }, /must differ/],
     [{ initiators: ["iqn.2026-01.*", ""] }, /"" is no pattern/],
