@@ -321,6 +321,18 @@ export class Negotiation {
     return out;
   }
 
+  /** A connection joins a session: what the session agreed stays, what belongs to the connection is its own. */
+  join(session: Readonly<SessionParameters>): void {
+    const { headerDigest, dataDigest, peerMaxRecvDataSegmentLength, ownMaxRecvDataSegmentLength } =
+      this.parameters;
+    Object.assign(this.parameters, session, {
+      headerDigest,
+      dataDigest,
+      peerMaxRecvDataSegmentLength,
+      ownMaxRecvDataSegmentLength,
+    });
+  }
+
   /** True while the peer owes answers to keys whose result it decides with us. */
   get awaitsAnswers(): boolean {
     return this.#offered.size > 0;

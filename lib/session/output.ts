@@ -1,0 +1,157 @@
+// PDUs on their way out of one connection. Headers and small data are written in place into a ring that the stream
+// sends from; large data is sent from where it lies. What has left is told in the order of sending, so the ring needs
+// no more than a queue of lengths.
+
+import { assert } from "../base/assert.ts";
+import { limits } from "../base/limits.ts";
+import type { SendRelease, Stream } from "../base/network.ts";
+import { crc32c, setDigest } from "../wire/crc32c.ts";
+import { bhsBytes } from "../wire/iscsi/bhs.ts";
+
+/** Told once for every PDU given to finish() in its name, when the stream needs its bytes no more. */
+export interface Sent {
+  sent(): void;
+}
+
+/** Padding and digests of a PDU: header digest behind the header, up to three bytes of padding and a digest behind the data. */
+const extraBytes = 4 + 3 + 4;
+const pdusMax = Math.floor(limits.outputRingBytes / (bhsBytes + extraBytes)) + 1;
+const zeroes = 0n;
+
+export class Output implements SendRelease {
+  headerDigest = false;
+  dataDigest = false;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView<ArrayBuffer>;
+  readonly #stream: Stream;
+
+  /** Next byte to write, and bytes in use up to there (what was skipped at the end of the ring included). */
+  #head = 0;
+  #used = 0;
+  /** Of the PDU begun: where it starts and what it costs so far. */
+  #pduAt = -1;
+  #skipped = 0;
+  /** A queue in a ring: what each PDU under way takes of the ring, and who is told. */
+  readonly #costs = new Uint32Array(pdusMax);
+  readonly #owners: (Sent | null)[] = new Array<Sent | null>(pdusMax).fill(null);
+  #firstPdu = 0;
+  #pdus = 0;
+
+  constructor(stream: Stream) {
+    this.#stream = stream;
+    this.bytes = new Uint8Array(limits.outputRingBytes);
+    this.view = new DataView(this.bytes.buffer);
+  }
+
+  /** PDUs that the stream has not let go yet. */
+  get pdusUnderWay(): number {
+    return this.#pdus;
+  }
+
+  get pendingBytes(): number {
+    return this.#stream.pendingBytes;
+  }
+
+  /**
+   * Room for a header (zeroed) and up to `inlineBytes` of data behind it: the header's index in `bytes`, or -1 when the
+   * ring is full. Data PDUs leave a part of the ring to control. Follow it with finish() before anything else.
+   */
+  begin(inlineBytes: number, control: boolean): number {
+    assert(this.#pduAt < 0, "a PDU was begun within another");
+    const want = bhsBytes + extraBytes + inlineBytes;
+    const tail = limits.outputRingBytes - this.#head;
+    const skipped = tail < want ? tail : 0;
+    const room = (control ? limits.outputRingBytes : limits.outputRingDataBytes) - this.#used;
+    if (want + skipped > room || this.#pdus === pdusMax) return -1;
+    if (skipped > 0) this.#head = 0;
+    this.#skipped = skipped;
+    const at = this.#head;
+    this.#pduAt = at;
+    const view = this.view;
+    view.setBigUint64(at, zeroes);
+    view.setBigUint64(at + 8, zeroes);
+    view.setBigUint64(at + 16, zeroes);
+    view.setBigUint64(at + 24, zeroes);
+    view.setBigUint64(at + 32, zeroes);
+    view.setBigUint64(at + 40, zeroes);
+    return at;
+  }
+
+  /** Where inline data of the PDU begun at `at` goes. */
+  dataAt(at: number): number {
+    return at + bhsBytes + (this.headerDigest ? 4 : 0);
+  }
+
+  /** Sends the PDU begun, with `inlineBytes` of data written at dataAt(). */
+  finish(inlineBytes: number, owner: Sent | null): void {
+    const at = this.#seal(inlineBytes);
+    let end = this.dataAt(at) + inlineBytes;
+    if (inlineBytes > 0) {
+      end = this.#trail(end, inlineBytes, crc32cIf(this.dataDigest, this.bytes, end - inlineBytes, end));
+    }
+    this.#enqueue(end, owner);
+    this.#stream.send(this.bytes, at, end - at, this);
+  }
+
+  /** Sends the PDU begun, with `length` bytes of data from `data`, which belong to the stream until owner is told. */
+  finishWith(data: Uint8Array, start: number, length: number, owner: Sent | null): void {
+    const at = this.#seal(length);
+    const headEnd = this.dataAt(at);
+    const end = this.#trail(headEnd, length, crc32cIf(this.dataDigest, data, start, start + length));
+    this.#enqueue(end, owner);
+    if (end > headEnd) {
+      this.#stream.send(this.bytes, at, headEnd - at, null);
+      this.#stream.send(data, start, length, null);
+      this.#stream.send(this.bytes, headEnd, end - headEnd, this);
+    } else {
+      this.#stream.send(this.bytes, at, headEnd - at, null);
+      this.#stream.send(data, start, length, this);
+    }
+  }
+
+  /** SendRelease: the oldest PDU under way has left. */
+  released(): void {
+    assert(this.#pdus > 0, "the stream released more than was sent");
+    const first = this.#firstPdu;
+    const owner = this.#owners[first]!;
+    this.#used -= this.#costs[first]!;
+    this.#owners[first] = null;
+    this.#firstPdu = first + 1 === pdusMax ? 0 : first + 1;
+    this.#pdus--;
+    if (owner !== null) owner.sent();
+  }
+
+  /** Length and header digest. */
+  #seal(dataBytes: number): number {
+    const at = this.#pduAt;
+    assert(at >= 0, "no PDU was begun");
+    this.view.setUint32(at + 4, dataBytes); // no additional headers: byte 4 is zero
+    if (this.headerDigest) setDigest(this.view, at + bhsBytes, crc32c(0, this.bytes, at, at + bhsBytes));
+    return at;
+  }
+
+  /** Padding and data digest at `at`; returns their end. */
+  #trail(at: number, dataBytes: number, crc: number): number {
+    const pad = -dataBytes & 3;
+    for (let i = 0; i < pad; i++) this.bytes[at + i] = 0;
+    if (!this.dataDigest) return at + pad;
+    setDigest(this.view, at + pad, crc32c(crc, this.bytes, at, at + pad));
+    return at + pad + 4;
+  }
+
+  #enqueue(end: number, owner: Sent | null): void {
+    const cost = this.#skipped + end - this.#pduAt;
+    let last = this.#firstPdu + this.#pdus;
+    if (last >= pdusMax) last -= pdusMax;
+    this.#costs[last] = cost;
+    this.#owners[last] = owner;
+    this.#pdus++;
+    this.#used += cost;
+    this.#head = end === limits.outputRingBytes ? 0 : end;
+    this.#pduAt = -1;
+  }
+}
+
+function crc32cIf(wanted: boolean, bytes: Uint8Array, start: number, end: number): number {
+  return wanted ? crc32c(0, bytes, start, end) : 0;
+}

@@ -1,0 +1,382 @@
+// One connection of the target, from its first byte to its last: login, full feature phase, the watch over silence, the
+// end. RFC 7143 §8.1. What PDUs mean is decided in target_login.ts and full_feature.ts.
+
+import type { Clock, Timer } from "../base/clock.ts";
+import { limits } from "../base/limits.ts";
+import type { Log } from "../base/log.ts";
+import type { SocketAddress, Stream, StreamHandler } from "../base/network.ts";
+import type { RandomSource } from "../base/random.ts";
+import { AsyncMessage, LoginRequest, LoginResponse, Opcode, reservedTag } from "../wire/iscsi/bhs.ts";
+import { AsyncEvent, codeText, LoginStage, LoginStatus } from "../wire/iscsi/status.ts";
+import { FrameReader, type FrameSink } from "./framing.ts";
+import { FullFeature } from "./full_feature.ts";
+import { Link } from "./link.ts";
+import { Output } from "./output.ts";
+import { serialAdd } from "./sequence.ts";
+import type { TargetDirectory, TargetPortal } from "./target_directory.ts";
+import { type LoginStep, TargetLogin } from "./target_login.ts";
+import type { SessionConnection, TargetSession } from "./target_session.ts";
+
+/** What a connection needs of its node. */
+export interface ConnectionHost {
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly directory: TargetDirectory;
+  readonly log: Log;
+  /**
+   * Finds or makes the session for a finished login; may take time (an old session's tasks must end first). Exactly one
+   * of both is called, unless `wanted` is false by then.
+   */
+  admit(
+    login: TargetLogin,
+    portal: TargetPortal,
+    wanted: () => boolean,
+    granted: (session: TargetSession) => void,
+    refused: (status: number, reason: string) => void,
+  ): void;
+  /** The connection has left the login phase (in whatever way). */
+  loginOver(connection: TargetConnection): void;
+  connectionClosed(connection: TargetConnection, silent: boolean): void;
+  coldReset(session: TargetSession): void;
+}
+
+type State = "login" | "admitting" | "full" | "closing" | "closed";
+
+/** Time for the last bytes to leave before the connection is reset, milliseconds. */
+const closeTimeMs = 2_000;
+
+export class TargetConnection implements StreamHandler, FrameSink, SessionConnection {
+  readonly portal: TargetPortal;
+  readonly reader: FrameReader;
+  session: TargetSession | null = null;
+  readonly #host: ConnectionHost;
+  readonly #stream: Stream;
+  readonly #login: TargetLogin;
+  #state: State = "login";
+  #output: Output | null = null;
+  #link: Link | null = null;
+  #fullFeature: FullFeature | null = null;
+  #timer: Timer;
+  #anyByte = false;
+  #loginData: Uint8Array = nothing;
+  #statSn = 0;
+  /** Bytes came since the last look, and a ping is on its way. */
+  #heard = false;
+  #pinged = false;
+  #pingTag = 0;
+
+  constructor(host: ConnectionHost, portal: TargetPortal, stream: Stream) {
+    this.#host = host;
+    this.portal = portal;
+    this.#stream = stream;
+    this.reader = new FrameReader(this);
+    this.#login = new TargetLogin({ directory: host.directory, random: host.random, portal });
+    this.#timer = host.clock.after(limits.loginTimeMsMax, () => this.#loginTimedOut());
+  }
+
+  get remote(): SocketAddress {
+    return this.#stream.remote;
+  }
+
+  get link(): Link {
+    return this.#link!;
+  }
+
+  // StreamHandler.
+
+  received(buffer: Uint8Array, view: DataView, start: number, end: number): void {
+    this.#anyByte = true;
+    this.#heard = true;
+    this.reader.received(buffer, view, start, end);
+  }
+
+  drained(): void {
+    this.#link?.pump();
+  }
+
+  closed(reason: string): void {
+    if (this.#state === "closed") return;
+    const wasFull = this.#state === "full";
+    this.#leave("closed");
+    this.#timer.cancel();
+    if (wasFull && this.session !== null) {
+      this.#note("Connection closed by the initiator or the network", { reason });
+    }
+    this.#host.connectionClosed(this, !this.#anyByte);
+  }
+
+  // FrameSink.
+
+  header(view: DataView, at: number, ahsBytes: number, dataBytes: number): boolean {
+    if (this.#state === "full") return this.#fullFeature!.header(view, at, ahsBytes, dataBytes);
+    if (this.#state === "admitting") return this.#fail("a PDU came before the login was answered");
+    if (this.#state !== "login") return false;
+    if ((view.getUint8(at) & 0x3f) !== Opcode.loginRequest) {
+      return this.#fail("the first PDU is no login request");
+    }
+    if (ahsBytes > 0) return this.#fail("a login request has additional headers");
+    this.#loginData = dataBytes === 0 ? nothing : new Uint8Array(dataBytes);
+    this.reader.dataInto = this.#loginData;
+    this.reader.dataIntoAt = 0;
+    return true;
+  }
+
+  pdu(view: DataView, at: number, ahsBytes: number, dataBytes: number, digestRight: boolean): boolean {
+    if (this.#state === "full") {
+      return this.#fullFeature!.pdu(view, at, ahsBytes, dataBytes, digestRight) && this.#state === "full";
+    }
+    if (this.#state !== "login") return false;
+    const data = this.#loginData;
+    this.#loginData = nothing;
+    this.#loginRequest(view, at, data);
+    return this.#stillParsing();
+  }
+
+  broken(reason: "headerDigest" | "dataTooLong"): void {
+    this.#fail(
+      reason === "headerDigest" ? "a header digest was wrong" : "a data segment was longer than was agreed",
+    );
+  }
+
+  #stillParsing(): boolean {
+    return this.#state === "login" || this.#state === "admitting" || this.#state === "full";
+  }
+
+  // Login.
+
+  #loginRequest(view: DataView, at: number, data: Uint8Array): void {
+    if (this.#output === null) {
+      this.#output = new Output(this.#stream);
+      this.#statSn = LoginRequest.expStatSn.get(view, at);
+    }
+    const tag = LoginRequest.initiatorTaskTag.get(view, at);
+    const step = this.#login.request(view, at, data);
+    if (step.kind === "refuse") return this.#refuse(tag, step.status, step.reason);
+    if (step.nextStage !== LoginStage.fullFeaturePhase) return this.#answerLogin(tag, step, 0, null);
+    this.#state = "admitting";
+    this.#host.admit(
+      this.#login,
+      this.portal,
+      () => this.#state === "admitting",
+      (session) => this.#enterFullFeature(session, tag, step),
+      (status, reason) => this.#refuse(tag, status, reason),
+    );
+  }
+
+  #answerLogin(
+    tag: number,
+    step: LoginStep & { readonly kind: "answer" },
+    tsih: number,
+    session: TargetSession | null,
+  ): void {
+    const output = this.#output!;
+    const at = output.begin(0, true);
+    if (at < 0) return void this.#fail("the initiator does not read its answers");
+    const { view } = output;
+    LoginResponse.transit.set(view, at, step.nextStage >= 0 ? 1 : 0);
+    LoginResponse.continue.set(view, at, step.continue ? 1 : 0);
+    LoginResponse.currentStage.set(view, at, step.stage);
+    LoginResponse.nextStage.set(view, at, Math.max(0, step.nextStage));
+    LoginResponse.tsih.set(view, at, tsih);
+    this.#finishLogin(at, tag, step.text, session);
+  }
+
+  #refuse(tag: number, status: number, reason: string): void {
+    this.#host.log.warn("Login refused", {
+      remote: this.#stream.remote,
+      initiator: this.#login.initiatorName,
+      target: this.#login.target?.name ?? this.#login.negotiation.declared.get("TargetName") ?? null,
+      status: codeText(LoginStatus, status),
+      reason,
+    });
+    const output = this.#output!;
+    const at = output.begin(0, true);
+    if (at >= 0) {
+      LoginResponse.statusClass.set(output.view, at, status >>> 8);
+      LoginResponse.statusDetail.set(output.view, at, status & 0xff);
+      LoginResponse.tsih.set(output.view, at, this.#login.tsih);
+      this.#finishLogin(at, tag, nothing, null);
+    }
+    this.#close();
+  }
+
+  /** Fields that every login response has; version 0 is the only one there is. */
+  #finishLogin(at: number, tag: number, text: Uint8Array, session: TargetSession | null): void {
+    const output = this.#output!;
+    const { view } = output;
+    LoginResponse.opcode.set(view, at, Opcode.loginResponse);
+    LoginResponse.isid.set(view, at, this.#login.isid);
+    LoginResponse.initiatorTaskTag.set(view, at, tag);
+    LoginResponse.statSn.set(view, at, this.#statSn);
+    this.#statSn = serialAdd(this.#statSn, 1);
+    const window = session?.window;
+    LoginResponse.expCmdSn.set(view, at, window?.expCmdSn ?? this.#login.cmdSn);
+    LoginResponse.maxCmdSn.set(view, at, window?.maxCmdSn ?? this.#login.cmdSn);
+    if (text.length > 0) output.finishWith(text, 0, text.length, null);
+    else output.finish(0, null);
+  }
+
+  #enterFullFeature(
+    session: TargetSession,
+    tag: number,
+    step: LoginStep & { readonly kind: "answer" },
+  ): void {
+    this.#answerLogin(tag, step, session.identity.tsih, session);
+    if (this.#state !== "admitting") return void session.connectionLost(this);
+    const output = this.#output!;
+    const { parameters } = this.#login.negotiation;
+    const link = new Link(this.#stream, output, parameters, session.window, this.#statSn);
+    link.toldMaxCmdSn = session.window.maxCmdSn;
+    link.overflowed = () => this.#overflowed();
+    this.#link = link;
+    this.session = session;
+    output.headerDigest = this.reader.headerDigest = parameters.headerDigest === "CRC32C";
+    output.dataDigest = this.reader.dataDigest = parameters.dataDigest === "CRC32C";
+    this.reader.dataBytesMax = parameters.ownMaxRecvDataSegmentLength;
+    this.#fullFeature = new FullFeature({
+      session,
+      link,
+      negotiation: this.#login.negotiation,
+      reader: this.reader,
+      clock: this.#host.clock,
+      asker: {
+        directory: this.#host.directory,
+        initiatorName: this.#login.initiatorName,
+        portal: this.portal,
+        target: this.#login.target,
+      },
+      close: (reason) => this.#closeFor(reason),
+      fail: (reason) => void this.#fail(reason),
+      coldReset: () => this.#host.coldReset(session),
+    });
+    this.#state = "full";
+    this.#host.loginOver(this);
+    session.attach(this);
+    this.#watch(limits.nopIntervalMs);
+    this.#note("Logged in", { headerDigest: parameters.headerDigest, dataDigest: parameters.dataDigest });
+  }
+
+  #loginTimedOut(): void {
+    this.#fail("the login took too long");
+  }
+
+  // Watch over silence (§11.18, §11.19).
+
+  #watch(afterMs: number): void {
+    this.#timer.cancel();
+    this.#timer = this.#host.clock.after(afterMs, () => this.#look());
+  }
+
+  #look(): void {
+    if (this.#state !== "full") return;
+    if (this.#heard) {
+      this.#heard = false;
+      this.#pinged = false;
+      return this.#watch(limits.nopIntervalMs);
+    }
+    if (this.#pinged) return void this.#fail("the initiator does not answer pings");
+    this.#pinged = true;
+    this.#pingTag = (this.#pingTag + 1) % reservedTag;
+    this.#link!.nopIn(this.#pingTag);
+    this.#watch(limits.nopTimeoutMs);
+  }
+
+  // Ends.
+
+  requestLogout(): void {
+    const seconds = Math.ceil(limits.stopLogoutTimeMs / 1000);
+    this.#asyncMessage(AsyncEvent.logoutRequested.code, seconds);
+  }
+
+  /** Takes no more commands; closes when those in flight have been answered. */
+  finishAndClose(reason: string): void {
+    if (this.#state !== "full") return void this.#fail(reason);
+    this.#fullFeature!.quiesce();
+    const session = this.session!;
+    session.whenIdle(() => this.#link?.whenEmpty(() => this.#closeFor(reason)));
+  }
+
+  dismiss(reason: string): void {
+    if (this.#state !== "full") return;
+    this.#note("Session dropped by the target", { reason });
+    this.#asyncMessage(AsyncEvent.sessionDropped.code, 0);
+    this.#close();
+  }
+
+  abort(reason: string): void {
+    if (this.#state === "closed" || this.#state === "closing") return;
+    this.#note("Connection dropped by the target", { reason });
+    this.#abort();
+  }
+
+  /** §11.9; `parameter3` is a time in seconds for a logout request. */
+  #asyncMessage(event: number, parameter3: number): void {
+    const link = this.#link;
+    if (this.#state !== "full" || link === null) return;
+    const at = link.control(Opcode.asyncMessage);
+    if (at < 0) return;
+    const { view } = link.output;
+    AsyncMessage.reserved.set(view, at, reservedTag);
+    AsyncMessage.asyncEvent.set(view, at, event);
+    AsyncMessage.parameter3.set(view, at, parameter3);
+    link.stampStatus(at);
+    link.output.finish(0, null);
+  }
+
+  #overflowed(): void {
+    // Later: whoever is sending is in the middle of something.
+    this.#host.clock.after(0, () => void this.#fail("the initiator does not read its answers"));
+  }
+
+  /** The peer broke the protocol, or is dead. Returns false for those who ask whether to go on. */
+  #fail(reason: string): false {
+    if (this.#state === "closed" || this.#state === "closing") return false;
+    const fields = { remote: this.#stream.remote, initiator: this.#login.initiatorName, reason };
+    if (this.#anyByte) this.#host.log.warn("Connection dropped", fields);
+    this.#abort();
+    return false;
+  }
+
+  #closeFor(reason: string): void {
+    if (this.#state === "closed" || this.#state === "closing") return;
+    this.#note("Connection closes", { reason });
+    this.#close();
+  }
+
+  #close(): void {
+    this.#leave("closing");
+    this.#timer.cancel();
+    this.#timer = this.#host.clock.after(closeTimeMs, () => this.#stream.abort());
+    this.#stream.end();
+  }
+
+  #abort(): void {
+    this.#leave("closing");
+    this.#timer.cancel();
+    this.#stream.abort();
+  }
+
+  /** Everything that must happen once when the connection stops being one. */
+  #leave(state: "closing" | "closed"): void {
+    const before = this.#state;
+    this.#state = state;
+    if (before === "closing") return;
+    this.reader.stop();
+    this.#fullFeature?.stop();
+    if (before === "full") this.session!.connectionLost(this);
+    else this.#host.loginOver(this);
+    if (this.#link !== null) this.#link.closed = true;
+  }
+
+  #note(message: string, fields: Record<string, unknown>): void {
+    this.#host.log.info(message, {
+      session: this.session?.identity.id ?? null,
+      initiator: this.#login.initiatorName,
+      target: this.#login.target?.name ?? null,
+      remote: this.#stream.remote,
+      ...fields,
+    });
+  }
+}
+
+const nothing = new Uint8Array(0);

@@ -1,0 +1,269 @@
+// The target side of one member: takes connections, keeps the sessions, ends them. The door of lib/session for roles.
+
+import type { BufferPool } from "../base/buffer_pool.ts";
+import type { Clock } from "../base/clock.ts";
+import { limits } from "../base/limits.ts";
+import { type Log, silentLog } from "../base/log.ts";
+import { formatSocketAddress, type Stream, type StreamHandler } from "../base/network.ts";
+import type { RandomSource } from "../base/random.ts";
+import { LoginStatus } from "../wire/iscsi/status.ts";
+import { type ConnectionHost, TargetConnection } from "./target_connection.ts";
+import type { TargetDirectory, TargetPortal } from "./target_directory.ts";
+import type { TargetLogin } from "./target_login.ts";
+import { type SessionIdentity, TargetSession } from "./target_session.ts";
+
+export interface TargetNodeParts {
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  /** Data buffers of all sessions. */
+  readonly pool: BufferPool;
+  readonly directory: TargetDirectory;
+  /** Relative target port identifier of this member (SPC-4 §3.1.109). */
+  readonly relativeTargetPort: number;
+  readonly log?: Log;
+}
+
+/** One session as management shows it; counters since login. */
+export interface SessionInfo {
+  readonly id: number;
+  readonly initiator: string;
+  readonly isid: number;
+  readonly tsih: number;
+  /** iSCSI name; null in a discovery session. */
+  readonly target: string | null;
+  readonly portal: string;
+  readonly remote: string;
+  readonly commands: number;
+  readonly commandsInFlight: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+}
+
+export interface TargetCounters {
+  /** Connections that closed before their first byte. */
+  silent: number;
+  /** Connections closed at once because a limit was reached or the target stops. */
+  refused: number;
+  /** All connections taken. */
+  accepted: number;
+}
+
+export class TargetNode implements ConnectionHost {
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly directory: TargetDirectory;
+  readonly log: Log;
+  readonly counters: TargetCounters = { silent: 0, refused: 0, accepted: 0 };
+  readonly #pool: BufferPool;
+  readonly #relativeTargetPort: number;
+  readonly #connections = new Set<TargetConnection>();
+  readonly #inLogin = new Set<TargetConnection>();
+  /** By TSIH; sessions that are ending are still here. */
+  readonly #sessions = new Map<number, TargetSession>();
+  #nextId = 1;
+  #nextTsih = 1;
+  #stopping: (() => void) | null = null;
+
+  constructor(parts: TargetNodeParts) {
+    this.clock = parts.clock;
+    this.random = parts.random;
+    this.directory = parts.directory;
+    this.log = parts.log ?? silentLog;
+    this.#pool = parts.pool;
+    this.#relativeTargetPort = parts.relativeTargetPort;
+  }
+
+  /** For Network.listen of `portal`: the handler of a new stream, or null to refuse it. */
+  accept(portal: TargetPortal, stream: Stream): StreamHandler | null {
+    const full = this.#connections.size >= limits.connectionsMax ||
+      this.#inLogin.size >= limits.connectionsInLoginMax;
+    if (full || this.#stopping !== null) {
+      this.counters.refused++;
+      return null;
+    }
+    this.counters.accepted++;
+    const connection = new TargetConnection(this, portal, stream);
+    this.#connections.add(connection);
+    this.#inLogin.add(connection);
+    return connection;
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  *sessions(): IterableIterator<SessionInfo> {
+    for (const session of this.#sessions.values()) {
+      const { identity, remote } = session;
+      yield {
+        id: identity.id,
+        initiator: identity.initiatorName,
+        isid: identity.isid,
+        tsih: identity.tsih,
+        target: identity.target?.name ?? null,
+        portal: formatSocketAddress(identity.portal.address),
+        remote: remote === null ? "" : formatSocketAddress(remote),
+        commands: session.commandsDone,
+        commandsInFlight: session.active,
+        bytesRead: session.bytesRead,
+        bytesWritten: session.bytesWritten,
+      };
+    }
+  }
+
+  /**
+   * Ends every session of a target (Async Message, then close); `done` is called when none of their tasks is left.
+   * The caller makes the directory refuse new logins first.
+   */
+  dropTarget(targetName: string, reason: string, done: () => void = () => {}): void {
+    const sessions = [...this.#sessions.values()].filter((s) => s.identity.target?.name === targetName);
+    let left = sessions.length + 1;
+    const one = () => {
+      if (--left === 0) done();
+    };
+    for (const session of sessions) {
+      session.dismiss(reason);
+      session.whenEnded(one);
+    }
+    one();
+  }
+
+  /**
+   * Stops: no new connections; initiators are asked to log out, then commands in flight are finished and connections
+   * closed. `done` is called when the last one is gone, at most limits.stopCloseTimeMs plus the tasks' own time later.
+   */
+  stop(done: () => void): void {
+    if (this.#stopping !== null) return;
+    this.#stopping = done;
+    for (const connection of [...this.#connections]) {
+      if (connection.session === null) connection.finishAndClose("the target stops");
+      else connection.requestLogout();
+    }
+    this.clock.after(limits.stopLogoutTimeMs, () => {
+      for (const connection of [...this.#connections]) connection.finishAndClose("the target stops");
+    });
+    this.clock.after(limits.stopCloseTimeMs, () => {
+      for (const connection of [...this.#connections]) connection.abort("the target stops");
+    });
+    this.#stoppedIfEmpty();
+  }
+
+  // ConnectionHost.
+
+  loginOver(connection: TargetConnection): void {
+    this.#inLogin.delete(connection);
+  }
+
+  connectionClosed(connection: TargetConnection, silent: boolean): void {
+    if (silent) this.counters.silent++;
+    this.#connections.delete(connection);
+    this.#inLogin.delete(connection);
+    this.#stoppedIfEmpty();
+  }
+
+  /** §11.5.1: after TARGET COLD RESET all connections of the target end. */
+  coldReset(session: TargetSession): void {
+    const name = session.identity.target?.name;
+    if (name === undefined) return;
+    this.clock.after(0, () => this.dropTarget(name, "target cold reset"));
+  }
+
+  admit(
+    login: TargetLogin,
+    portal: TargetPortal,
+    wanted: () => boolean,
+    granted: (session: TargetSession) => void,
+    refused: (status: number, reason: string) => void,
+  ): void {
+    if (!wanted()) return;
+    if (this.#stopping !== null) return refused(LoginStatus.serviceUnavailable.code, "the target stops");
+    if (login.tsih !== 0) return this.#rejoin(login, wanted, granted, refused);
+    const old = login.discovery ? null : this.#find(login, portal);
+    if (old !== null) {
+      // Session reinstatement (§6.3.5): answered when nothing of the old session is left.
+      old.end("reinstated by a new login of the initiator");
+      return old.whenEnded(() => this.admit(login, portal, wanted, granted, refused));
+    }
+    if (this.#sessions.size >= limits.sessionsMax) {
+      return refused(LoginStatus.outOfResources.code, "there are too many sessions");
+    }
+    const session = this.#make(login, portal);
+    session.deviceServer.nexusGained(session.nexus);
+    granted(session);
+  }
+
+  /** A login with a TSIH: connection replacement, since a session has one connection (§6.3.4). */
+  #rejoin(
+    login: TargetLogin,
+    wanted: () => boolean,
+    granted: (session: TargetSession) => void,
+    refused: (status: number, reason: string) => void,
+  ): void {
+    const session = this.#sessions.get(login.tsih);
+    const identity = session?.identity;
+    if (
+      session === undefined || identity === undefined || session.ended ||
+      identity.initiatorName !== login.initiatorName || identity.isid !== login.isid ||
+      identity.target?.name !== login.target?.name
+    ) return refused(LoginStatus.sessionDoesNotExist.code, "there is no session with this TSIH");
+    if (identity.connectionId !== login.connectionId) {
+      return refused(LoginStatus.tooManyConnections.code, "a session has one connection");
+    }
+    session.replaceConnection(login.cmdSn, (stays) => {
+      if (stays) login.negotiation.join(session.parameters);
+      if (!wanted()) {
+        if (stays) session.end("the new connection is gone");
+      } else if (stays) granted(session);
+      else refused(LoginStatus.sessionDoesNotExist.code, "the session has ended");
+    });
+  }
+
+  #find(login: TargetLogin, portal: TargetPortal): TargetSession | null {
+    for (const session of this.#sessions.values()) {
+      const { identity } = session;
+      if (
+        identity.isid === login.isid && identity.initiatorName === login.initiatorName &&
+        identity.target !== null && identity.target.name === login.target?.name &&
+        identity.portal.targetPortalGroupTag === portal.targetPortalGroupTag
+      ) return session;
+    }
+    return null;
+  }
+
+  #make(login: TargetLogin, portal: TargetPortal): TargetSession {
+    while (this.#sessions.has(this.#nextTsih)) this.#nextTsih = this.#nextTsih % 0xffff + 1;
+    const identity: SessionIdentity = {
+      id: this.#nextId++,
+      tsih: this.#nextTsih,
+      isid: login.isid,
+      connectionId: login.connectionId,
+      initiatorName: login.initiatorName,
+      target: login.target,
+      portal,
+      relativeTargetPort: this.#relativeTargetPort,
+    };
+    this.#nextTsih = this.#nextTsih % 0xffff + 1;
+    const session = new TargetSession(
+      identity,
+      this.#pool,
+      login.negotiation,
+      login.cmdSn,
+      (s) => this.#ended(s),
+    );
+    this.#sessions.set(identity.tsih, session);
+    return session;
+  }
+
+  #ended(session: TargetSession): void {
+    this.#sessions.delete(session.identity.tsih);
+    session.deviceServer.nexusLost(session.nexus);
+    this.#stoppedIfEmpty();
+  }
+
+  #stoppedIfEmpty(): void {
+    const done = this.#stopping;
+    if (done === null || this.#connections.size > 0 || this.#sessions.size > 0) return;
+    this.#stopping = () => {};
+    done();
+  }
+}

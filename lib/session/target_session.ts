@@ -1,0 +1,497 @@
+// One session of the target: an initiator port logged in to a target (RFC 7143 §4.4). It owns the commands, their order
+// and their room, and outlives a connection that is replaced. Nothing of it is left before its last task has ended.
+
+import { assert } from "../base/assert.ts";
+import type { BufferPool } from "../base/buffer_pool.ts";
+import { limits } from "../base/limits.ts";
+import type { SocketAddress } from "../base/network.ts";
+import { reservedTag } from "../wire/iscsi/bhs.ts";
+import { Command, type CommandHost } from "./command.ts";
+import { CommandTable } from "./command_table.ts";
+import { dataOutGranted, type DataOutHost, goOn } from "./data_out.ts";
+import type { FrameReader } from "./framing.ts";
+import type { Answer, Link } from "./link.ts";
+import type { SessionParameters } from "./negotiation.ts";
+import type { Nexus } from "./nexus.ts";
+import { CommandWindow } from "./sequence.ts";
+import type { TargetPortal, TargetRecord } from "./target_directory.ts";
+import type { DeviceServer } from "./task.ts";
+import type { Failure } from "./transport_sense.ts";
+
+/** What a session needs of the connection that carries it. */
+export interface SessionConnection {
+  readonly link: Link;
+  readonly reader: FrameReader;
+  readonly remote: SocketAddress;
+  /** Asks the initiator to log out (Async Message 1). */
+  requestLogout(): void;
+  /** Tells the initiator why (Async Message), then closes. */
+  dismiss(reason: string): void;
+  /** Closes at once. */
+  abort(reason: string): void;
+}
+
+export interface SessionIdentity {
+  /** Of the process; the nexus's id. */
+  readonly id: number;
+  readonly tsih: number;
+  readonly isid: number;
+  readonly connectionId: number;
+  readonly initiatorName: string;
+  /** Null: a discovery session. */
+  readonly target: TargetRecord | null;
+  readonly portal: TargetPortal;
+  readonly relativeTargetPort: number;
+}
+
+/** Task management in progress: it waits for commands to end. */
+export interface CommandWatcher {
+  watches(command: Command): boolean;
+  commandEnded(command: Command): void;
+}
+
+export class TargetSession implements CommandHost, DataOutHost {
+  readonly identity: SessionIdentity;
+  readonly nexus: Nexus;
+  readonly pool: BufferPool;
+  readonly parameters: SessionParameters;
+  readonly window: CommandWindow = new CommandWindow();
+  readonly commands: CommandTable;
+  readonly watchers: Set<CommandWatcher> = new Set();
+
+  /** Since login. */
+  commandsDone = 0;
+  bytesRead = 0;
+  bytesWritten = 0;
+
+  #connection: SessionConnection | null = null;
+  #state: "open" | "ending" | "ended" = "open";
+  /** Commands that the device server, the wire or their turn still holds. */
+  #active = 0;
+  #generation = 0;
+  /** Room promised with every command that MaxCmdSN lets in. */
+  readonly #promiseBytes: number;
+  /** Promises held by the window: for commands that were let in and have not come. */
+  #promises = 0;
+  readonly #idleWaiters: (() => void)[] = [];
+  readonly #onEnded: (session: TargetSession) => void;
+  #windowClosed = false;
+  #granting = false;
+
+  constructor(
+    identity: SessionIdentity,
+    pool: BufferPool,
+    parameters: SessionParameters,
+    cmdSn: number,
+    onEnded: (session: TargetSession) => void,
+  ) {
+    this.identity = identity;
+    this.pool = pool;
+    this.parameters = parameters;
+    this.#onEnded = onEnded;
+    this.commands = new CommandTable((slot) => new Command(this, slot, (c, b) => dataOutGranted(this, c, b)));
+    const { immediateData, initialR2t, firstBurstLength } = this.parameters;
+    this.#promiseBytes = identity.target !== null && (immediateData || !initialR2t) ? firstBurstLength : 0;
+    const target = identity.target;
+    this.nexus = {
+      id: identity.id,
+      initiatorName: identity.initiatorName,
+      isid: identity.isid,
+      targetPortalGroupTag: identity.portal.targetPortalGroupTag,
+      relativeTargetPort: identity.relativeTargetPort,
+      deviceServer: target === null ? noDevice : target.deviceServer,
+      drop: (reason) => this.dismiss(reason),
+    };
+    this.window.start(cmdSn);
+    this.openWindow();
+  }
+
+  get link(): Link | null {
+    return this.#connection?.link ?? null;
+  }
+
+  get reader(): FrameReader | null {
+    return this.#connection?.reader ?? null;
+  }
+
+  get remote(): SocketAddress | null {
+    return this.#connection?.remote ?? null;
+  }
+
+  get discovery(): boolean {
+    return this.identity.target === null;
+  }
+
+  get deviceServer(): DeviceServer {
+    return this.nexus.deviceServer;
+  }
+
+  get ended(): boolean {
+    return this.#state === "ended";
+  }
+
+  /** Commands not answered yet. */
+  get active(): number {
+    return this.#active;
+  }
+
+  /** Takes the session into full feature phase on `connection`. */
+  attach(connection: SessionConnection): void {
+    assert(this.#connection === null && this.#state === "open", "a session got a connection out of turn");
+    this.#connection = connection;
+  }
+
+  // Ends.
+
+  /** The connection is gone (RFC 7143 §7: at ErrorRecoveryLevel 0 the session ends with it). */
+  connectionLost(connection: SessionConnection): void {
+    if (this.#connection !== connection) return;
+    if (this.#state === "open") this.end("the connection is gone");
+    else this.#dropAnswers(connection); // a logout goes on without it
+  }
+
+  /** Tells the initiator (Async Message), then ends. */
+  dismiss(reason: string): void {
+    if (this.#state !== "open") return;
+    this.#state = "ending";
+    this.#connection?.dismiss(reason);
+    this.#leave();
+  }
+
+  /** Ends at once, without a word. */
+  end(reason: string): void {
+    if (this.#state !== "open") return;
+    this.#state = "ending";
+    const connection = this.#connection;
+    this.#leave();
+    connection?.abort(reason);
+  }
+
+  /** Logout (§11.14): all tasks end, then `then`, which answers on the connection if it is still there. */
+  logout(then: () => void): void {
+    assert(this.#state === "open", "logout of a session that is ending");
+    this.#state = "ending";
+    this.#closeWindow();
+    this.#abortEach();
+    this.whenIdle(() => {
+      this.#connection = null;
+      this.#finishEnd();
+      then();
+    });
+  }
+
+  /** Connection replacement (§6.3.4): the old connection and its tasks end, the session stays unless it ends meanwhile. */
+  replaceConnection(cmdSn: number, then: (stays: boolean) => void): void {
+    const connection = this.#connection;
+    this.#closeWindow();
+    this.#connection = null;
+    if (connection !== null) {
+      this.#dropAnswers(connection);
+      connection.abort("replaced by a new connection of the initiator");
+    }
+    this.#abortEach();
+    this.whenIdle(() => {
+      if (this.#state !== "open") return then(false);
+      this.window.start(cmdSn);
+      this.#windowClosed = false;
+      this.openWindow();
+      then(true);
+    });
+  }
+
+  /** Calls `then` when no command is active. */
+  whenIdle(then: () => void): void {
+    this.#idleWaiters.push(then);
+    this.#settle();
+  }
+
+  /** Calls `then` when nothing of the session is left. */
+  whenEnded(then: () => void): void {
+    assert(this.#state !== "open", "nobody has ended the session");
+    if (this.#state === "ended") then();
+    else this.#idleWaiters.push(then);
+  }
+
+  #leave(): void {
+    this.#closeWindow();
+    const connection = this.#connection;
+    this.#connection = null;
+    if (connection !== null) this.#dropAnswers(connection);
+    this.#idleWaiters.unshift(() => this.#finishEnd());
+    this.#abortEach();
+    this.#settle();
+  }
+
+  #finishEnd(): void {
+    if (this.#state === "ended") return;
+    this.#state = "ended";
+    this.#onEnded(this);
+  }
+
+  #abortEach(): void {
+    this.commands.forEachInUse((command) => {
+      if (command.state === "receiving") this.#retire(command); // its turn never comes
+      else this.abortCommand(command);
+    });
+  }
+
+  /** Answers that the stream has not got are dropped; those it has come back by themselves. */
+  #dropAnswers(connection: SessionConnection): void {
+    connection.link.drop((answer: Answer) => {
+      if (!(answer instanceof Command)) return;
+      answer.answered = true;
+      if (answer.pdusUnderWay === 0) this.answerLeft(answer);
+    });
+  }
+
+  #settle(): void {
+    while (this.#active === 0 && this.#idleWaiters.length > 0) this.#idleWaiters.shift()!();
+  }
+
+  // The window.
+
+  /** Lets in as many commands as there are slots and room for. */
+  openWindow(): void {
+    if (this.#windowClosed || this.#granting) return;
+    this.#granting = true; // a promise given up serves waiters, who may end commands, which opens the window
+    const slots = this.discovery ? limits.immediateCommandsMax : limits.commandsPerSessionMax;
+    while (this.window.open + this.commands.numbered < slots && this.#mayPromise(this.window.open)) {
+      this.#promises++;
+      if (this.#promiseBytes > 0) this.pool.reserve(this.#promiseBytes);
+      this.window.openOne();
+    }
+    this.#granting = false;
+  }
+
+  /**
+   * Whether one more command may be let in beside `open` others. Half of the pool may be promised; the fuller it is,
+   * the fewer commands a session gets, and one is always granted, so that no session is shut out by the others.
+   */
+  #mayPromise(open: number): boolean {
+    if (this.#promiseBytes === 0 || open === 0) return true;
+    const full = this.pool.bytesReserved / this.pool.bytesMax;
+    return open < 2 ? full < 0.5 : open < 8 ? full < 0.44 : open < 32 ? full < 0.375 : full < 0.25;
+  }
+
+  #closeWindow(): void {
+    if (this.#windowClosed) return;
+    this.#windowClosed = true;
+    this.window.clear(() => {});
+    this.window.start(this.window.expCmdSn);
+    while (this.#promises > 0) this.spendPlace();
+  }
+
+  /** A numbered PDU that is no SCSI command has used its place in the window. */
+  spendPlace(): void {
+    this.#promises--;
+    if (this.#promiseBytes > 0) this.pool.unreserve(this.#promiseBytes);
+  }
+
+  /** News of the window when the initiator was told it is closed and nothing else would tell. */
+  #tellWindow(): void {
+    const link = this.link;
+    if (link === null || link.closed || link.toldMaxCmdSn === this.window.maxCmdSn) return;
+    const toldOpen = ((link.toldMaxCmdSn - this.window.expCmdSn) | 0) + 1;
+    if (toldOpen > 0) return;
+    const nothingElse = this.#active === 0 && !link.queued;
+    if (nothingElse || this.window.open >= limits.commandsPerSessionMax / 4) link.nopIn(reservedTag);
+  }
+
+  // Commands.
+
+  /** A command for a SCSI Command PDU; null when there are too many (only immediate ones can be). */
+  beginCommand(tag: number, immediate: boolean): Command | null {
+    const command = this.commands.take(tag, immediate);
+    if (command === null) return null;
+    this.#active++;
+    if (!immediate) {
+      this.#promises--;
+      command.reservedBytes = this.#promiseBytes;
+    }
+    return command;
+  }
+
+  /** Undoes beginCommand(): the PDU is rejected. */
+  discard(command: Command): void {
+    command.unsolicitedOpen = false;
+    this.#retire(command);
+  }
+
+  /** Gives up the room promised for a command that needs none. */
+  releasePromise(command: Command): void {
+    if (command.reservedBytes === 0) return;
+    const bytes = command.reservedBytes;
+    command.reservedBytes = 0;
+    this.pool.unreserve(bytes);
+  }
+
+  /** A buffer for data that comes unasked: the whole transfer's if it can be had. False: there is no room. */
+  takeUnsolicitedBuffer(command: Command): boolean {
+    const whole = Math.min(command.expectedDataTransferLength, limits.transferBytesMax);
+    const promised = command.reservedBytes;
+    if (whole > promised) {
+      command.dataOut = this.pool.take(whole);
+      if (command.dataOut !== null) this.releasePromise(command);
+      else if (promised === 0) return false;
+    }
+    if (command.dataOut === null) {
+      command.reservedBytes = 0;
+      command.dataOut = this.pool.takeReserved(promised, Math.min(whole, promised));
+    }
+    return true;
+  }
+
+  commandReady(command: Command): void {
+    if (command.silent) return this.#retire(command);
+    if (command.failure !== null) return this.#answerFailure(command);
+    command.state = "executing";
+    this.deviceServer.execute(command);
+  }
+
+  dataWanted(command: Command): void {
+    goOn(this, command);
+  }
+
+  dataComplete(command: Command): void {
+    this.bytesWritten += command.dataOutLength;
+    this.deviceServer.dataReceived(command);
+  }
+
+  fail(command: Command, failure: Failure): void {
+    if (command.failure !== null || command.silent) return;
+    command.failure = failure;
+    if (command.state !== "executing") return; // it is answered when its turn or the end of its data comes
+    this.#abortExecuting(command);
+  }
+
+  commandFinished(command: Command): void {
+    if (command.silent) {
+      if (command.dataPending && this.link !== null && this.#watched(command)) {
+        command.state = "draining";
+        this.#giveDataOut(command);
+        return;
+      }
+      return this.#retire(command);
+    }
+    if (command.failure !== null) return this.#answerFailure(command);
+    this.#answer(command);
+  }
+
+  drained(command: Command): void {
+    if (command.silent) this.#retire(command);
+    else this.#queue(command);
+  }
+
+  /** Ends a command without an answer; it is gone when its watchers are told (perhaps before this returns). */
+  abortCommand(command: Command): void {
+    if (command.state === "free" || command.state === "answering") return;
+    const was = command.state;
+    if (command.silent && was !== "draining") return;
+    command.silent = true;
+    if (was === "receiving") return; // its turn by CmdSN ends it
+    if (was === "draining") return this.#retire(command);
+    if (!command.aborted) this.#abortExecuting(command);
+  }
+
+  /** Stops waiting for the data of an aborted command. */
+  stopDraining(command: Command): void {
+    if (command.state === "draining" && command.silent) this.#retire(command);
+  }
+
+  answerSent(command: Command): void {
+    this.commands.forgetTag(command);
+  }
+
+  answerLeft(command: Command): void {
+    this.#giveBuffers(command);
+    this.commands.give(command);
+    this.openWindow();
+    this.#tellWindow();
+  }
+
+  nextGeneration(): number {
+    return this.#generation++;
+  }
+
+  #watched(command: Command): boolean {
+    for (const watcher of this.watchers) if (watcher.watches(command)) return true;
+    return false;
+  }
+
+  #abortExecuting(command: Command): void {
+    command.aborted = true;
+    command.stopWaiting();
+    this.deviceServer.abortTask(command);
+  }
+
+  #answerFailure(command: Command): void {
+    const failure = command.failure!;
+    command.status = failure.status;
+    command.sense = failure.sense;
+    command.dataInLength = 0;
+    this.#answer(command);
+  }
+
+  #answer(command: Command): void {
+    this.#giveDataOut(command);
+    if (command.dataPending) command.state = "draining";
+    else this.#queue(command);
+  }
+
+  #queue(command: Command): void {
+    command.state = "answering";
+    this.commandsDone++;
+    if (command.readExpected) {
+      this.bytesRead += Math.min(command.dataInLength, command.expectedDataTransferLength);
+    }
+    const link = this.link;
+    if (link === null || link.closed) {
+      command.answered = true;
+      this.answerLeft(command);
+    } else link.enqueue(command);
+    this.#over(command);
+  }
+
+  /** Over without an answer. */
+  #retire(command: Command): void {
+    if (command.dataPending) this.commands.rememberEnded(command.initiatorTaskTag);
+    command.stopWaiting();
+    this.#giveBuffers(command);
+    this.commands.give(command);
+    this.#over(command);
+    this.openWindow();
+    this.#tellWindow();
+  }
+
+  #over(command: Command): void {
+    this.#active--;
+    for (const watcher of this.watchers) watcher.commandEnded(command);
+    this.#settle();
+  }
+
+  #giveBuffers(command: Command): void {
+    this.#giveDataOut(command);
+    const dataIn = command.dataIn;
+    command.dataIn = null;
+    if (dataIn !== null) this.pool.give(dataIn);
+    this.releasePromise(command);
+  }
+
+  #giveDataOut(command: Command): void {
+    const buffer = command.dataOut;
+    if (buffer === null) return;
+    command.dataOut = null;
+    this.reader?.forget(buffer.bytes);
+    this.pool.give(buffer);
+  }
+}
+
+/** Discovery sessions have no commands. */
+const noDevice: DeviceServer = {
+  execute: (task) => task.finish(0x02),
+  dataReceived: () => {},
+  abortTask: () => {},
+  manage: (_nexus, _high, _low, _fn, done) => done("notSupported"),
+  nexusGained: () => {},
+  nexusLost: () => {},
+};
