@@ -8,3 +8,13 @@ export { resolvePath } from "./path.ts";
 export { formatProblem, type Problem } from "./problem.ts";
 export { chapSecretExpected, chapSecretProblem, secretOfFile } from "./secret.ts";
 export { formatSize, parseSize, sizeExpected } from "./size.ts";
+export {
+  type DiskPlan,
+  type GroupPlan,
+  reconcileDisks,
+  reconcileGroup,
+  reconcileVolumes,
+  type VolumePlan,
+  type VolumeWish,
+  volumeWish,
+} from "./reconcile.ts";
