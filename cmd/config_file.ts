@@ -1,30 +1,25 @@
-// The part of the configuration file that finds the member.
+// Reads a configuration file, a member's or a proxy's, with every complaint about it told at once.
 
-import { getStaticTOMLValue, parseTOML } from "toml-eslint-parser";
+import { type Config, formatProblem, parseConfig, type ParseResult } from "../lib/config/mod.ts";
 import { CommandError } from "./terminal.ts";
 
-export interface MemberAddress {
-  readonly adminUrl: string;
-  /** Directory with admin.token. */
-  readonly stateDir: string;
-}
-
-export async function readConfigFile(path: string): Promise<MemberAddress> {
+export async function parseConfigFile(path: string): Promise<ParseResult> {
   let text: string;
   try {
     text = await Deno.readTextFile(path);
   } catch (error) {
+    const reason = error instanceof Deno.errors.NotFound ? "there is no such file" : (error as Error).message;
     throw new CommandError(
-      `Cannot read the configuration "${path}": ${
-        (error as Error).message
-      }. Name the file with --config, or the member with --api.`,
+      `Cannot read the configuration "${path}": ${reason}. Name the file with --config` +
+        ` (or, to ask a running member, its address with --api).`,
     );
   }
-  const value = getStaticTOMLValue(parseTOML(text)) as { member: { admin: string; state_dir: string } };
-  const directory = path.includes("/") ? path.slice(0, path.lastIndexOf("/") + 1) : "";
-  const stateDir = value.member.state_dir;
-  return {
-    adminUrl: `http://${value.member.admin}`,
-    stateDir: stateDir.startsWith("/") ? stateDir : directory + stateDir,
-  };
+  return parseConfig(text, path);
+}
+
+/** Throws CommandError with all problems, a line each. */
+export async function readConfigFile(path: string): Promise<Config> {
+  const result = await parseConfigFile(path);
+  if (result.ok) return result.config;
+  throw new CommandError(`The configuration is not right:\n${result.problems.map(formatProblem).join("\n")}`);
 }

@@ -1,6 +1,7 @@
 // How every command finds the group: by the configuration file, or by the address of a member's admin API.
 
 import type { Command } from "commander";
+import { formatSocketAddress } from "../lib/base/network.ts";
 import { AdminClient } from "../lib/mgmt/http_client.ts";
 import { readToken } from "../lib/mgmt/http_token.ts";
 import { usageError } from "./terminal.ts";
@@ -30,8 +31,9 @@ export async function openGroup(options: GroupOptions): Promise<AdminClient> {
     throw usageError("Give either --config or --api: each of them names the member.");
   }
   if (api !== undefined) return new AdminClient(apiUrl(api), () => token(tokenFile, null));
-  const { adminUrl, stateDir } = await readConfigFile(config ?? configDefault);
-  return new AdminClient(apiUrl(adminUrl), () => token(tokenFile, stateDir));
+  const found = await readConfigFile(config ?? configDefault);
+  const { admin, stateDir } = found.role === "member" ? found.member : found.proxy;
+  return new AdminClient(apiUrl(formatSocketAddress(admin)), () => token(tokenFile, stateDir));
 }
 
 function apiUrl(text: string): URL {

@@ -4,7 +4,9 @@ import { Command, CommanderError, Option } from "commander";
 import { AdminError } from "../lib/mgmt/http_client.ts";
 import { registerAttach } from "./attach.ts";
 import { registerCompletions } from "./completions.ts";
+import { registerConfig } from "./config.ts";
 import { registerDecode } from "./decode.ts";
+import { registerDisk } from "./disk.ts";
 import { configDefault } from "./group_options.ts";
 import { withExamples } from "./help.ts";
 import { logFormats, logLevels } from "./logging.ts";
@@ -61,6 +63,8 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
   registerAttach(program, terminal);
   registerVolume(program, terminal);
   registerSession(program, terminal);
+  registerDisk(program, terminal, result);
+  registerConfig(program, terminal, result);
   registerDecode(program, terminal);
   registerCompletions(program, terminal);
   withExamples(program, [

@@ -1,6 +1,7 @@
 // plimsoll volume: create, list, show, set, resize, delete.
 
 import { type Command, Option } from "commander";
+import { chapSecretExpected, chapSecretProblem, secretOfFile } from "../lib/config/mod.ts";
 import type { VolumeChange, VolumeCreation, VolumeReport } from "../lib/mgmt/control.ts";
 import { addGroupOptions, type GroupOptions, openGroup } from "./group_options.ts";
 import { withExamples } from "./help.ts";
@@ -176,7 +177,8 @@ function registerResize(volume: Command, terminal: Terminal): void {
   const command = addGroupOptions(volume.command("resize <name> <size>"))
     .description("grow a volume; initiators that are logged in are told")
     .action(async (name: string, size: string, options: GroupOptions) => {
-      const report = await (await openGroup(options)).resizeVolume(name, sizeArgument(size));
+      const sizeBytes = parseSize(size);
+      const report = await (await openGroup(options)).resizeVolume(name, sizeBytes);
       if (options.json) return printJson(terminal, report);
       terminal.out(`Volume ${name} has ${formatBytes(report.sizeBytes)} now.\n`);
     });
@@ -259,15 +261,16 @@ async function identity(
   } catch (error) {
     throw new CommandError(`Cannot read the CHAP secret "${file}": ${(error as Error).message}.`);
   }
-  const secret = text.replace(/\r?\n$/, ""); // editors end the last line
-  if (secret === "") throw new CommandError(`Cannot use the CHAP secret "${file}": the file is empty.`);
+  const secret = secretOfFile(text);
+  const problem = chapSecretProblem(secret);
+  if (problem !== null) {
+    throw new CommandError(
+      `Cannot use the CHAP secret of "${file}": ${problem}. Give it ${chapSecretExpected}.`,
+    );
+  }
   return { user, secret };
 }
 
 function names(text: string): string[] {
   return text.split(",").map((name) => name.trim()).filter((name) => name !== "");
-}
-
-function sizeArgument(text: string): number {
-  return parseSize(text);
 }

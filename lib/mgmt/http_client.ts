@@ -3,8 +3,8 @@
 
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
+import { isLoopback } from "../config/address.ts";
 import type { SessionReport, StatusReport, VolumeChange, VolumeCreation, VolumeReport } from "./control.ts";
-import { isLoopback } from "./http_guard.ts";
 
 /** The API could not be reached, or said no; `message` says what was tried, why, and what to do. */
 export class AdminError extends Error {
@@ -93,7 +93,7 @@ export class AdminClient {
   async #changeToken(): Promise<string> {
     const { protocol, hostname } = this.#base;
     const host = hostname.replace(/^\[|\]$/g, "");
-    if (protocol === "http:" && host !== "localhost" && !isLoopback(host)) {
+    if (protocol === "http:" && host !== "localhost" && !isLoopback({ hostname: host })) {
       throw new AdminError(
         "unencrypted",
         `Will not send the admin token to ${this.url}: the connection is not encrypted. ` +

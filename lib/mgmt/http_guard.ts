@@ -5,14 +5,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { formatSocketAddress, type SocketAddress } from "../base/network.ts";
 
-/** True for literal loopback addresses: 127.0.0.0/8 and ::1. */
-export function isLoopback(hostname: string): boolean {
-  if (hostname === "::1") return true;
-  const parts = hostname.split(".");
-  return parts.length === 4 && parts[0] === "127" &&
-    parts.every((p) => /^\d{1,3}$/.test(p) && Number(p) <= 255);
-}
-
 /** Values of the Host header that mean the address this server is bound to. */
 export function acceptedHosts(bound: SocketAddress): ReadonlySet<string> {
   const hosts = new Set([formatSocketAddress(bound), `localhost:${bound.port}`]);

@@ -5,8 +5,9 @@ import { type Context, Hono } from "hono";
 import { limits } from "../base/limits.ts";
 import type { Log } from "../base/log.ts";
 import { formatSocketAddress, type SocketAddress } from "../base/network.ts";
+import { isLoopback } from "../config/address.ts";
 import { ControlError, type MemberControl } from "./control.ts";
-import { acceptedHosts, hostProblem, isLoopback, tokenMatches } from "./http_guard.ts";
+import { acceptedHosts, hostProblem, tokenMatches } from "./http_guard.ts";
 import { type Parsed, parseResize, parseVolumeChange, parseVolumeCreation } from "./http_requests.ts";
 
 export interface AdminServerOptions {
@@ -55,7 +56,7 @@ class Refusal extends Error {
 export function startAdminServer(options: AdminServerOptions): AdminServer {
   const { address, log } = options;
   const text = formatSocketAddress(address);
-  if (!isLoopback(address.hostname)) {
+  if (!isLoopback(address)) {
     throw new Error(
       `Cannot serve the admin API on ${text}: without TLS it must be a loopback address. ` +
         `Set [member] admin to "127.0.0.1:${address.port}" and reach it from elsewhere through ssh -L.`,

@@ -26,7 +26,7 @@ Deno.test("every command has help with examples and exit codes", async () => {
     assert.equal(err, "", path.join(" "));
     assert.match(out, /Usage: plimsoll/);
     assert.match(out, /Examples:\n {2}\S/, path.join(" "));
-    assert.match(out, /Exit codes:\n {2}0 {2}done\n {2}1 {2}failed.*\n {2}2 {2}wrong usage/, path.join(" "));
+    assert.match(out, /Exit codes:\n {2}0 {2}.+\n {2}1 {2}failed.*\n {2}2 {2}wrong usage/, path.join(" "));
   }
 });
 

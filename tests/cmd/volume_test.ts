@@ -120,7 +120,7 @@ Deno.test("wrong usage is exit 2, asks the member nothing, and says what would b
   const cases: [string[], RegExp][] = [
     [["volume", "create"], /--size <size>/],
     [["volume", "create", "a"], /--size/],
-    [["volume", "create", "a", "--size", "10GB"], /10GiB/],
+    [["volume", "create", "a", "--size", "10gib"], /4GiB/],
     [["volume", "create", "a", "--size", "0"], /Cannot use the size/],
     [["volume", "create", "a", "--size", "-1GiB"], /Cannot use the size/],
     [["volume", "create", "a", "--size", "1GiB", "--block-size", "520"], /512, 4096/],

@@ -1,0 +1,65 @@
+// Without this, `config check` could wave a configuration through that a start then refuses, or tell its secrets.
+
+import { strict as assert } from "node:assert";
+import { run, Scene } from "./scene.ts";
+
+const good = `[group]
+name = "demo"
+metadata = "sqlite:group.db"
+secret_file = "group.secret"
+iqn_prefix = "iqn.2026-11.net.plimsoll.demo"
+[member]
+name = "alpha"
+portals = ["127.0.0.1:3260"]
+admin = "127.0.0.1:3280"
+state_dir = "state"
+[[disk]]
+path = "a.img"
+size = "1GiB"
+[[volume]]
+name = "vol0"
+size = "512MiB"
+`;
+
+Deno.test("the shipped appliance.toml is in order", async () => {
+  const path = new URL("../../appliance.toml", import.meta.url).pathname;
+  const { code, out, err } = await run(["config", "check", "--config", path]);
+  assert.deepEqual([code, err], [0, ""]);
+  assert.match(out, /in order: group demo, member alpha, 2 portals, 1 disk, 1 volume\./);
+});
+
+Deno.test("every problem is told with its place, and is exit 1", async () => {
+  await using scene = new Scene();
+  const path = scene.file("bad.toml", good.replace("127.0.0.1:3260", "0.0.0.0:3260").replace("name", "nmae"));
+  const { code, out, err } = await run(["config", "check", path]);
+  assert.deepEqual([code, out], [1, ""]);
+  assert.match(err, /bad\.toml:2:\d+: /);
+  assert.match(err, /bad\.toml:8:\d+: /);
+  const json = await run(["config", "check", path, "--json"]);
+  assert.equal(json.code, 1);
+  const report = JSON.parse(json.out);
+  assert.equal(report.ok, false);
+  assert.ok(report.problems.length >= 2);
+  assert.equal((await run(["status", "--config", path])).code, 1);
+});
+
+Deno.test("secret files are looked into, and secrets are not told", async () => {
+  await using scene = new Scene();
+  const chap = (file: string) => `${good}chap = { user = "u", secret_file = "${file}" }\n`;
+  scene.file("good.chap", "long-enough-a-secret\n");
+  scene.file("short.chap", "short-one\n");
+  assert.equal((await run(["config", "check", scene.file("a.toml", chap("good.chap"))])).code, 0);
+  const short = await run(["config", "check", scene.file("b.toml", chap("short.chap"))]);
+  assert.equal(short.code, 1);
+  assert.match(short.err, /short\.chap.*9 bytes/);
+  assert.ok(!short.err.includes("short-one"));
+  const missing = await run(["config", "check", scene.file("c.toml", chap("none.chap")), "--json"]);
+  assert.equal(missing.code, 1);
+  assert.match(JSON.parse(missing.out).problems[0].message, /no such file/);
+});
+
+Deno.test("a file that is not there is exit 1 and says what to do", async () => {
+  const { code, err } = await run(["config", "check", "/nonexistent/appliance.toml"]);
+  assert.equal(code, 1);
+  assert.match(err, /there is no such file\. Name the file/);
+});
