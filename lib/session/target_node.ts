@@ -246,7 +246,7 @@ export class TargetNode implements ConnectionHost {
     const session = new TargetSession(
       identity,
       this.#pool,
-      login.negotiation,
+      login.negotiation.parameters,
       login.cmdSn,
       (s) => this.#ended(s),
     );
