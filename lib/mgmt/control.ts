@@ -91,7 +91,7 @@ export interface SessionReport {
 }
 
 export interface VolumeChange {
-  initiators?: string[] | null;
+  initiators?: readonly string[] | null;
   chap?: { user: string; secret: string } | null;
   mutual?: { user: string; secret: string } | null;
   writeCache?: boolean;

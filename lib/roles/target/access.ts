@@ -1,13 +1,9 @@
 // Who may use a volume, and where: the rules of DESIGN.md's appliance.toml ("initiators", "chap"), without any I/O.
 
 import type { SocketAddress } from "../../base/network.ts";
+import { isLoopback } from "../../config/address.ts";
 import type { ChapRecord, VolumeRecord } from "../../meta/records.ts";
 import type { AccessRule, ChapIdentity } from "../../session/target_directory.ts";
-
-/** True for 127.0.0.0/8 and ::1. */
-export function isLoopback(address: SocketAddress): boolean {
-  return /^127\.\d+\.\d+\.\d+$/.test(address.hostname) || address.hostname === "::1";
-}
 
 /** `pattern` is an initiator name in which `*` stands for any characters; names compare without case (RFC 7143 §4.2.7). */
 export function nameMatches(pattern: string, name: string): boolean {

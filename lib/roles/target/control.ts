@@ -1,0 +1,221 @@
+// MemberControl of the running member: what the admin API asks, done with metadata, stores and the live parts.
+
+import type { Clock } from "../../base/clock.ts";
+import { formatSocketAddress } from "../../base/network.ts";
+import type { GroupRecord, MemberRecord, VolumeRecord } from "../../meta/records.ts";
+import {
+  ControlError,
+  type DiskReport,
+  type MemberControl,
+  type SessionReport,
+  type StatusReport,
+  type VolumeChange,
+  type VolumeCreation,
+  type VolumeReport,
+} from "../../mgmt/control.ts";
+import { version } from "../../mgmt/version.ts";
+import type { VolumeAdmin } from "../../mgmt/volume_admin.ts";
+import { naaIdentifier } from "../../wire/scsi/inquiry.ts";
+import type { SessionInfo, TargetNode } from "../../session/target_node.ts";
+import type { ServedDisk } from "./disks.ts";
+import type { PortalState } from "./portals.ts";
+import type { Volumes } from "./volumes.ts";
+
+export interface ControlParts {
+  readonly clock: Clock;
+  readonly group: GroupRecord;
+  readonly member: MemberRecord;
+  readonly engine: { readonly name: string; readonly reason: string };
+  readonly admin: VolumeAdmin;
+  readonly volumes: Volumes;
+  readonly disks: readonly ServedDisk[];
+  readonly node: TargetNode;
+  readonly portals: () => readonly PortalState[];
+  /** Sentences for the operator that hold since the start or the last reload. */
+  readonly notices: () => readonly string[];
+  readonly ready: () => boolean;
+}
+
+/** From this share of a disk's slots on, status warns. */
+const nearlyFull = 0.9;
+
+export class TargetControl implements MemberControl {
+  readonly #parts: ControlParts;
+  readonly #startedMs: number;
+
+  constructor(parts: ControlParts) {
+    this.#parts = parts;
+    this.#startedMs = parts.clock.nowMs();
+  }
+
+  ready(): boolean {
+    return this.#parts.ready();
+  }
+
+  async status(): Promise<StatusReport> {
+    const { group, member, engine, clock, node, ready } = this.#parts;
+    const disks = this.#disks();
+    const sessions = [...node.sessions()];
+    const total = (pick: (session: SessionInfo) => number) => sessions.reduce((sum, s) => sum + pick(s), 0);
+    return {
+      group: group.name,
+      member: member.name,
+      version,
+      engine: { ...engine },
+      uptimeMs: Math.round(clock.nowMs() - this.#startedMs),
+      notices: [...this.#parts.notices(), ...this.#roomNotices()],
+      members: [{
+        name: member.name,
+        state: ready() ? "up" : "joining",
+        portals: this.#parts.portals().map((portal) => ({
+          address: formatSocketAddress(portal.address),
+          state: portal.state,
+          ...(portal.reason === undefined ? {} : { reason: portal.reason }),
+          targetPortalGroupTag: member.targetPortalGroupTag,
+        })),
+        load: {
+          connections: node.connections,
+          sessions: sessions.length,
+          commands: total((s) => s.commands),
+          bytesRead: total((s) => s.bytesRead),
+          bytesWritten: total((s) => s.bytesWritten),
+        },
+      }],
+      volumes: (await this.#parts.admin.list()).map((record) => this.#report(record)),
+      disks,
+      silentConnections: node.counters.silent,
+      refusedConnections: node.counters.refused,
+    };
+  }
+
+  sessions(): Promise<SessionReport[]> {
+    const { node, group, member } = this.#parts;
+    const prefix = `${group.iqnPrefix}:`;
+    return Promise.resolve([...node.sessions()].map((session) => ({
+      id: session.id,
+      initiator: session.initiator,
+      volume: session.target?.replace(prefix, "") ?? "(discovery)",
+      member: member.name,
+      portal: session.portal,
+      remote: session.remote,
+      commands: session.commands,
+      bytes: session.bytesRead + session.bytesWritten,
+      forwarded: 0,
+      shortcut: 0,
+      multipathId: null,
+    })));
+  }
+
+  async createVolume(creation: VolumeCreation): Promise<VolumeReport> {
+    const { volume } = await this.#parts.admin.create(creation);
+    await this.#parts.volumes.refresh(volume.name);
+    return this.#report(volume);
+  }
+
+  async setVolume(name: string, change: VolumeChange): Promise<VolumeReport> {
+    const volume = await this.#parts.admin.set(name, change);
+    await this.#parts.volumes.refresh(name);
+    return this.#report(volume);
+  }
+
+  async resizeVolume(name: string, sizeBytes: number): Promise<VolumeReport> {
+    const { volume } = await this.#parts.admin.resize(name, sizeBytes);
+    await this.#parts.volumes.refresh(name);
+    return this.#report(volume);
+  }
+
+  async deleteVolume(name: string): Promise<void> {
+    const volume = await this.#parts.admin.beginDelete(name);
+    await this.#parts.volumes.refresh(name);
+    await finishDeletion(volume, this.#parts.disks, this.#parts.admin);
+  }
+
+  #report(record: VolumeRecord): VolumeReport {
+    const { volumes, disks, node } = this.#parts;
+    const served = volumes.find(record.name);
+    const iqn = volumes.targetName(record.name);
+    const pages = disks.reduce((sum, { store }) => sum + store.allocatedPages(record.image), 0);
+    return {
+      name: record.name,
+      iqn,
+      sizeBytes: record.sizeBytes,
+      blockBytes: record.blockBytes,
+      pageBytes: record.pageBytes,
+      allocatedBytes: pages * record.pageBytes,
+      epoch: record.epoch,
+      identifier: identifierText(record),
+      writeCache: record.writeCache,
+      writeProtected: record.writeProtected,
+      initiators: record.initiators === null ? null : [...record.initiators],
+      chapUser: record.chap?.user ?? null,
+      mutualUser: record.mutual?.user ?? null,
+      state: record.state === "deleting" ? "deleting" : served === null ? "unavailable" : "online",
+      sessions: [...node.sessions()].filter((session) => session.target === iqn).length,
+    };
+  }
+
+  #disks(): DiskReport[] {
+    return this.#parts.disks.map(({ record, disk, store }) => {
+      const usage = store.usage();
+      const report: DiskReport = {
+        id: record.id,
+        path: record.path,
+        member: record.member,
+        sizeBytes: disk.sizeBytes,
+        usableBytes: (usage.slots - usage.damagedSlots) * usage.pageBytes,
+        allocatedBytes: usage.usedSlots * usage.pageBytes,
+        state: store.writable ? "online" : "writes stopped",
+      };
+      if (!store.writable) {
+        report.reason = "A flush of the disk failed. Mend the disk, then start the member again.";
+      }
+      return report;
+    });
+  }
+
+  #roomNotices(): string[] {
+    const out: string[] = [];
+    for (const { record, store } of this.#parts.disks) {
+      const { slots, usedSlots, damagedSlots } = store.usage();
+      const share = usedSlots / Math.max(1, slots - damagedSlots);
+      if (share >= nearlyFull) {
+        out.push(
+          `Disk "${record.path}" is ${
+            Math.floor(share * 100)
+          } % full. Delete volumes, unmap data, or add a disk.`,
+        );
+      }
+      if (damagedSlots > 0) {
+        out.push(
+          `Disk "${record.path}" has ${damagedSlots} damaged slots. Stop the member and run: plimsoll disk check.`,
+        );
+      }
+    }
+    return out;
+  }
+}
+
+/** The identifier as Linux shows it in /sys/block/sdX/device/wwid. */
+function identifierText(record: VolumeRecord): string {
+  return `naa.${naaIdentifier(Uint8Array.fromHex(record.id)).toHex()}`;
+}
+
+/** Gives the pages of a volume that is being deleted back, then forgets it. May be done again after a crash. */
+export async function finishDeletion(
+  volume: VolumeRecord,
+  disks: readonly ServedDisk[],
+  admin: VolumeAdmin,
+): Promise<void> {
+  try {
+    for (const { store } of disks) await store.deleteImage(volume.image);
+  } catch (error) {
+    throw new ControlError(
+      "unavailable",
+      `Volume "${volume.name}" is no longer served, but its pages could not be given back: ${
+        (error as Error).message
+      }. ` +
+        "Mend the disk; the next start of the member goes on with it.",
+    );
+  }
+  await admin.finishDelete(volume);
+}

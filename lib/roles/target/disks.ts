@@ -1,0 +1,139 @@
+// The member's disks: found or made, checked to be its own, opened as stores, and registered in the group. Nothing is
+// wiped here: a disk that is neither blank nor ours is refused (DESIGN.md, [[disk]]).
+
+import type { Disk } from "../../base/disk.ts";
+import type { Log } from "../../base/log.ts";
+import type { RandomSource } from "../../base/random.ts";
+import type { DiskConfig } from "../../config/config.ts";
+import { joinDisk, listDisks } from "../../meta/group.ts";
+import type { Metadata } from "../../meta/metadata.ts";
+import {
+  decodeNumber,
+  type DiskRecord,
+  type GroupRecord,
+  keys,
+  type MemberRecord,
+} from "../../meta/records.ts";
+import { formatDisk, inspectDisk, openStore, type Store, type StoreIdentity } from "../../store/mod.ts";
+
+/** Opens the file or device at `path`; with `createBytes` a sparse file is made. Rejects with what to do. */
+export type OpenDisk = (path: string, createBytes?: number) => Disk;
+
+export interface ServedDisk {
+  readonly record: DiskRecord;
+  readonly disk: Disk;
+  readonly store: Store;
+}
+
+export interface DiskParts {
+  readonly metadata: Metadata;
+  readonly group: GroupRecord;
+  readonly member: MemberRecord;
+  readonly random: RandomSource;
+  readonly log: Log;
+  readonly openDisk: OpenDisk;
+  readonly exists: (path: string) => boolean;
+  readonly bootId: string;
+}
+
+/** Opens every disk of the configuration; rejects at the first that cannot be used, with all others closed again. */
+export async function openDisks(configs: readonly DiskConfig[], parts: DiskParts): Promise<ServedDisk[]> {
+  const opened: ServedDisk[] = [];
+  try {
+    const known = (await listDisks(parts.metadata)).filter(({ member }) => member === parts.member.name);
+    for (const config of configs) opened.push(await openOne(config, known, parts));
+    return opened;
+  } catch (error) {
+    for (const { store, disk } of opened) {
+      await store.close();
+      await disk.close();
+    }
+    throw error;
+  }
+}
+
+async function openOne(
+  config: DiskConfig,
+  known: readonly DiskRecord[],
+  parts: DiskParts,
+): Promise<ServedDisk> {
+  const record = known.find(({ path }) => path === config.path);
+  const there = parts.exists(config.path);
+  if (!there && record !== undefined) {
+    throw new Error(
+      `Cannot open disk "${config.path}": it is missing, and the group knows it (disk ${record.id}). ` +
+        `Mount or plug it in again, or give its new path; a new empty disk is not made in its place.`,
+    );
+  }
+  if (!there && config.sizeBytes === null) {
+    throw new Error(
+      `Cannot make disk "${config.path}": it has no size. Give it a size in the configuration.`,
+    );
+  }
+  const disk = there ? parts.openDisk(config.path) : parts.openDisk(config.path, config.sizeBytes!);
+  try {
+    const identity = await identify(disk, record, parts);
+    const nextImage = await parts.metadata.get(keys.nextImage);
+    const store = await openStore(disk, identity, {
+      bootId: parts.bootId,
+      nextImage: nextImage === null ? 1 : decodeNumber(nextImage.value),
+    });
+    const usage = store.usage();
+    const joined = await joinDisk(parts.metadata, {
+      id: identity.diskId,
+      member: parts.member.name,
+      path: config.path,
+      sizeBytes: disk.sizeBytes,
+      slots: usage.slots,
+    });
+    parts.log.info("disk is open", {
+      path: config.path,
+      disk: joined.id,
+      slots: usage.slots,
+      used: usage.usedSlots,
+    });
+    return { record: joined, disk, store };
+  } catch (error) {
+    await disk.close();
+    throw error;
+  }
+}
+
+/** Who this disk is; a blank one is formatted first. */
+async function identify(
+  disk: Disk,
+  record: DiskRecord | undefined,
+  parts: DiskParts,
+): Promise<StoreIdentity> {
+  const found = await inspectDisk(disk);
+  const own = { groupId: parts.group.id, memberId: parts.member.id };
+  switch (found.kind) {
+    case "ours":
+      // Another disk than the one expected at this path is checked by openStore against the expected identity; a disk
+      // that the group does not know yet (a start died after formatting it) or that has moved tells its own id.
+      return { ...own, diskId: record?.id ?? found.identity.diskId };
+    case "blank": {
+      if (record !== undefined) {
+        throw new Error(
+          `Cannot open disk "${disk.name}": it is blank, and the group knows it as disk ${record.id}. ` +
+            `Put the right disk back; nothing is written to this one.`,
+        );
+      }
+      const id = new Uint8Array(16);
+      parts.random.fill(id);
+      const identity = { ...own, diskId: id.toHex() };
+      await formatDisk(disk, { ...identity, pageBytes: parts.group.pageBytes }, parts.random);
+      parts.log.info("disk is formatted", { path: disk.name, disk: identity.diskId });
+      return identity;
+    }
+    case "foreign":
+      throw new Error(
+        `Cannot open disk "${disk.name}": it holds ${found.what}, and nothing is wiped by a start. ` +
+          `If its contents may go: plimsoll disk init "${disk.name}" --wipe`,
+      );
+    case "damaged":
+      throw new Error(
+        `Cannot open disk "${disk.name}": ${found.why}. See what can be saved: plimsoll disk check "${disk.name}"`,
+      );
+  }
+}

@@ -1,0 +1,322 @@
+// The role "target": one member of a group, composed of metadata, stores, router, device servers, sessions and portals.
+// Everything of the world is handed in, so that the simulator can start the same member.
+
+import { BufferPool } from "../../base/buffer_pool.ts";
+import type { Clock } from "../../base/clock.ts";
+import { limits } from "../../base/limits.ts";
+import type { Log } from "../../base/log.ts";
+import type { Network, SocketAddress } from "../../base/network.ts";
+import type { RandomSource } from "../../base/random.ts";
+import type { MemberConfig } from "../../config/config.ts";
+import { reconcileDisks, reconcileVolumes, volumeWish } from "../../config/reconcile.ts";
+import { chapSecretProblem, secretOfFile } from "../../config/secret.ts";
+import { joinGroup, joinMember, listDisks, type SecretFile } from "../../meta/group.ts";
+import type { Metadata, Watch } from "../../meta/metadata.ts";
+import { keys } from "../../meta/records.ts";
+import type { MemberControl } from "../../mgmt/control.ts";
+import { version } from "../../mgmt/version.ts";
+import { type MemberCapacity, VolumeAdmin } from "../../mgmt/volume_admin.ts";
+import { Router } from "../../route/router.ts";
+import { TargetNode } from "../../session/target_node.ts";
+import type { TargetPortal } from "../../session/target_directory.ts";
+import { finishDeletion, TargetControl } from "./control.ts";
+import { type OpenDisk, openDisks, type ServedDisk } from "./disks.ts";
+import { Portals } from "./portals.ts";
+import { Volumes } from "./volumes.ts";
+
+export interface TargetParts {
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly network: Network;
+  readonly log: Log;
+  readonly metadata: Metadata;
+  readonly secretFile: SecretFile;
+  readonly openDisk: OpenDisk;
+  readonly exists: (path: string) => boolean;
+  /** Text of a file that the configuration names for a CHAP secret. */
+  readonly readSecretFile: (path: string) => Promise<string>;
+  /** Identifier of this boot of the machine (lib/io/files.ts). */
+  readonly bootId: string;
+  readonly engine: { readonly name: string; readonly reason: string };
+}
+
+export class Target {
+  readonly control: MemberControl;
+  readonly #parts: TargetParts;
+  readonly #state: Assembled;
+  #config: MemberConfig;
+  #notices: readonly string[] = [];
+  /** Notices of the start, which a reload keeps. */
+  readonly #lasting: string[];
+  #watch: Watch | null = null;
+  #ready = false;
+  #stopping = false;
+
+  /** Starts the member; rejects, with everything closed again, when it cannot serve. */
+  static async start(config: MemberConfig, parts: TargetParts): Promise<Target> {
+    const state = await assemble(config, parts);
+    const target = new Target(config, parts, state);
+    try {
+      await target.#begin();
+      return target;
+    } catch (error) {
+      await target.stop();
+      throw error;
+    }
+  }
+
+  private constructor(config: MemberConfig, parts: TargetParts, state: Assembled) {
+    this.#config = config;
+    this.#parts = parts;
+    this.#state = state;
+    this.#lasting = [...state.groupNotices];
+    this.control = new TargetControl({
+      ...state,
+      clock: parts.clock,
+      engine: parts.engine,
+      portals: () => state.portals.states(),
+      notices: () => this.#notices,
+      ready: () => this.#ready && !this.#stopping,
+    });
+  }
+
+  async #begin(): Promise<void> {
+    const { metadata, log } = this.#parts;
+    const { admin, volumes, disks, portals } = this.#state;
+    const orphans = await admin.claimImages(disks.flatMap(({ store }) => store.images()));
+    if (orphans.length > 0) {
+      this.#lasting.push(
+        `The disks hold pages of ${orphans.length} volumes that the group does not know (images ${
+          orphans.join(", ")
+        }): ` +
+          "was the metadata lost or put back from an old copy? Nothing of them is given back.",
+      );
+    }
+    for (const volume of await admin.deleting()) {
+      log.info("going on with the deletion of a volume", { volume: volume.name });
+      await finishDeletion(volume, disks, admin);
+    }
+    await this.#reconcile(this.#config);
+    const { entries, revision } = await metadata.list(keys.volumePrefix);
+    for (const { key } of entries) await volumes.refresh(key.slice(keys.volumePrefix.length));
+    this.#follow(revision);
+    for (const address of this.#config.member.portals) await portals.open(address);
+    this.#ready = portals.states().some(({ state }) => state === "listening");
+    if (!this.#ready) log.warn("no portal listens yet");
+  }
+
+  /**
+   * Takes over what a running member can take over of a new configuration: volumes and portals that came in addition.
+   * Everything else is named in the log and in status; it needs a restart.
+   */
+  async reload(config: MemberConfig): Promise<void> {
+    const before = this.#config;
+    this.#config = config;
+    await this.#reconcile(config, restartNotices(before, config));
+    for (const address of config.member.portals) {
+      if (this.#state.portals.has(address)) continue;
+      await this.#state.portals.open(address).catch((error) => this.#notice((error as Error).message));
+    }
+    this.#parts.log.info("configuration reloaded");
+  }
+
+  /**
+   * Ends the member: no new logins, commands in flight are finished and answered, sessions ended, disks flushed and
+   * marked clean. `progress` gets a sentence a step. Metadata stays open: it is the caller's.
+   */
+  async stop(progress: (step: string) => void = () => {}): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    const { portals, node, volumes } = this.#state;
+    this.#watch?.close();
+    progress("no more logins; finishing commands in flight");
+    await portals.close();
+    await new Promise<void>((done) => node.stop(done));
+    await volumes.close("the member is stopping");
+    progress("flushing disks");
+    await closeDisks(this.#state.disks, this.#parts.log);
+    progress("stopped");
+  }
+
+  async #reconcile(config: MemberConfig, notices: readonly string[] = []): Promise<void> {
+    const { metadata } = this.#parts;
+    const { admin, volumes } = this.#state;
+    this.#notices = [];
+    for (const notice of [...this.#lasting, ...notices]) this.#notice(notice);
+    const { entries } = await metadata.list(keys.volumeNamePrefix);
+    const wishes = await Promise.all(
+      config.volumes.map((v) => volumeWish(v, (path) => this.#readSecret(path))),
+    );
+    const remembered = new Set(entries.map(({ key }) => key.slice(keys.volumeNamePrefix.length)));
+    const volumePlan = reconcileVolumes(config.file, wishes, await admin.list(), remembered);
+    const diskPlan = reconcileDisks(config.file, config.member.name, config.disks, await listDisks(metadata));
+    for (const notice of [...diskPlan.notices, ...volumePlan.notices]) this.#notice(notice);
+    for (const { line: _line, ...creation } of volumePlan.create) {
+      const created = await admin.createOnce(creation);
+      if (created === null) continue; // another member was faster
+      this.#parts.log.info("volume is made", { volume: creation.name, sizeBytes: creation.sizeBytes });
+      for (const warning of created.warnings) this.#notice(warning);
+      await volumes.refresh(creation.name);
+    }
+  }
+
+  async #readSecret(path: string): Promise<string> {
+    const secret = secretOfFile(await this.#parts.readSecretFile(path));
+    const problem = chapSecretProblem(secret);
+    if (problem !== null) throw new Error(`Cannot use the CHAP secret of "${path}": ${problem}.`);
+    return secret;
+  }
+
+  #notice(sentence: string): void {
+    this.#notices = [...this.#notices, sentence];
+    this.#parts.log.warn(sentence);
+  }
+
+  /** Keeps the volumes in step with the metadata, whoever changes it. */
+  #follow(revision: number): void {
+    const { metadata } = this.#parts;
+    const name = (key: string) => key.slice(keys.volumePrefix.length);
+    this.#watch = metadata.watch(
+      keys.volumePrefix,
+      revision,
+      (events) => {
+        for (const event of events) {
+          void this.#state.volumes.refresh(name(event.kind === "put" ? event.entry.key : event.key));
+        }
+      },
+      () => void this.#catchUp(),
+    );
+  }
+
+  /** The watch fell too far behind: everything is read again. */
+  async #catchUp(): Promise<void> {
+    this.#watch?.close();
+    const { entries, revision } = await this.#parts.metadata.list(keys.volumePrefix);
+    const names = new Set(entries.map(({ key }) => key.slice(keys.volumePrefix.length)));
+    for (const { record } of this.#state.volumes.served()) names.add(record.name);
+    for (const name of names) await this.#state.volumes.refresh(name);
+    if (!this.#stopping) this.#follow(revision);
+  }
+}
+
+interface Assembled {
+  readonly group: Awaited<ReturnType<typeof joinGroup>>["group"];
+  readonly groupNotices: readonly string[];
+  readonly member: Awaited<ReturnType<typeof joinMember>>;
+  readonly disks: readonly ServedDisk[];
+  readonly admin: VolumeAdmin;
+  readonly volumes: Volumes;
+  readonly node: TargetNode;
+  readonly portals: Portals;
+}
+
+/** Joins the group, opens the disks, and puts the parts together; nothing listens yet. */
+async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assembled> {
+  const { metadata, random, clock, network, log } = parts;
+  const { group, created, differences } = await joinGroup(
+    metadata,
+    config.group,
+    parts.secretFile,
+    random,
+    clock,
+  );
+  if (created) log.info("group is made", { group: group.name, secretFile: parts.secretFile.path });
+  const member = await joinMember(metadata, config.member.name, random);
+  const disks = await openDisks(config.disks, { ...parts, group, member });
+
+  const router = new Router();
+  for (const { record, store } of disks) router.setLocal(record.placement, store);
+  const portalsListening = (): TargetPortal[] =>
+    portals.states().filter(({ state }) => state === "listening").map(({ address }) => portalOf(address));
+  const portalOf = (address: SocketAddress): TargetPortal => ({
+    address,
+    targetPortalGroupTag: member.targetPortalGroupTag,
+  });
+  const volumes = new Volumes({
+    metadata,
+    router,
+    member,
+    log,
+    iqnPrefix: group.iqnPrefix,
+    revision: revisionLevel(version),
+    powerLossSuspected: disks.some(({ store }) => store.powerLossSuspected),
+    portals: portalsListening,
+    dropSessions: (name, reason) => node.dropTarget(name, reason),
+  });
+  const node = new TargetNode({
+    clock,
+    random,
+    log,
+    pool: new BufferPool(limits.dataBufferBytesMax),
+    directory: volumes,
+    relativeTargetPort: member.relativeTargetPort,
+  });
+  const portals = new Portals(
+    network,
+    clock,
+    log,
+    (address, stream) => node.accept(portalOf(address), stream),
+  );
+  const admin = new VolumeAdmin({ metadata, random, clock, group, capacity: () => capacityOf(disks) });
+  for (const disk of disks) watchDisk(disk, volumes, log);
+  return { group, groupNotices: differences, member, disks, admin, volumes, node, portals };
+}
+
+function capacityOf(disks: readonly ServedDisk[]): MemberCapacity[] {
+  return disks.map(({ record, store }) => ({
+    placement: record.placement,
+    member: record.member,
+    freePages: store.usage().availableSlots,
+  }));
+}
+
+/** Passes what happens on a disk on to the operator and to initiators. */
+function watchDisk({ record, store }: ServedDisk, volumes: Volumes, log: Log): void {
+  store.onThreshold = (percent, usage) => {
+    log.warn("disk is filling up", { path: record.path, percent, used: usage.usedSlots, slots: usage.slots });
+    for (const { record: volume, server } of volumes.served()) {
+      if (store.allocatedPages(volume.image) > 0) server.raise("softThreshold");
+    }
+  };
+  store.onWritesStopped = () => {
+    log.error("a flush failed: the disk takes no more writes until the member is started again", {
+      path: record.path,
+    });
+  };
+}
+
+async function closeDisks(disks: readonly ServedDisk[], log: Log): Promise<void> {
+  for (const { record, disk, store } of disks) {
+    const report = await store.close();
+    await disk.close();
+    if (!report.clean) log.error("disk was not closed cleanly", { path: record.path, reason: report.reason });
+  }
+}
+
+/** What differs and cannot be taken over while running. */
+function restartNotices(before: MemberConfig, after: MemberConfig): string[] {
+  const out: string[] = [];
+  const changed = (what: string, pick: (config: MemberConfig) => unknown) => {
+    if (JSON.stringify(pick(before)) !== JSON.stringify(pick(after))) {
+      out.push(`The configuration's ${what} changed: restart the member for it to take effect.`);
+    }
+  };
+  changed("[group]", (c) => c.group);
+  changed(
+    "[member] name, admin address or state_dir",
+    (c) => [c.member.name, c.member.admin, c.member.stateDir],
+  );
+  changed("[[disk]] list", (c) => c.disks);
+  const gone = before.member.portals.filter((a) =>
+    !after.member.portals.some((b) => a.hostname === b.hostname && a.port === b.port)
+  );
+  if (gone.length > 0) {
+    out.push("A portal was taken out of the configuration: it is served until the member is restarted.");
+  }
+  return out;
+}
+
+/** "0.1.0" becomes "0.1 ", the four characters that INQUIRY has for it. */
+function revisionLevel(text: string): string {
+  return text.split(".").slice(0, 2).join(".").padEnd(4).slice(0, 4);
+}

@@ -1,0 +1,200 @@
+// The volumes that this member serves: one device server each, made from the group's metadata and kept in step with it.
+// This is the directory that logins look targets up in.
+
+import type { Log } from "../../base/log.ts";
+import { formatSocketAddress } from "../../base/network.ts";
+import { BlockDeviceServer } from "../../device/block_device_server.ts";
+import type { LogicalUnitSettings } from "../../device/logical_unit.ts";
+import type { Metadata } from "../../meta/metadata.ts";
+import { decodeRecord, keys, type MemberRecord, type VolumeRecord } from "../../meta/records.ts";
+import { loadRoutes } from "../../route/route_records.ts";
+import type { Router } from "../../route/router.ts";
+import type {
+  LookupResult,
+  TargetDirectory,
+  TargetPortal,
+  TargetRecord,
+} from "../../session/target_directory.ts";
+import { accessRuleOf, mayUse } from "./access.ts";
+import { reservationStore } from "./reservations.ts";
+
+export interface ServedVolume {
+  readonly record: VolumeRecord;
+  readonly target: TargetRecord;
+  readonly server: BlockDeviceServer;
+}
+
+export interface VolumesParts {
+  readonly metadata: Metadata;
+  readonly router: Router;
+  readonly member: MemberRecord;
+  readonly iqnPrefix: string;
+  /** INQUIRY product revision level, 4 characters. */
+  readonly revision: string;
+  readonly log: Log;
+  /** A disk that holds pages of the volume came back after a power loss. */
+  readonly powerLossSuspected: boolean;
+  /** Portals of the member that listen. */
+  readonly portals: () => readonly TargetPortal[];
+  /** Ends the sessions of a target that goes away. */
+  readonly dropSessions: (targetName: string, reason: string) => void;
+}
+
+export class Volumes implements TargetDirectory {
+  readonly #parts: VolumesParts;
+  readonly #byTarget = new Map<string, ServedVolume>();
+  /** Volumes that could not be opened, and why. */
+  readonly #failed = new Map<string, string>();
+  /** Changes are carried out one after the other. */
+  #turn: Promise<void> = Promise.resolve();
+
+  constructor(parts: VolumesParts) {
+    this.#parts = parts;
+  }
+
+  /** Volumes being served, in no order. */
+  served(): ServedVolume[] {
+    return [...this.#byTarget.values()];
+  }
+
+  find(name: string): ServedVolume | null {
+    return this.#byTarget.get(this.targetName(name)) ?? null;
+  }
+
+  /** Why the volume could not be opened; null when it was not tried or is served. */
+  failureOf(name: string): string | null {
+    return this.#failed.get(this.targetName(name)) ?? null;
+  }
+
+  targetName(volumeName: string): string {
+    return `${this.#parts.iqnPrefix}:${volumeName}`;
+  }
+
+  /**
+   * Brings what is served in line with the group's metadata, read anew: so the last of several changes wins, whatever
+   * order their news came in. Never rejects: what fails is told by failureOf.
+   */
+  refresh(volumeName: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const name = this.targetName(volumeName);
+      try {
+        const entry = await this.#parts.metadata.get(keys.volume(volumeName));
+        const record = entry === null ? null : decodeRecord<VolumeRecord>(entry.key, entry.value);
+        await this.#apply(name, record);
+        this.#failed.delete(name);
+      } catch (error) {
+        this.#failed.set(name, (error as Error).message);
+        this.#parts.log.error("volume cannot be served", {
+          volume: volumeName,
+          reason: (error as Error).message,
+        });
+      }
+    });
+  }
+
+  /** Ends all volumes' commands; nothing is served afterwards. */
+  close(reason: string): Promise<void> {
+    return this.#inTurn(async () => {
+      for (const name of [...this.#byTarget.keys()]) await this.#remove(name, reason);
+    });
+  }
+
+  lookup(targetName: string, initiatorName: string, portal: TargetPortal): LookupResult {
+    const served = this.#byTarget.get(targetName);
+    if (served === undefined) return { kind: this.#failed.has(targetName) ? "unavailable" : "notFound" };
+    if (!mayUse(served.record, initiatorName, portal.address)) return { kind: "forbidden" };
+    return { kind: "found", target: served.target };
+  }
+
+  visible(initiatorName: string, portal: TargetPortal): readonly TargetRecord[] {
+    return this.served()
+      .filter(({ record }) => mayUse(record, initiatorName, portal.address))
+      .map(({ target }) => target);
+  }
+
+  portalsOf(_target: TargetRecord, portal: TargetPortal): readonly TargetPortal[] {
+    const own = formatSocketAddress(portal.address);
+    return [portal, ...this.#parts.portals().filter(({ address }) => formatSocketAddress(address) !== own)];
+  }
+
+  async #apply(name: string, record: VolumeRecord | null): Promise<void> {
+    if (record === null) return await this.#remove(name, "the volume was deleted");
+    if (record.state === "deleting") return await this.#remove(name, "the volume is being deleted");
+    const served = this.#byTarget.get(name);
+    if (served !== undefined && served.record.image !== record.image) {
+      await this.#remove(name, "the volume was replaced");
+    }
+    const still = this.#byTarget.get(name);
+    if (still === undefined) await this.#open(name, record);
+    else await this.#update(still, record);
+  }
+
+  async #open(name: string, record: VolumeRecord): Promise<void> {
+    const { metadata, router, powerLossSuspected, log } = this.#parts;
+    const table = await loadRoutes(metadata, record);
+    const server = new BlockDeviceServer(this.#settings(record), {
+      blocks: router,
+      reservations: reservationStore(metadata, record.image),
+    });
+    await server.start();
+    if (powerLossSuspected) server.raise("writesLost");
+    router.addVolume(record.image, table);
+    this.#byTarget.set(name, { record, server, target: targetRecord(name, record, server) });
+    log.info("volume is served", { volume: record.name, target: name, sizeBytes: record.sizeBytes });
+  }
+
+  async #update(served: ServedVolume, record: VolumeRecord): Promise<void> {
+    const { metadata, router } = this.#parts;
+    const { server } = served;
+    const known = router.table(record.image)!;
+    if (record.sizeBytes > served.record.sizeBytes) {
+      const table = await loadRoutes(metadata, record);
+      if (table.pages > known.pages) {
+        router.growVolume(record.image, table.slice(known.pages, table.pages), record.epoch);
+      }
+    }
+    server.update(this.#settings(record));
+    const name = served.target.name;
+    this.#byTarget.set(name, { record, server, target: targetRecord(name, record, server) });
+  }
+
+  async #remove(name: string, reason: string): Promise<void> {
+    const served = this.#byTarget.get(name);
+    if (served === undefined) return;
+    this.#byTarget.delete(name);
+    this.#parts.dropSessions(name, reason);
+    await new Promise<void>((done) => served.server.close(reason, done));
+    this.#parts.router.removeVolume(served.record.image);
+    this.#parts.log.info("volume is no longer served", { volume: served.record.name, reason });
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+
+  #settings(record: VolumeRecord): LogicalUnitSettings {
+    const { member, revision } = this.#parts;
+    return {
+      targetName: this.targetName(record.name),
+      volumeName: record.name,
+      identifier: Uint8Array.fromHex(record.id),
+      image: record.image,
+      sizeBytes: record.sizeBytes,
+      blockBytes: record.blockBytes === 4096 ? 4096 : 512,
+      pageBytes: record.pageBytes,
+      writeCache: record.writeCache,
+      writeProtected: record.writeProtected,
+      revision,
+      targetPortGroups: [{
+        tag: member.targetPortalGroupTag,
+        relativeTargetPorts: [member.relativeTargetPort],
+      }],
+    };
+  }
+}
+
+function targetRecord(name: string, record: VolumeRecord, server: BlockDeviceServer): TargetRecord {
+  return { name, alias: record.name, access: accessRuleOf(record), deviceServer: server };
+}
