@@ -166,8 +166,8 @@ export class BlockDeviceServer implements DeviceServer {
     if (!wholeTarget && lunAddress(lunHigh, lunLow) !== "zero") return done("lunDoesNotExist");
     if (fn === "clearAca") return done("notSupported"); // NORMACA 0
     const own = fn === "abortTaskSet";
+    // TAS is one: whoever loses a task to another nexus gets TASK ABORTED, and no unit attention (SAM-5 §5.6).
     const victims = this.#set.select((c) => !own || c.nexus.nexus === nexus);
-    if (fn === "clearTaskSet") this.#tellCleared(victims, nexus);
     if (fn === "logicalUnitReset") this.#reset(nexus, Sense.busDeviceReset);
     if (wholeTarget) this.#reset(nexus, Sense.powerOnReset);
     this.#abort(victims, () => done("complete"));
@@ -256,12 +256,6 @@ export class BlockDeviceServer implements DeviceServer {
     this.#unit.modes = this.#unit.defaults;
     this.#unit.stopped = false;
     this.#raiseForAll(sense, by);
-  }
-
-  #tellCleared(victims: readonly Command[], by: Nexus): void {
-    for (const command of victims) {
-      if (command.nexus.nexus !== by) command.nexus.attentions.add(Sense.commandsClearedByAnotherInitiator);
-    }
   }
 
   #raiseForAll(sense: SenseData, except: Nexus | null = null): void {

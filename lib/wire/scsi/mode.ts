@@ -143,6 +143,7 @@ function pageOf(code: number, values: ModeValues): Uint8Array {
   setChangeable(view, 0, code, values);
   if (code === controlCode) {
     ControlPage.queueAlgorithmModifier.set(view, 0, 1); // unrestricted reordering of simple tasks
+    ControlPage.taskAbortedStatus.set(view, 0, 1); // whoever loses a task to another nexus is told at once
     ControlPage.busyTimeoutPeriod.set(view, 0, 0xffff); // busy without a bound
   }
   return bytes;

@@ -182,7 +182,6 @@ export const Sense = Object.freeze({
   reservationsReleased: makeSense(key.unitAttention, 0x2a, 0x04),
   registrationsPreempted: makeSense(key.unitAttention, 0x2a, 0x05),
   capacityDataHasChanged: makeSense(key.unitAttention, 0x2a, 0x09),
-  commandsClearedByAnotherInitiator: makeSense(key.unitAttention, 0x2f, 0x00),
   softThresholdReached: makeSense(key.unitAttention, 0x38, 0x07),
   inquiryDataHasChanged: makeSense(key.unitAttention, 0x3f, 0x03),
 });
