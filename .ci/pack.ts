@@ -59,7 +59,15 @@ async function pack(work: string): Promise<void> {
   await stage(staged);
   const archive = `${work}/archive`;
   await run("tar", [
-    ...["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"],
+    ...[
+      "--sort=name",
+      "--mtime=@0",
+      "--owner=0",
+      "--group=0",
+      "--numeric-owner",
+      "--format=gnu",
+      "--mode=u=rwX,go=rX",
+    ],
     ...["--use-compress-program=gzip -6 -n", "-cf", archive, "-C", staged, "."],
   ]);
   const part = `${work}/plimsoll`;
