@@ -42,12 +42,13 @@ Deno.test("a SCSI Command is told field by field, with its CDB", () => {
   assert.deepEqual(field(read10, "lun"), { name: "lun", value: "0x0001000000000000" });
   assert.deepEqual(field(read10, "initiatorTaskTag"), { name: "initiatorTaskTag", value: "0x14000000" });
   assert.deepEqual(field(read10, "attribute"), { name: "attribute", value: 1, meaning: "SIMPLE" });
-  assert.equal(pdu.cdb!.bytes, "28 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00");
+  assert.equal(pdu.cdb!.bytes, "28 00 00 00 00 00 00 00 02 00");
+  assert.equal(pdu.cdb!.command, "READ(10)");
   assert.deepEqual(pdu.notes, []);
-  const text = dumpPdu(read10, (cdb) => cdb[0] === 0x28 ? ["READ(10)"] : null);
+  const text = dumpPdu(read10);
   assert.match(text, /^SCSI Command \(opcode 0x01, 48 bytes\)\n/);
   assert.match(text, /\n {2}expectedDataTransferLength +1024\n/);
-  assert.match(text, /\n {4}READ\(10\)\n/);
+  assert.match(text, /\n {2}cdb +28 00 00 00 00 00 00 00 02 00 {2}READ\(10\)\n/);
 });
 
 Deno.test("an Extended CDB segment lengthens the CDB; other segments are shown", () => {
@@ -109,7 +110,7 @@ Deno.test("sense, rejected headers and reasons are told", () => {
     "21 80 00 02 00 00 00 06 00 00 00 00 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00 01 00 00 00 02 " +
       "00 00 00 22 00 00 00 00 00 00 00 00 00 00 00 00 00 04 72 05 24 00 00 00",
   );
-  assert.equal(one(response).sense, "72 05 24 00");
+  assert.deepEqual(one(response).sense, { bytes: "72 05 24 00", meaning: "ILLEGAL REQUEST, 24h/00h" });
   assert.equal(field(response, "status").meaning, "CHECK CONDITION");
   const reject = bytesOf(
     "3f 80 04 00 00 00 00 30 00 00 00 00 00 00 00 00 ff ff ff ff 00 00 00 00 00 00 00 01 00 00 00 02 " +

@@ -2,6 +2,8 @@
 // segments, digests where they are found, and the data segment as what it is. Bad input is a verdict.
 
 import { crc32c, digestAt } from "../crc32c.ts";
+import { shapeOf } from "../scsi/cdb.ts";
+import { SenseKey } from "../scsi/sense.ts";
 import { Bhs, bhsBytes, Opcode } from "./bhs.ts";
 import { type PduKind, pduKind } from "./pdu.ts";
 import {
@@ -42,12 +44,17 @@ export interface PduDump {
   readonly bytes: number;
   readonly fields: readonly FieldDump[];
   /** SCSI Command: the CDB, additional header segment included. */
-  readonly cdb?: { readonly bytes: string; readonly lines: readonly string[] };
+  readonly cdb?: {
+    readonly bytes: string;
+    /** "READ(10)", or null when it is none that Plimsoll knows. */
+    readonly command: string | null;
+    readonly fields: readonly FieldDump[];
+  };
   readonly ahs: readonly AhsDump[];
   readonly headerDigest?: string;
   readonly dataDigest?: string;
   readonly text?: readonly TextPair[];
-  readonly sense?: string;
+  readonly sense?: { readonly bytes: string; readonly meaning: string | null };
   /** Reject: the header that was refused. */
   readonly rejected?: PduDump;
   readonly data?: string;
@@ -59,14 +66,11 @@ export type DumpResult =
   | { readonly kind: "pdus"; readonly pdus: readonly PduDump[] }
   | { readonly kind: "bad"; readonly reason: string };
 
-/** Describes a CDB in lines "name: value"; null: unknown to it. Handed in, since CDBs are SCSI's matter. */
-export type CdbDescriber = (bytes: Uint8Array) => readonly string[] | null;
-
 /** At most this many PDUs of one input are described. */
 export const dumpPdusMax = 1000;
 
 /** Describes the PDUs that lie one behind the other in `bytes`; digests are found by their own truth. */
-export function describePdus(bytes: Uint8Array, describeCdb?: CdbDescriber): DumpResult {
+export function describePdus(bytes: Uint8Array): DumpResult {
   if (bytes.length < bhsBytes) {
     return {
       kind: "bad",
@@ -77,7 +81,7 @@ export function describePdus(bytes: Uint8Array, describeCdb?: CdbDescriber): Dum
   const pdus: PduDump[] = [];
   let at = 0;
   while (bytes.length - at >= bhsBytes && pdus.length < dumpPdusMax) {
-    const pdu = describe(bytes, view, at, describeCdb);
+    const pdu = describe(bytes, view, at);
     if (pdu.notes.includes(unknownOpcode) && pdus.length === 0) {
       return { kind: "bad", reason: `RFC 7143 has no PDU with opcode ${hex(pdu.opcode, 1)}.` };
     }
@@ -92,8 +96,8 @@ export function describePdus(bytes: Uint8Array, describeCdb?: CdbDescriber): Dum
 }
 
 /** The PDUs in `bytes` as text, or the sentence that says why they are none. */
-export function dumpPdu(bytes: Uint8Array, describeCdb?: CdbDescriber): string {
-  const result = describePdus(bytes, describeCdb);
+export function dumpPdu(bytes: Uint8Array): string {
+  const result = describePdus(bytes);
   return result.kind === "bad" ? result.reason : result.pdus.map((pdu) => formatPdu(pdu)).join("\n");
 }
 
@@ -104,13 +108,13 @@ export function formatPdu(pdu: PduDump, indent = ""): string {
     lines.push(`  ${name.padEnd(31)} ${value}${meaning === undefined ? "" : `  ${meaning}`}`);
   }
   if (pdu.cdb !== undefined) {
-    lines.push(`  ${"cdb".padEnd(31)} ${pdu.cdb.bytes}`);
-    for (const line of pdu.cdb.lines) lines.push(`    ${line}`);
+    lines.push(`  ${"cdb".padEnd(31)} ${pdu.cdb.bytes}  ${pdu.cdb.command ?? "unknown command"}`);
+    for (const { name, value } of pdu.cdb.fields) lines.push(`    ${name.padEnd(29)} ${value}`);
   }
   for (const ahs of pdu.ahs) lines.push(`  AHS type ${ahs.type}, ${ahs.name}: ${ahs.bytes}`);
   if (pdu.headerDigest !== undefined) lines.push(`  header digest ${pdu.headerDigest}`);
   for (const { key, value } of pdu.text ?? []) lines.push(`  ${key}=${value}`);
-  if (pdu.sense !== undefined) lines.push(`  sense ${pdu.sense}`);
+  if (pdu.sense !== undefined) lines.push(`  sense ${pdu.sense.bytes}  ${pdu.sense.meaning ?? ""}`.trimEnd());
   if (pdu.data !== undefined) lines.push("  data", ...hexLines(pdu.data).map((line) => `    ${line}`));
   if (pdu.dataDigest !== undefined) lines.push(`  data digest ${pdu.dataDigest}`);
   for (const note of pdu.notes) lines.push(`  note: ${note}`);
@@ -134,12 +138,7 @@ const hexFields = new Set([
 /** Told otherwise: in the heading, or apart. */
 const apart = new Set(["opcode", "cdb"]);
 
-function describe(
-  bytes: Uint8Array,
-  view: DataView,
-  offset: number,
-  describeCdb: CdbDescriber | undefined,
-): PduDump {
+function describe(bytes: Uint8Array, view: DataView, offset: number): PduDump {
   const opcode = Bhs.opcode.get(view, offset);
   const kind = pduKind(opcode);
   const notes: string[] = kind === null ? [unknownOpcode] : [];
@@ -160,7 +159,7 @@ function describe(
     offset,
     bytes: Math.min(frame.end, bytes.length) - offset,
     fields: describeFields(kind, bytes, view, offset),
-    ...(opcode === Opcode.scsiCommand ? { cdb: cdbOf(bytes, offset, headerEnd, describeCdb) } : {}),
+    ...(opcode === Opcode.scsiCommand ? { cdb: cdbOf(bytes, offset, headerEnd) } : {}),
     ahs,
     ...(frame.headerDigest === null ? {} : { headerDigest: frame.headerDigest }),
     ...(data.length > 0 && Object.keys(described).length === 0 ? { data: hexOf(data) } : described),
@@ -313,8 +312,7 @@ function cdbOf(
   bytes: Uint8Array,
   offset: number,
   headerEnd: number,
-  describeCdb: CdbDescriber | undefined,
-): { bytes: string; lines: readonly string[] } {
+): { bytes: string; command: string | null; fields: readonly FieldDump[] } {
   const at = offset + bhsBytes;
   let cdb = bytes.subarray(offset + 32, offset + 48);
   if (headerEnd > at && at + 4 <= bytes.length && (bytes[at + 2]! & 0x3f) === 1) {
@@ -324,7 +322,28 @@ function cdbOf(
     whole.set(more, cdb.length);
     cdb = whole;
   }
-  return { bytes: hexOf(cdb), lines: describeCdb?.(cdb) ?? [] };
+  const view = new DataView(cdb.buffer, cdb.byteOffset, cdb.length);
+  const shape = shapeOf(view, 0);
+  if (shape === null) return { bytes: hexOf(cdb), command: null, fields: [] };
+  const fields = Object.entries(shape.fields).map(([name, field]) => ({ name, value: field.get(view, 0) }));
+  return {
+    bytes: hexOf(cdb.length > 16 ? cdb : cdb.subarray(0, shape.cdbBytes)),
+    command: shape.name,
+    fields,
+  };
+}
+
+/** "ILLEGAL REQUEST, 24h/00h": key and additional sense code, fixed or descriptor format (SPC-4 §4.5). */
+function senseWords(sense: Uint8Array): string | null {
+  const format = (sense[0] ?? 0) & 0x7f;
+  const descriptor = format === 0x72 || format === 0x73;
+  if (!descriptor && format !== 0x70 && format !== 0x71) return null;
+  const [key, asc, ascq] = descriptor ? [sense[1], sense[2], sense[3]] : [sense[2], sense[12], sense[13]];
+  if (key === undefined || asc === undefined || ascq === undefined) return null;
+  const name = Object.entries(SenseKey).find(([, value]) => value === (key & 15))?.[0] ?? "reserved";
+  const words = name.replace(/[A-Z]/g, (letter) => ` ${letter}`).toUpperCase();
+  const h = (byte: number) => `${byte.toString(16).padStart(2, "0")}h`;
+  return `${words}, ${h(asc)}/${h(ascq)}`;
 }
 
 function describeData(
@@ -348,7 +367,11 @@ function describeData(
       return {};
     }
     const rest = data.subarray(2 + length);
-    return { sense: hexOf(data.subarray(2, 2 + length)), ...(rest.length > 0 ? { data: hexOf(rest) } : {}) };
+    const sense = data.subarray(2, 2 + length);
+    return {
+      sense: { bytes: hexOf(sense), meaning: senseWords(sense) },
+      ...(rest.length > 0 ? { data: hexOf(rest) } : {}),
+    };
   }
   if (kind.data === "header" && data.length >= bhsBytes) {
     // The refused header only: its data segment is not repeated, so nothing is said of what is missing.
@@ -362,7 +385,7 @@ function describeData(
         offset: inner,
         bytes: data.length,
         fields: describeFields(refused, bytes, view, inner),
-        ...(opcode === Opcode.scsiCommand ? { cdb: cdbOf(data, 0, bhsBytes, undefined) } : {}),
+        ...(opcode === Opcode.scsiCommand ? { cdb: cdbOf(data, 0, bhsBytes) } : {}),
         ahs: [],
         notes: refused === null ? [unknownOpcode] : [],
       },
