@@ -156,7 +156,7 @@ Deno.test(`the death of the process loses no acknowledged block (${rounds} round
     await target.stop("SIGKILL");
     commands += (await Promise.all(writers)).reduce((a, b) => a + b);
     for (const i of initiators) await i.close();
-    const check = await target.run("disk", "check", target.disk, "--config", target.configuration);
+    const check = await target.run("disk", "check", target.disk);
     assert.equal(check.code, 0, `disk check after ${told}:\n${check.stdout}${check.stderr}`);
     await target.restart();
     await verify(target, model).catch((e) => {
@@ -166,6 +166,6 @@ Deno.test(`the death of the process loses no acknowledged block (${rounds} round
   console.log(`${commands} commands acknowledged in ${rounds} rounds, PLIMSOLL_SEED=${seed}`);
   assert.ok(commands > rounds * 5, `only ${commands} commands were acknowledged in all: nothing was tested`);
   assert.equal((await target.stop()).code, 0);
-  const check = await target.run("disk", "check", target.disk, "--config", target.configuration);
+  const check = await target.run("disk", "check", target.disk);
   assert.equal(check.code, 0, check.stdout + check.stderr);
 });

@@ -34,13 +34,7 @@ interop("a Linux guest partitions, formats, writes, checks and reads back", need
   const partitions = await guest(target, "vol0", `${root}tests/interop/guest/partitions.sh`);
   assert.match(partitions, /== PASS partitions/);
   assert.equal((await target.stop()).code, 0);
-  const check = await target.run(
-    "disk",
-    "check",
-    target.disk,
-    "--config",
-    target.configuration,
-  );
+  const check = await target.run("disk", "check", target.disk);
   assert.equal(check.code, 0, check.stdout + check.stderr);
 });
 

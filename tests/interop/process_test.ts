@@ -34,7 +34,7 @@ Deno.test("SIGTERM under load finishes what is in flight, exits 0, and a second 
   assert.ok(ending.milliseconds < 15_000, `the stop took ${ending.milliseconds} ms`);
   assert.ok(commands > 0, "no command was acknowledged: nothing was tested");
 
-  const check = await target.run("disk", "check", target.disk, "--config", target.configuration);
+  const check = await target.run("disk", "check", target.disk);
   assert.equal(check.code, 0, check.stdout + check.stderr);
   await target.restart();
   const again = await PlainInitiator.login(target.portals[1], target.iqn());
