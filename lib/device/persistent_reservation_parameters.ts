@@ -1,9 +1,9 @@
 // A PERSISTENT RESERVE OUT as it comes (CDB and parameter list, SPC-4 §6.16) turned into a request of the state machine.
 
+import { PersistentReserveOut } from "../wire/scsi/cdb.ts";
 import {
   getReservationKey,
   PersistentReserveOutAction as Action,
-  PersistentReserveOutCdb as Cdb,
   PersistentReserveOutParameters as Parameters,
   persistentReserveOutParametersBytes,
   RegisterAndMoveParameters,
@@ -12,6 +12,9 @@ import {
 } from "../wire/scsi/persistent_reserve.ts";
 import { type IscsiTransportId, parseTransportIds } from "../wire/scsi/transport_id.ts";
 import type { NexusName, PersistentReserveOutRequest } from "./persistent_reservation_state.ts";
+
+/** All its service actions have one shape. */
+const Cdb = PersistentReserveOut[0]!.fields;
 
 export type ParametersOutcome =
   | { readonly kind: "request"; readonly request: PersistentReserveOutRequest }

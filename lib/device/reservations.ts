@@ -6,12 +6,14 @@ import { limits } from "../base/limits.ts";
 import type { Nexus } from "../session/nexus.ts";
 import { ScsiStatus, type Task } from "../session/task.ts";
 import {
-  PersistentReserveInCdb,
-  PersistentReserveOutAction as Action,
-  PersistentReserveOutCdb,
-  Reserve10Cdb,
-  Reserve6Cdb,
-} from "../wire/scsi/persistent_reserve.ts";
+  PersistentReserveIn,
+  PersistentReserveOut,
+  Release10,
+  Release6,
+  Reserve10,
+  Reserve6,
+} from "../wire/scsi/cdb.ts";
+import { PersistentReserveOutAction as Action } from "../wire/scsi/persistent_reserve.ts";
 import { Sense, type SenseData } from "../wire/scsi/sense.ts";
 import type { ReservationStore } from "./logical_unit.ts";
 import { passesPersistentReservation, passesReservation } from "./persistent_reservation_access.ts";
@@ -47,14 +49,11 @@ export interface ReservationHooks {
   fail(task: Task, sense: SenseData): void;
 }
 
-const operationCodes = Object.freeze({
-  reserve6: 0x16,
-  release6: 0x17,
-  reserve10: 0x56,
-  release10: 0x57,
-  persistentReserveIn: 0x5e,
-  persistentReserveOut: 0x5f,
-});
+/** All service actions of each have one shape. */
+const InCdb = PersistentReserveIn[0]!.fields;
+const OutCdb = PersistentReserveOut[0]!.fields;
+const inOpcode = PersistentReserveIn[0]!.opcode;
+const outOpcode = PersistentReserveOut[0]!.opcode;
 
 /** Where a task is that has not finished. */
 type Pending =
@@ -97,14 +96,14 @@ export class Reservations {
   }
 
   /** True for RESERVE 6/10, RELEASE 6/10, PERSISTENT RESERVE IN and OUT: execute() carries these out and finishes them. */
-  static handles(operationCode: number): boolean {
-    switch (operationCode) {
-      case operationCodes.reserve6:
-      case operationCodes.release6:
-      case operationCodes.reserve10:
-      case operationCodes.release10:
-      case operationCodes.persistentReserveIn:
-      case operationCodes.persistentReserveOut:
+  static handles(opcode: number): boolean {
+    switch (opcode) {
+      case Reserve6.opcode:
+      case Release6.opcode:
+      case Reserve10.opcode:
+      case Release10.opcode:
+      case inOpcode:
+      case outOpcode:
         return true;
       default:
         return false;
@@ -149,19 +148,17 @@ export class Reservations {
     return full || passesPersistentReservation(cdb, reservation.type);
   }
 
-  /** Carries out a command that `handles()` names, and finishes it. */
+  /** Carries out a command that `handles()` names, and finishes it. Third parties and extents were refused with the CDB's shape. */
   execute(task: Task): void {
     assert(this.#started, "a reservation command came before start() had loaded the reservations");
     switch (task.cdb.getUint8(0)) {
-      case operationCodes.reserve6:
-        return this.#reserve(task, isPlainReserve6(task.cdb));
-      case operationCodes.reserve10:
-        return this.#reserve(task, isPlainReserve10(task.cdb));
-      case operationCodes.release6:
-        return this.#release(task, isPlainReserve6(task.cdb));
-      case operationCodes.release10:
-        return this.#release(task, isPlainReserve10(task.cdb));
-      case operationCodes.persistentReserveIn:
+      case Reserve6.opcode:
+      case Reserve10.opcode:
+        return this.#reserve(task);
+      case Release6.opcode:
+      case Release10.opcode:
+        return this.#release(task);
+      case inOpcode:
         return this.#persistentReserveIn(task);
       default:
         return this.#persistentReserveOut(task);
@@ -173,7 +170,7 @@ export class Reservations {
     const pending = this.#pending.get(task);
     if (pending === undefined) return; // finished meanwhile
     assert(pending.kind === "receiving", "parameters came twice");
-    const length = PersistentReserveOutCdb.parameterListLength.get(task.cdb, 0);
+    const length = OutCdb.parameterListLength.get(task.cdb, 0);
     const data = task.dataOut;
     if (data === null || task.dataOutLength < length) return this.#fail(task, Sense.parameterListLengthError);
     const parsed = parseParameters(task.cdb, task.nexus, data.view, data.bytes, length, {
@@ -206,8 +203,7 @@ export class Reservations {
   }
 
   /** SPC-2 §7.20. Where a nexus is registered, RESERVE and RELEASE conflict for all (SPC-2 §5.5.1, CRH is 0). */
-  #reserve(task: Task, plain: boolean): void {
-    if (!plain) return this.#hooks.fail(task, Sense.invalidFieldInCdb);
+  #reserve(task: Task): void {
     const other = this.#reserver !== null && this.#reserver !== task.nexus;
     if (other || this.#hasRegistrations()) return task.finish(ScsiStatus.reservationConflict);
     this.#reserver = task.nexus;
@@ -215,8 +211,7 @@ export class Reservations {
   }
 
   /** SPC-2 §7.16: to release what one does not hold is no error and does nothing. */
-  #release(task: Task, plain: boolean): void {
-    if (!plain) return this.#hooks.fail(task, Sense.invalidFieldInCdb);
+  #release(task: Task): void {
     if (this.#hasRegistrations()) return task.finish(ScsiStatus.reservationConflict);
     if (this.#reserver === task.nexus) this.#reserver = null;
     task.finish(ScsiStatus.good);
@@ -229,7 +224,7 @@ export class Reservations {
 
   #persistentReserveIn(task: Task): void {
     if (this.#reserver !== null) return task.finish(ScsiStatus.reservationConflict);
-    const answer = persistentReserveIn(this.#state, PersistentReserveInCdb.serviceAction.get(task.cdb, 0));
+    const answer = persistentReserveIn(this.#state, InCdb.serviceAction.get(task.cdb, 0));
     if (answer === null) return this.#hooks.fail(task, Sense.invalidFieldInCdb);
     this.#pending.set(task, { kind: "answering", answer });
     task.takeDataIn(answer.length, this.#answer);
@@ -243,16 +238,16 @@ export class Reservations {
     data.bytes.set(pending.answer);
     task.dataInLength = Math.min(
       pending.answer.length,
-      PersistentReserveInCdb.allocationLength.get(task.cdb, 0),
+      InCdb.allocationLength.get(task.cdb, 0),
     );
     this.#finish(task, ScsiStatus.good);
   };
 
   #persistentReserveOut(task: Task): void {
     if (this.#reserver !== null) return task.finish(ScsiStatus.reservationConflict);
-    const action = PersistentReserveOutCdb.serviceAction.get(task.cdb, 0);
+    const action = OutCdb.serviceAction.get(task.cdb, 0);
     if (action > Action.registerAndMove) return this.#hooks.fail(task, Sense.invalidFieldInCdb);
-    const length = PersistentReserveOutCdb.parameterListLength.get(task.cdb, 0);
+    const length = OutCdb.parameterListLength.get(task.cdb, 0);
     if (!isParameterListLength(action, length, limits.persistentReserveOutBytesMax)) {
       return this.#hooks.fail(task, Sense.parameterListLengthError);
     }
@@ -360,15 +355,6 @@ export class Reservations {
     this.#pending.delete(task);
     this.#hooks.fail(task, sense);
   }
-}
-
-function isPlainReserve6(cdb: DataView): boolean {
-  return Reserve6Cdb.thirdParty.get(cdb, 0) === 0 && Reserve6Cdb.extent.get(cdb, 0) === 0;
-}
-
-function isPlainReserve10(cdb: DataView): boolean {
-  return Reserve10Cdb.thirdParty.get(cdb, 0) === 0 && Reserve10Cdb.longId.get(cdb, 0) === 0 &&
-    Reserve10Cdb.extent.get(cdb, 0) === 0;
 }
 
 function sameBytes(a: Uint8Array | null, b: Uint8Array | null): boolean {

@@ -1,6 +1,6 @@
-// PERSISTENT RESERVE IN and OUT (SPC-4 §6.15, §6.16) and RESERVE and RELEASE (SPC-2 §7.16 to §7.21): codes and field tables.
+// PERSISTENT RESERVE IN and OUT (SPC-4 §6.15, §6.16): codes and parameter data. The CDBs are in cdb.ts.
 
-import { bit, bits, table, u16, u32, u64, u8 } from "../field.ts";
+import { bit, bits, table, u16, u32, u64 } from "../field.ts";
 
 /** SPC-4 table 209. */
 export const PersistentReserveInAction = Object.freeze({
@@ -37,22 +37,6 @@ export const persistentReservationTypeMask = 0xea01;
 
 /** LU_SCOPE, the only scope there is (SPC-4 table 212). */
 export const logicalUnitScope = 0;
-
-export const PersistentReserveInCdb = table({
-  operationCode: u8(0),
-  serviceAction: bits(1, 0, 5),
-  allocationLength: u16(7),
-  control: u8(9),
-});
-
-export const PersistentReserveOutCdb = table({
-  operationCode: u8(0),
-  serviceAction: bits(1, 0, 5),
-  scope: bits(2, 4, 4),
-  type: bits(2, 0, 4),
-  parameterListLength: u32(5),
-  control: u8(9),
-});
 
 /** SPC-4 table 223: every service action but REGISTER AND MOVE. */
 export const PersistentReserveOutParameters = table({
@@ -117,24 +101,6 @@ export const FullStatusDescriptor = table({
   additionalDescriptorLength: u32(20),
 });
 export const fullStatusDescriptorBytes = 24;
-
-/** SPC-2 §7.16, §7.20: RELEASE(6), RESERVE(6). */
-export const Reserve6Cdb = table({
-  operationCode: u8(0),
-  thirdParty: bit(1, 4),
-  extent: bit(1, 0),
-  control: u8(5),
-});
-
-/** SPC-2 §7.17, §7.21: RELEASE(10), RESERVE(10). */
-export const Reserve10Cdb = table({
-  operationCode: u8(0),
-  thirdParty: bit(1, 4),
-  longId: bit(1, 1),
-  extent: bit(1, 0),
-  parameterListLength: u16(7),
-  control: u8(9),
-});
 
 /** A reservation key as 16 hexadecimal digits: opaque, compared for equality only. */
 export type ReservationKey = string;
