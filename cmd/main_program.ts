@@ -7,6 +7,7 @@ import { registerCompletions } from "./completions.ts";
 import { registerConfig } from "./config.ts";
 import { registerDecode } from "./decode.ts";
 import { registerDisk } from "./disk.ts";
+import { registerDoctor } from "./doctor.ts";
 import { configDefault } from "./group_options.ts";
 import { withExamples } from "./help.ts";
 import { logFormats, logLevels } from "./logging.ts";
@@ -65,6 +66,7 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
   registerSession(program, terminal);
   registerDisk(program, terminal, result);
   registerConfig(program, terminal, result);
+  registerDoctor(program, terminal, result);
   registerDecode(program, terminal);
   registerCompletions(program, terminal);
   withExamples(program, [
