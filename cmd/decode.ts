@@ -1,7 +1,7 @@
 // plimsoll decode: an iSCSI PDU in words.
 
 import type { Command } from "commander";
-import { describePdus, dumpPdu } from "../lib/wire/iscsi/dump.ts";
+import { describePdus, formatPdu } from "../lib/wire/iscsi/dump.ts";
 import { withExamples } from "./help.ts";
 import { CommandError, printJson, type Terminal, usageError } from "./terminal.ts";
 
@@ -19,10 +19,10 @@ export function registerDecode(program: Command, terminal: Terminal): void {
       const result = describePdus(bytes);
       if (result.kind === "bad") throw new CommandError(`Cannot decode the input: ${result.reason}`);
       if (options.json) printJson(terminal, result.pdus);
-      else terminal.out(`${dumpPdu(bytes).trimEnd()}\n`);
+      else terminal.out(result.pdus.map((pdu) => formatPdu(pdu)).join("\n"));
     });
   withExamples(command, [
-    `plimsoll decode "40 81 00 00 00 00 00 00 ${"00 ".repeat(8)}…"    # 48 bytes at least`,
+    "plimsoll decode $(xxd -p pdu.bin | tr -d '\\n')",
     "xxd -p capture.bin | plimsoll decode -",
     "plimsoll decode - --json < pdu.hex",
   ]);

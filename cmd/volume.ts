@@ -3,6 +3,7 @@
 import { type Command, Option } from "commander";
 import { chapSecretExpected, chapSecretProblem, secretOfFile } from "../lib/config/mod.ts";
 import type { VolumeChange, VolumeCreation, VolumeReport } from "../lib/mgmt/control.ts";
+import { type AdminClient, AdminError } from "../lib/mgmt/http_client.ts";
 import { addGroupOptions, type GroupOptions, openGroup } from "./group_options.ts";
 import { withExamples } from "./help.ts";
 import { formatBytes, formatCount, plural, table } from "./quantity.ts";
@@ -161,7 +162,7 @@ function registerSet(volume: Command, terminal: Terminal): void {
       const group = await openGroup(options);
       let report: VolumeReport | null = null;
       if (Object.keys(change).length > 0) report = await group.setVolume(name, change);
-      if (options.size !== undefined) report = await group.resizeVolume(name, options.size);
+      if (options.size !== undefined) report = await grow(group, name, options.size, report !== null);
       if (options.json) printJson(terminal, report);
       else terminal.out(`Changed volume ${name}.\n`);
     });
@@ -171,6 +172,21 @@ function registerSet(volume: Command, terminal: Terminal): void {
     "plimsoll volume set vol0 --no-chap",
     "plimsoll volume set vol0 --write-protect on",
   ]);
+}
+
+/** A volume is changed and grown by two requests, so the second can fail alone. */
+async function grow(
+  group: AdminClient,
+  name: string,
+  sizeBytes: number,
+  changed: boolean,
+): Promise<VolumeReport> {
+  try {
+    return await group.resizeVolume(name, sizeBytes);
+  } catch (error) {
+    if (!changed || !(error instanceof AdminError)) throw error;
+    throw new CommandError(`${error.message} (The other changes to volume "${name}" were made.)`);
+  }
 }
 
 function registerResize(volume: Command, terminal: Terminal): void {

@@ -66,6 +66,12 @@ Deno.test("volume set tells clearing from leaving alone, and grows with --size",
     ["set", "vol0", { initiators: ["*"] }],
     ["resize", "vol0", 8 * GiB],
   ]);
+  const resize = scene.control.resizeVolume.bind(scene.control);
+  scene.control.resizeVolume = () => Promise.reject(new ControlError("noSpace", "No room."));
+  const half = await set("--size", "9GiB", "--write-cache", "off");
+  assert.equal(half.code, 1);
+  assert.match(half.err, /No room\. \(The other changes .* were made\.\)/);
+  scene.control.resizeVolume = resize;
   const nothing = await set();
   assert.equal(nothing.code, 2);
   assert.match(nothing.err, /Nothing to set/);
