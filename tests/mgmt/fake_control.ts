@@ -106,7 +106,7 @@ export class FakeControl implements MemberControl {
     const volume = this.#find(name);
     if (change.writeCache !== undefined) volume.writeCache = change.writeCache;
     if (change.writeProtected !== undefined) volume.writeProtected = change.writeProtected;
-    if (change.initiators !== undefined) volume.initiators = change.initiators;
+    if (change.initiators !== undefined) volume.initiators = change.initiators && [...change.initiators];
     if (change.chap !== undefined) volume.chapUser = change.chap?.user ?? null;
     if (change.mutual !== undefined) volume.mutualUser = change.mutual?.user ?? null;
     return volume;
