@@ -32,6 +32,12 @@ export class ImageTable {
     slots[page & (chunkPages - 1)] = slot;
   }
 
+  /** Somebody holds the page's lock. */
+  isLocked(page: number): boolean {
+    const locks = this.#chunks[page >>> chunkBits]?.locks;
+    return locks !== undefined && locks[page & (chunkPages - 1)] !== null;
+  }
+
   lockOf(page: number, idle: PageLock[]): PageLock {
     const locks = this.#chunk(page).locks;
     const found = locks[page & (chunkPages - 1)]!;

@@ -322,12 +322,12 @@ export class Store implements BlockService {
     const whole = op.lengthBytes === this.#pageBytes;
     if (task.step === 0) {
       if (this.#writesStopped) return this.#end(task, "writesStopped");
-      if (!this.#hasSlot(op)) return this.#end(task, this.#mayBeLost(op.image) ? "mediumWriteError" : "done");
+      if (!this.#hasSlot(op) && !this.#inUse(op)) return this.#unmapped(task);
       if (!this.#beginWrite(task, whole ? LockMode.free : LockMode.update)) return;
     }
     if (task.step === 1) {
       task.slot = task.image!.slotOf(op.page);
-      if (task.slot < 0) return this.#end(task, "done");
+      if (task.slot < 0) return this.#unmapped(task);
       if (whole) return this.#freeSlot(task);
       task.step = 2;
       return this.#zeroNext(task);
@@ -336,6 +336,12 @@ export class Store implements BlockService {
     task.movedBytes += task.disk.lengthBytes;
     if (task.movedBytes < op.lengthBytes) return this.#zeroNext(task);
     this.#afterData(task);
+  }
+
+  /** There is nothing to give up; but that may not be durable yet. */
+  #unmapped(task: StoreTask): void {
+    if (this.#mayBeLost(task.operation.image)) return this.#end(task, "mediumWriteError");
+    this.#afterEntry(task);
   }
 
   /** The page's mapping ends now; the operation ends when its cleared entry is written. */
@@ -529,6 +535,11 @@ export class Store implements BlockService {
   #hasSlot(op: BlockOperation): boolean {
     const image = this.#map.get(op.image);
     return image !== undefined && image.slotOf(op.page) >= 0;
+  }
+
+  /** Somebody works on the page: a slot may be coming, or going with its cleared entry not written yet. */
+  #inUse(op: BlockOperation): boolean {
+    return this.#map.get(op.image)?.isLocked(op.page) === true;
   }
 
   /** A page of this image without a slot may have had its entry in a damaged sector: it must not read as zeroes. */

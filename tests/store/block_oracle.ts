@@ -83,11 +83,19 @@ export class Oracle {
   /**
    * The store was opened again and answers `stamp`. Returns what is wrong with that, or null.
    * After the death of the process only what was in flight is open; after a power loss everything since the promise.
+   * A store that suspects no loss must have lost nothing, or the next flush would cover writes that are gone.
    */
-  reopened(image: number, page: number, sector: number, stamp: Stamp, powerLost: boolean): string | null {
+  reopened(
+    image: number,
+    page: number,
+    sector: number,
+    stamp: Stamp,
+    powerLost: boolean,
+    suspected: boolean,
+  ): string | null {
     const block = this.#block(image, page, sector);
     const last = block.values.findLastIndex((v) => v.ackedAt !== Infinity);
-    const allowed = powerLost ? block.values : block.values.slice(last);
+    const allowed = powerLost && suspected ? block.values : block.values.slice(last);
     const where = `image ${image} page ${page} sector ${sector}`;
     const fault = allowed.some((v) => v.stamp === stamp)
       ? null

@@ -12,7 +12,7 @@ import { identity, SeededRandom } from "./store_calls.ts";
 
 const pageBytes = 8192;
 const sectorsPerPage = pageBytes / sectorBytes;
-const pagesPerImage = 40;
+const pagesPerImage = 60;
 const operationsMax = 12;
 
 /** Thrown with the seed's story when a promise was broken. */
@@ -48,8 +48,14 @@ class Replay {
   inFlight = 0;
   boot = 1;
   suspected = false;
+  /** The store was told that initiators know of the power loss. */
+  reported = false;
   deleting: { readonly image: number; done: boolean; failed: string }[] = [];
   fault = "";
+  /** How eagerly this seed flushes: rare flushes leave more for a power loss to tear apart. */
+  readonly flushChance: number;
+  /** A page just given up: writing it again at once gives it a second slot. */
+  hot: { readonly image: number; readonly page: number } | null = null;
   readonly counts = {
     powerLosses: 0,
     kills: 0,
@@ -62,9 +68,14 @@ class Replay {
 
   constructor(readonly seed: number, readonly omit: ReadonlySet<OrderPoint>) {
     this.random = new SeededRandom(seed);
-    const wide = this.random.chance(0.15);
-    const slots = wide ? 125 + this.random.below(10) : 4 + this.random.below(8);
-    this.pages = wide ? pagesPerImage : 2 + this.random.below(6);
+    // One entry sector, some sectors of one block, two blocks; always more pages than slots.
+    const slots = this.random.pick([
+      4 + this.random.below(8),
+      16 + this.random.below(30),
+      115 + this.random.below(20),
+    ]);
+    this.pages = Math.min(pagesPerImage, 2 + Math.ceil(slots / 3) + this.random.below(6));
+    this.flushChance = this.random.pick([0.01, 0.06, 0.2]);
     const size = 131_072 + 16_384 + (slots + 1) * pageBytes;
     const layout = layoutFor(size, pageBytes)!;
     this.medium = new Medium(size, this.random, layout.dataOffset);
@@ -120,7 +131,7 @@ class Replay {
     }
     const powerLost = how < 3 ? this.random.chance(0.7) : how < 8;
     this.end(powerLost);
-    const suspectedBefore = this.suspected;
+    const suspectedBefore = this.suspected && !(closed && this.reported);
     await this.checkOffline();
     // Opening may be cut short too, once or twice.
     for (let again = 0; again < 2 && this.random.chance(0.25); again++) {
@@ -141,9 +152,13 @@ class Replay {
     if (sure && closed && powerLossSuspected !== suspectedBefore) {
       throw this.violation("a clean close was forgotten");
     }
-    if (suspectedBefore && !powerLossSuspected) throw this.violation("an untold power loss was forgotten");
+    if (this.suspected && !this.reported && !powerLossSuspected) {
+      throw this.violation("an untold power loss was forgotten");
+    }
     this.suspected = powerLossSuspected;
-    await this.readAll(powerLost);
+    this.reported = this.random.chance(0.7);
+    if (this.reported) this.store.powerLossReported();
+    await this.readAll(powerLost, powerLossSuspected);
     for (const d of this.deleting) this.images = this.images.filter((i) => i !== d.image);
     this.deleting = [];
     while (this.images.length < 3) this.images.push(this.nextImage++);
@@ -213,13 +228,13 @@ class Replay {
   // ---- the workload
 
   submit(): void {
-    const dice = this.random.below(100);
     this.counts.operations++;
+    if (this.random.chance(this.flushChance)) return this.flush();
+    const dice = this.random.below(100);
     if (dice < 45) this.change("write");
     else if (dice < 50) this.change("writeSame");
     else if (dice < 53) this.change("orWrite");
     else if (dice < 56) this.change("compareAndWrite");
-    else if (dice < 62) this.flush();
     else if (dice < 80) this.change("unmap", true);
     else if (dice < 84) this.change("unmap");
     else if (dice < 96) this.read();
@@ -231,9 +246,10 @@ class Replay {
   }
 
   change(kind: "write" | "writeSame" | "orWrite" | "compareAndWrite" | "unmap", whole = false): void {
-    const image = this.livingImage();
-    if (this.deleting.some((d) => d.image === image)) return;
-    const page = this.random.below(this.pages);
+    const hot = this.random.chance(0.3) ? this.hot : null;
+    const image = hot?.image ?? this.livingImage();
+    if (!this.images.includes(image) || this.deleting.some((d) => d.image === image)) return;
+    const page = hot?.page ?? this.random.below(this.pages);
     const one = kind === "compareAndWrite" || kind === "orWrite";
     const first = whole ? 0 : this.random.below(sectorsPerPage);
     let count = whole ? sectorsPerPage : one ? 1 : 1 + this.random.below(sectorsPerPage - first);
@@ -241,7 +257,7 @@ class Replay {
     if (this.oracle.busy(image, page, first, count)) return;
     const stamp = kind === "unmap" ? 0 : this.nextStamp++;
     const op = this.operation(kind, image, page, first, count);
-    op.durable = this.random.chance(0.15);
+    op.durable = this.random.chance(this.flushChance);
     op.mayUnmap = kind === "unmap";
     if (kind === "compareAndWrite" || kind === "orWrite") {
       const old = this.oracle.current(image, page, first)!;
@@ -263,6 +279,7 @@ class Replay {
       if (op.outcome === "noSpace") this.counts.noSpace++;
       else if (op.outcome !== "done") this.fault ||= `${kind} ended as ${op.outcome}`;
       const done = op.outcome === "done";
+      if (whole && done) this.hot = { image, page };
       // An unmap promises durability like a write when it is asked for it.
       this.oracle.end(image, page, first, count, done, done && op.durable);
     });
@@ -359,7 +376,7 @@ class Replay {
   }
 
   /** Reads every block of every image there ever was. */
-  async readAll(powerLost: boolean): Promise<void> {
+  async readAll(powerLost: boolean, suspected: boolean): Promise<void> {
     for (let image = 1; image < this.nextImage; image++) {
       for (let page = 0; page < this.pages; page++) {
         const op = this.operation("read", image, page, 0, sectorsPerPage);
@@ -370,7 +387,7 @@ class Replay {
             const found = readStamp(op.buffer, s * sectorBytes, image, page, s);
             const stamp = typeof found === "number" ? found : -1;
             if (stamp < 0) this.fault ||= String(found);
-            this.fault ||= this.oracle.reopened(image, page, s, stamp, powerLost) ?? "";
+            this.fault ||= this.oracle.reopened(image, page, s, stamp, powerLost, suspected) ?? "";
           }
         });
       }
