@@ -1,6 +1,12 @@
 // Reads a configuration file, a member's or a proxy's, with every complaint about it told at once.
 
-import { type Config, formatProblem, parseConfig, type ParseResult } from "../lib/config/mod.ts";
+import {
+  type Config,
+  formatProblem,
+  parseConfig,
+  type ParseResult,
+  type Problem,
+} from "../lib/config/mod.ts";
 import { CommandError } from "./terminal.ts";
 
 export async function parseConfigFile(path: string): Promise<ParseResult> {
@@ -21,5 +27,9 @@ export async function parseConfigFile(path: string): Promise<ParseResult> {
 export async function readConfigFile(path: string): Promise<Config> {
   const result = await parseConfigFile(path);
   if (result.ok) return result.config;
-  throw new CommandError(`The configuration is not right:\n${result.problems.map(formatProblem).join("\n")}`);
+  throw problemsError(result.problems);
+}
+
+export function problemsError(problems: readonly Problem[]): CommandError {
+  return new CommandError(`The configuration is not right:\n${problems.map(formatProblem).join("\n")}`);
 }

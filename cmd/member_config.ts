@@ -1,25 +1,18 @@
-// Reads a member's configuration file, with every complaint about it told at once.
+// A member's configuration, from its file.
 
-import { formatProblem, type MemberConfig, parseConfig } from "../lib/config/mod.ts";
+import { resolve } from "node:path";
+import { formatProblem, type MemberConfig } from "../lib/config/mod.ts";
+import { parseConfigFile, problemsError } from "./config_file.ts";
 import { CommandError } from "./terminal.ts";
 
-/** Throws CommandError with all problems, a line each. Warnings go to `warn`, a line each. */
+/**
+ * Throws CommandError with all problems, a line each. Warnings go to `warn`, a line each. Paths in the result are
+ * absolute: the group remembers disks by them, wherever the next start is made from.
+ */
 export async function readMemberConfig(path: string, warn: (line: string) => void): Promise<MemberConfig> {
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    throw new CommandError(
-      `Cannot read the configuration "${path}": ${(error as Error).message}. Name it with --config.`,
-    );
-  }
-  const result = parseConfig(text, path);
+  const result = await parseConfigFile(resolve(path));
   for (const warning of result.warnings) warn(formatProblem(warning));
-  if (!result.ok) {
-    throw new CommandError(
-      `The configuration is not right:\n${result.problems.map(formatProblem).join("\n")}`,
-    );
-  }
+  if (!result.ok) throw problemsError(result.problems);
   if (result.config.role !== "member") {
     throw new CommandError(
       `Cannot start a member from "${path}": it has [proxy]. Start it with: plimsoll initiator-proxy`,

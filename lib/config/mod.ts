@@ -10,9 +10,7 @@ export { chapSecretExpected, chapSecretProblem, secretOfFile } from "./secret.ts
 export { formatSize, parseSize, sizeExpected } from "./size.ts";
 export {
   type DiskPlan,
-  type GroupPlan,
   reconcileDisks,
-  reconcileGroup,
   reconcileVolumes,
   type VolumePlan,
   type VolumeWish,

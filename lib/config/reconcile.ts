@@ -1,8 +1,8 @@
 // What a start does about the file's [group], [[disk]] and [[volume]] when the group's metadata already knows some: pure
 // decisions. Volumes are made once; differences are reported and never acted on; nothing is wiped, shrunk or resurrected.
 
-import type { ChapRecord, DiskRecord, GroupRecord, VolumeRecord } from "../meta/records.ts";
-import type { ChapConfig, DiskConfig, GroupConfig, SecretSource, VolumeConfig } from "./config.ts";
+import type { ChapRecord, DiskRecord, VolumeRecord } from "../meta/records.ts";
+import type { ChapConfig, DiskConfig, SecretSource, VolumeConfig } from "./config.ts";
 import { formatSize } from "./size.ts";
 
 /** A volume of the file whose secrets have been read. */
@@ -138,33 +138,4 @@ export function reconcileDisks(
     );
   }
   return { known, unknown, notices };
-}
-
-export interface GroupPlan {
-  /** Reasons not to start: the metadata is another group's. */
-  readonly refusals: readonly string[];
-  readonly notices: readonly string[];
-}
-
-/** The group's settings are fixed when it is made; only its name tells whether this is the right one. */
-export function reconcileGroup(file: string, group: GroupConfig, record: GroupRecord): GroupPlan {
-  const refusals: string[] = [];
-  const notices: string[] = [];
-  if (group.name !== record.name) {
-    refusals.push(
-      `Cannot join group "${group.name}" of ${file}: its metadata is that of group "${record.name}". ` +
-        `Correct group.name or group.metadata.`,
-    );
-  }
-  if (group.iqnPrefix !== record.iqnPrefix) {
-    notices.push(fixedNotice(file, "iqn_prefix", record.iqnPrefix, group.iqnPrefix));
-  }
-  if (group.pageBytes !== record.pageBytes) {
-    notices.push(fixedNotice(file, "page_size", formatSize(record.pageBytes), formatSize(group.pageBytes)));
-  }
-  return { refusals, notices };
-}
-
-function fixedNotice(file: string, key: string, is: string, says: string): string {
-  return `The group's ${key} is ${is} since it was made and stays so, although ${file} says ${says}. Change the file.`;
 }

@@ -2,14 +2,8 @@
 
 import { strict as assert } from "node:assert";
 import fc from "fast-check";
-import {
-  reconcileDisks,
-  reconcileGroup,
-  reconcileVolumes,
-  type VolumeWish,
-  volumeWish,
-} from "../../lib/config/mod.ts";
-import type { DiskRecord, GroupRecord, VolumeRecord } from "../../lib/meta/records.ts";
+import { reconcileDisks, reconcileVolumes, type VolumeWish, volumeWish } from "../../lib/config/mod.ts";
+import type { DiskRecord, VolumeRecord } from "../../lib/meta/records.ts";
 
 const GiB = 2 ** 30;
 
@@ -149,30 +143,4 @@ Deno.test("disks are opened when known, new when not, and missed when gone from 
   assert.match(result.notices[0]!, /"\/d0" has 1GiB and stays so, although a\.toml:3 says 2GiB/);
   assert.match(result.notices[1]!, /"\/gone" belongs to member "alpha" and is not in a\.toml/);
   assert.deepEqual(reconcileDisks("a.toml", "alpha", [disk("/d0", null)], [known]).notices, []);
-});
-
-Deno.test("another group's metadata is refused; the group's fixed settings stay", () => {
-  const group = {
-    name: "demo",
-    metadata: null,
-    secretFile: "s",
-    iqnPrefix: "iqn.2026-11.x",
-    pageBytes: 4 * 2 ** 20,
-    portal: null,
-  };
-  const is: GroupRecord = {
-    version: 1,
-    id: "00",
-    name: "demo",
-    createdMs: 0,
-    iqnPrefix: "iqn.2026-11.x",
-    pageBytes: 4 * 2 ** 20,
-    secretHash: "",
-  };
-  assert.deepEqual(reconcileGroup("a.toml", group, is), { refusals: [], notices: [] });
-  assert.match(reconcileGroup("a.toml", group, { ...is, name: "prod" }).refusals[0]!, /that of group "prod"/);
-  const changed = reconcileGroup("a.toml", { ...group, iqnPrefix: "iqn.2027-01.y", pageBytes: 2 ** 20 }, is);
-  assert.deepEqual(changed.refusals, []);
-  assert.match(changed.notices[0]!, /iqn_prefix is iqn\.2026-11\.x .* says iqn\.2027-01\.y/);
-  assert.match(changed.notices[1]!, /page_size is 4MiB .* says 1MiB/);
 });

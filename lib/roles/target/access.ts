@@ -3,24 +3,8 @@
 import type { SocketAddress } from "../../base/network.ts";
 import { isLoopback } from "../../config/address.ts";
 import type { ChapRecord, VolumeRecord } from "../../meta/records.ts";
+import { matchesNamePattern } from "../../wire/iscsi/names.ts";
 import type { AccessRule, ChapIdentity } from "../../session/target_directory.ts";
-
-/** `pattern` is an initiator name in which `*` stands for any characters; names compare without case (RFC 7143 §4.2.7). */
-export function nameMatches(pattern: string, name: string): boolean {
-  const parts = pattern.toLowerCase().split("*");
-  const subject = name.toLowerCase();
-  const first = parts.shift()!;
-  if (!subject.startsWith(first)) return false;
-  if (parts.length === 0) return subject.length === first.length;
-  const last = parts.pop()!;
-  let at = first.length;
-  for (const part of parts) {
-    const found = subject.indexOf(part, at);
-    if (found < 0) return false;
-    at = found + part.length;
-  }
-  return subject.length - last.length >= at && subject.endsWith(last);
-}
 
 /**
  * May this initiator log in on this portal (CHAP aside)? A volume that names neither initiators nor CHAP is served on
@@ -32,7 +16,7 @@ export function mayUse(
   portal: SocketAddress,
 ): boolean {
   if (volume.initiators !== null) {
-    return volume.initiators.some((pattern) => nameMatches(pattern, initiatorName));
+    return volume.initiators.some((pattern) => matchesNamePattern(initiatorName, pattern));
   }
   return volume.chap !== null || isLoopback(portal);
 }
