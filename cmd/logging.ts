@@ -2,6 +2,7 @@
 
 import { configure, getLogger, type LogRecord } from "@logtape/logtape";
 import type { Log, LogFields } from "../lib/base/log.ts";
+import { formatSocketAddress } from "../lib/base/network.ts";
 
 export const logLevels = ["debug", "info", "warn", "error"] as const;
 export const logFormats = ["text", "json"] as const;
@@ -75,14 +76,26 @@ function plain(value: unknown): unknown {
   if (typeof value === "bigint") return value.toString();
   if (value instanceof Error) return value.message;
   if (value instanceof Uint8Array) return value.toHex();
-  return value;
+  return addressText(value) ?? value;
+}
+
+/** Addresses read better as such. */
+function addressText(value: unknown): string | null {
+  if (typeof value !== "object" || value === null || !("hostname" in value) || !("port" in value)) {
+    return null;
+  }
+  const { hostname, port } = value;
+  return typeof hostname === "string" && typeof port === "number"
+    ? formatSocketAddress({ hostname, port })
+    : null;
 }
 
 function fieldText(value: unknown): string {
   if (typeof value === "string") {
     return /^[\w.:/@*+,[\]-]+$/.test(value) ? value : escaped(JSON.stringify(value));
   }
-  if (value instanceof Error) return escaped(JSON.stringify(value.message));
+  const shown = plain(value);
+  if (typeof shown === "string") return fieldText(shown);
   return escaped(JSON.stringify(value, (_, v) => plain(v)) ?? "undefined");
 }
 

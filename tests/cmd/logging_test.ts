@@ -9,7 +9,12 @@ Deno.test("text lines carry time, level, message and fields, and a peer cannot f
   log.debug("not seen");
   log.info("logged in", { initiator: "iqn.2026-01.example:a", count: 3 });
   log.warn("odd {name} in a message", { name: "a\n2026 ERROR forged", error: new Error("why not") });
-  log.error("bytes", { bytes: new Uint8Array([1, 255]), big: 5n });
+  log.error("bytes", {
+    bytes: new Uint8Array([1, 255]),
+    big: 5n,
+    remote: { hostname: "::1", port: 3260 },
+    none: null,
+  });
   assert.equal(lines.length, 3);
   const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z /;
   for (const line of lines) {
@@ -20,7 +25,7 @@ Deno.test("text lines carry time, level, message and fields, and a peer cannot f
   assert.deepEqual(rest, [
     "INFO  logged in initiator=iqn.2026-01.example:a count=3",
     'WARN  odd {name} in a message name="a\\n2026 ERROR forged" error="why not"',
-    'ERROR bytes bytes="01ff" big="5"',
+    "ERROR bytes bytes=01ff big=5 remote=[::1]:3260 none=null",
   ]);
 });
 
