@@ -141,9 +141,8 @@ export class FileDisk implements Disk {
     this.#inFlight++;
     switch (operation.kind) {
       case "read":
-        return this.#read(operation, 0);
       case "write":
-        return this.#write(operation, 0);
+        return this.#move(operation, 0);
       case "flush":
         return fs.fdatasync(this.fd, (error) => this.#finish(operation, errnoOf(error)));
       case "punch":
@@ -158,38 +157,21 @@ export class FileDisk implements Disk {
   }
 
   /** Short transfers are continued; the end of the file is an error, since a disk does not shrink. */
-  #read(operation: DiskOperation, movedBytes: number): void {
-    const { buffer, bufferStart, lengthBytes, offsetBytes } = operation;
-    fs.read(
+  #move(operation: DiskOperation, movedBytes: number): void {
+    const { kind, buffer, bufferStart, lengthBytes, offsetBytes } = operation;
+    const transfer = kind === "read" ? fs.read : fs.write;
+    transfer(
       this.fd,
       buffer,
       bufferStart + movedBytes,
       lengthBytes - movedBytes,
       offsetBytes + movedBytes,
-      (error, count) => {
+      (error: NodeJS.ErrnoException | null, count: number) => {
         if (error) return this.#finish(operation, errnoOf(error));
         const total = movedBytes + count;
         if (total === lengthBytes) return this.#finish(operation, 0);
         if (count === 0) return this.#finish(operation, EIO);
-        this.#read(operation, total);
-      },
-    );
-  }
-
-  #write(operation: DiskOperation, movedBytes: number): void {
-    const { buffer, bufferStart, lengthBytes, offsetBytes } = operation;
-    fs.write(
-      this.fd,
-      buffer,
-      bufferStart + movedBytes,
-      lengthBytes - movedBytes,
-      offsetBytes + movedBytes,
-      (error, count) => {
-        if (error) return this.#finish(operation, errnoOf(error));
-        const total = movedBytes + count;
-        if (total === lengthBytes) return this.#finish(operation, 0);
-        if (count === 0) return this.#finish(operation, EIO);
-        this.#write(operation, total);
+        this.#move(operation, total);
       },
     );
   }
