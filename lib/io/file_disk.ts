@@ -159,7 +159,7 @@ export class FileDisk implements Disk {
   /** Short transfers are continued; the end of the file is an error, since a disk does not shrink. */
   #move(operation: DiskOperation, movedBytes: number): void {
     const { kind, buffer, bufferStart, lengthBytes, offsetBytes } = operation;
-    const transfer = kind === "read" ? fs.read : fs.write;
+    const transfer: Transfer = kind === "read" ? fs.read : fs.write;
     transfer(
       this.fd,
       buffer,
@@ -200,6 +200,16 @@ export class FileDisk implements Disk {
     operation.done(operation);
   }
 }
+
+/** What fs.read and fs.write have in common. */
+type Transfer = (
+  fd: number,
+  buffer: Uint8Array,
+  start: number,
+  length: number,
+  position: number,
+  done: (error: NodeJS.ErrnoException | null, count: number) => void,
+) => void;
 
 function errnoOf(error: NodeJS.ErrnoException | null): number {
   if (error === null || error === undefined) return 0;
