@@ -38,11 +38,6 @@ export class AdminClient {
     return this.#base.origin;
   }
 
-  async healthy(): Promise<boolean> {
-    const { ready } = await this.#ask<{ ready: boolean }>("GET", "/healthz");
-    return ready;
-  }
-
   status(): Promise<StatusReport> {
     return this.#ask("GET", "/api/status");
   }
@@ -117,7 +112,7 @@ export class AdminClient {
     }
     const error = (body as { error?: { kind?: unknown; message?: unknown } } | null)?.error;
     if (error !== undefined) throw new AdminError(String(error.kind), String(error.message));
-    if (answer.status !== 503 && (answer.status < 200 || answer.status > 299)) {
+    if (answer.status < 200 || answer.status > 299) {
       throw new AdminError(
         "foreign",
         `${method} ${this.url}${path} was answered with status ${answer.status}.`,
