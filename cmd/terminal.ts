@@ -62,7 +62,7 @@ export function systemTerminal(): Terminal {
     colours: outIsTty && !Deno.env.get("NO_COLOR") && Deno.env.get("TERM") !== "dumb",
     unicode: /utf-?8/i.test(locale),
     columns: columns(outIsTty),
-    ask: (question) => prompt(question),
+    ask: askLine,
     readAll: readStdin,
   };
 }
@@ -92,6 +92,23 @@ function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string
       throw error;
     }
   }
+}
+
+/** Not prompt(): that asks on stdout, which may be a file. */
+function askLine(question: string): string | null {
+  writeAll(Deno.stderr, `${question} `);
+  const byte = new Uint8Array(1);
+  const line: number[] = [];
+  while (line.length < 4096) {
+    if (Deno.stdin.readSync(byte) === null) return line.length === 0 ? null : textOf(line);
+    if (byte[0] === 0x0a) return textOf(line);
+    line.push(byte[0]!);
+  }
+  return null;
+}
+
+function textOf(line: readonly number[]): string {
+  return new TextDecoder().decode(new Uint8Array(line));
 }
 
 async function readStdin(bytesMax: number): Promise<Uint8Array> {
