@@ -6,6 +6,7 @@ import { DiskCalls, DiskError } from "./disk_calls.ts";
 import { slotOffset, type StoreIdentity, type StoreState, type Superblock } from "./format.ts";
 import { loadTable, type TableReading } from "./load_table.ts";
 import { mend, readSuperblock, writeBlock, writeSuperblock } from "./open.ts";
+import { omitNothing, type OrderPoint } from "./order.ts";
 import { isZero } from "./slot_pool.ts";
 import { SlotState } from "./slot_table.ts";
 
@@ -40,6 +41,8 @@ export interface CheckOptions {
   readonly readFree?: boolean;
   /** Read allocated slots to see whether they can be read. Default false. */
   readonly readData?: boolean;
+  /** Tests only: order points to leave out. */
+  readonly omit?: ReadonlySet<OrderPoint>;
   readonly progress?: (slotsRead: number, slots: number) => void;
 }
 
@@ -83,7 +86,17 @@ export async function checkStore(disk: Disk, options: CheckOptions = {}): Promis
     damagedSlots: reading.damagedSlots,
     ...count(reading),
   };
-  if (repair) await mendAll(calls, superblock, copy, reading, slots.dirtySlots, bad.length > 0);
+  if (repair) {
+    await mendAll(
+      calls,
+      superblock,
+      copy,
+      reading,
+      slots.dirtySlots,
+      bad.length > 0,
+      options.omit ?? omitNothing,
+    );
+  }
   return {
     ok: findings.every((f) => f.severity === "note" || (f.severity === "fault" && f.repaired)),
     ...report,
@@ -191,12 +204,13 @@ async function mendAll(
   reading: TableReading,
   dirtySlots: readonly number[],
   badSuperblock: boolean,
+  omit: ReadonlySet<OrderPoint>,
 ): Promise<void> {
-  await mend(calls, reading);
-  await calls.flush();
+  await mend(calls, reading, omit);
+  if (!omit.has("flushBetweenCopies")) await calls.flush();
   for (let round = 0; round < 2; round++) {
     for (const block of reading.wornBlocks) await writeBlock(calls, reading, block);
-    await calls.flush();
+    if (!omit.has("flushBetweenCopies")) await calls.flush();
   }
   for (const slot of dirtySlots) {
     await calls.punch(slotOffset(superblock.layout, slot), superblock.layout.pageBytes);

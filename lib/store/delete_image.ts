@@ -1,12 +1,14 @@
 // Giving back every slot of an image, a bounded number of pages at a time.
 
 import { BlockOperation, type BlockOutcome, type BlockService } from "../extent/operation.ts";
+import type { OrderPoint } from "./order.ts";
 import type { ImageTable } from "./page_map.ts";
 
 const pagesAtATime = 64;
 
 interface Deleting extends BlockService {
   readonly pageBytes: number;
+  readonly omit: ReadonlySet<OrderPoint>;
   /** Resolves once what was given up has been punched. */
   settled(): Promise<void>;
 }
@@ -17,10 +19,9 @@ export async function deleteImage(
   progress: (pagesLeft: number) => void,
 ): Promise<void> {
   if (table !== undefined) await unmapAll(store, table, progress);
-  // The first flush ends the image for good; the second makes the punched slots fit for others.
-  check(table?.image, await flush(store));
   await store.settled();
-  check(table?.image, await flush(store));
+  // One flush for the cleared entries and the punched slots: the image is gone for good, and its room is free.
+  if (!store.omit.has("flushAfterDelete")) check(table?.image, await flush(store));
 }
 
 function check(image: number | undefined, outcome: BlockOutcome): void {

@@ -14,6 +14,7 @@ import {
   superblockOffsets,
   tableOffsetBytes,
 } from "./format.ts";
+import { omitNothing, type OrderPoint } from "./order.ts";
 import { SlotTable } from "./slot_table.ts";
 
 const tailBytes = 65_536;
@@ -36,7 +37,12 @@ export interface FormattedStore extends StoreIdentity {
  * Overwrites the disk, whatever is on it (ask inspectDisk first). Throws when it has no room for one page or fails.
  * What slots hold is not looked at here: a free slot is looked at before its first use.
  */
-export async function formatDisk(disk: Disk, make: NewStore, random: RandomSource): Promise<FormattedStore> {
+export async function formatDisk(
+  disk: Disk,
+  make: NewStore,
+  random: RandomSource,
+  omit: ReadonlySet<OrderPoint> = omitNothing,
+): Promise<FormattedStore> {
   const layout = layoutFor(disk.sizeBytes, make.pageBytes);
   if (layout === null) {
     throw new Error(
@@ -49,7 +55,7 @@ export async function formatDisk(disk: Disk, make: NewStore, random: RandomSourc
   await calls.write(0, new Uint8Array(tableOffsetBytes));
   const tail = Math.max(layout.dataOffset, disk.sizeBytes - tailBytes);
   await calls.write(tail, new Uint8Array(disk.sizeBytes - tail));
-  await calls.flush();
+  if (!omit.has("flushAfterWipe")) await calls.flush();
 
   const table = new SlotTable(layout, diskId);
   const bytes = new Uint8Array(blocksAtATime * blockBytes);
@@ -63,7 +69,7 @@ export async function formatDisk(disk: Disk, make: NewStore, random: RandomSourc
       await calls.write(offset + first * blockBytes, bytes.subarray(0, count * blockBytes));
     }
   }
-  await calls.flush();
+  if (!omit.has("flushBeforeSuperblocks")) await calls.flush();
 
   const superblock: Superblock = {
     version: formatVersion,
@@ -84,7 +90,7 @@ export async function formatDisk(disk: Disk, make: NewStore, random: RandomSourc
     bootId: "",
   };
   for (const offset of superblockOffsets) await calls.write(offset, encodeSuperblock(superblock));
-  await calls.flush();
+  if (!omit.has("flushAfterFormat")) await calls.flush();
   return {
     groupId: make.groupId,
     memberId: make.memberId,

@@ -51,14 +51,13 @@ export interface TableReading {
 }
 
 /**
- * `trustZeroed`: the store was closed cleanly, so slots that say so are zero. `newestWins` is false only in tests.
+ * `trustZeroed`: the store was closed cleanly, so slots that say so are zero.
  * Throws DiskError only where a whole copy cannot be told from a bad one; sectors that cannot be read are bad.
  */
 export async function loadTable(
   calls: DiskCalls,
   superblock: Superblock,
   trustZeroed: boolean,
-  newestWins = true,
 ): Promise<TableReading> {
   const table = new SlotTable(superblock.layout, superblock.diskId);
   const reading: TableReading = {
@@ -83,7 +82,7 @@ export async function loadTable(
     }
     for (let i = 0; i < count; i++) readBlock(reading, first + i, copies, i * blockBytes, trustZeroed);
   }
-  findLosers(reading, newestWins);
+  findLosers(reading);
   return reading;
 }
 
@@ -202,7 +201,7 @@ function quarantine(table: SlotTable, block: number): void {
 }
 
 /** A crash may leave a page's older slot beside its newer one; the newer generation is the page. */
-function findLosers(reading: TableReading, newestWins: boolean): void {
+function findLosers(reading: TableReading): void {
   const { table } = reading;
   const owner = new Map<number, Map<number, number>>();
   for (let slot = 0; slot < table.layout.slots; slot++) {
@@ -215,7 +214,7 @@ function findLosers(reading: TableReading, newestWins: boolean): void {
       pages.set(page, slot);
       continue;
     }
-    const newer = table.generation[slot]! > table.generation[other]! === newestWins;
+    const newer = table.generation[slot]! > table.generation[other]!;
     reading.losers.push(newer ? other : slot);
     if (newer) pages.set(page, slot);
   }

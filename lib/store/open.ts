@@ -70,7 +70,7 @@ export async function openStore(
   checkSize(disk, before);
 
   const trust = before.state === "closed" || omit.has("checkFreeSlotsAfterCrash");
-  const reading = await loadTable(calls, before, trust, !omit.has("newestGenerationWins"));
+  const reading = await loadTable(calls, before, trust);
   const lostPower = before.state === "open" && before.bootId !== options.bootId;
   const newDamage = reading.damagedSlots > before.damagedSlots;
   const superblock: Superblock = {
@@ -219,7 +219,8 @@ export async function mend(
   const { table, losers } = reading;
   if (!omit.has("repairMixedBlocks") && reading.repairs.length > 0) {
     for (const repair of reading.repairs) await calls.write(repair.offsetBytes, repair.bytes);
-    await calls.flush();
+    // The sector just copied may have its only other instance where a block is written next.
+    if (!omit.has("flushAfterRepairs")) await calls.flush();
   }
   const touched = new Set<number>();
   for (const slot of losers) {

@@ -3,22 +3,31 @@
 
 export const orderPoints = Object.freeze(
   [
+    // reuse of slots
+    "clearBeforeReuse",
     "punchBeforeReuse",
     "flushBeforeReuse",
-    "clearBeforeReuse",
+    "checkFreeSlotsAfterCrash",
+    // acknowledgements
     "entryBeforeAck",
     "flushOnFlush",
     "flushOnDurable",
     "flushAfterWrites",
-    "flushAtOpen",
-    "checkFreeSlotsAfterCrash",
-    "flushBeforeCleanMark",
-    "flushAfterCleanMark",
+    "flushAfterDelete",
+    // the two copies of entry blocks
     "alternateCopies",
     "holdEntriesDuringFlush",
     "repairMixedBlocks",
+    "flushAfterRepairs",
+    "flushBetweenCopies",
     "clearLosers",
-    "newestGenerationWins",
+    // opening, closing, formatting
+    "flushAtOpen",
+    "flushBeforeCleanMark",
+    "flushAfterCleanMark",
+    "flushAfterWipe",
+    "flushBeforeSuperblocks",
+    "flushAfterFormat",
   ] as const,
 );
 

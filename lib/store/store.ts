@@ -83,7 +83,8 @@ export class Store implements BlockService {
   readonly #entries: EntryWriter;
   readonly #pool: SlotPool;
   readonly #flusher: Flusher;
-  readonly #omit: ReadonlySet<OrderPoint>;
+  /** Order points left out (tests only). */
+  readonly omit: ReadonlySet<OrderPoint>;
   readonly #hadSlots: ReadonlySet<number>;
   readonly #idleTasks: StoreTask[] = [];
   readonly #idleLocks: PageLock[] = [];
@@ -107,7 +108,7 @@ export class Store implements BlockService {
     this.#table = parts.table;
     this.#map = parts.map;
     this.#pageBytes = parts.table.layout.pageBytes;
-    this.#omit = parts.omit;
+    this.omit = parts.omit;
     this.#generation = parts.generation;
     this.#writesStopped = parts.readOnly;
     this.#loop = new TaskLoop(
@@ -312,7 +313,7 @@ export class Store implements BlockService {
 
   #flush(task: StoreTask): void {
     if (this.#writesStopped) return this.#end(task, "writesStopped");
-    if (this.#omit.has("flushOnFlush")) return this.#end(task, "done");
+    if (this.omit.has("flushOnFlush")) return this.#end(task, "done");
     task.step = stepEnd;
     this.#flusher.request(task);
   }
@@ -351,7 +352,7 @@ export class Store implements BlockService {
     this.#table.generation[slot] = ++this.#generation;
     this.#usedChanged(-1);
     this.#pool.giveUp(slot);
-    if (this.#omit.has("clearBeforeReuse")) return this.#end(task, "done");
+    if (this.omit.has("clearBeforeReuse")) return this.#end(task, "done");
     this.#entries.touch(slot);
     this.#waitForEntry(task);
   }
@@ -520,14 +521,14 @@ export class Store implements BlockService {
   }
 
   #waitForEntry(task: StoreTask): void {
-    if (this.#entries.isWritten(task.slot) || this.#omit.has("entryBeforeAck")) return this.#afterEntry(task);
+    if (this.#entries.isWritten(task.slot) || this.omit.has("entryBeforeAck")) return this.#afterEntry(task);
     task.step = stepEntry;
     this.#entries.wait(task, task.slot);
   }
 
   #afterEntry(task: StoreTask): void {
     if (task.outcome !== "done") return this.#end(task, task.outcome);
-    if (!task.operation.durable || this.#omit.has("flushOnDurable")) return this.#end(task, "done");
+    if (!task.operation.durable || this.omit.has("flushOnDurable")) return this.#end(task, "done");
     task.step = stepDurable;
     this.#flusher.request(task);
   }

@@ -3,7 +3,7 @@
 
 import { BlockOperation } from "../../lib/extent/operation.ts";
 import { layoutFor } from "../../lib/store/format.ts";
-import { checkStore, formatDisk, openStore, type Store } from "../../lib/store/mod.ts";
+import { checkStore, formatDisk, openStore, type Store, StoreOpenError } from "../../lib/store/mod.ts";
 import type { OrderPoint } from "../../lib/store/order.ts";
 import { Oracle, readStamp, sectorBytes, stampSector } from "./block_oracle.ts";
 import { CrashDisk, Medium } from "./crash_disk.ts";
@@ -28,6 +28,8 @@ export interface ReplayResult {
   readonly noSpace: number;
   readonly checkNotes: number;
   readonly checkRepairs: number;
+  /** Crashes that left two slots for one page. */
+  readonly doubles: number;
 }
 
 /** Runs one seed. Throws Violation when the store broke a promise, AssertionError when it broke an invariant. */
@@ -64,6 +66,7 @@ class Replay {
     noSpace: 0,
     checkNotes: 0,
     checkRepairs: 0,
+    doubles: 0,
   };
 
   constructor(readonly seed: number, readonly omit: ReadonlySet<OrderPoint>) {
@@ -83,10 +86,7 @@ class Replay {
   }
 
   async run(): Promise<ReplayResult> {
-    // What lies on the disk before it becomes a store must not be seen either.
-    for (let i = 0; i < this.medium.cache.length; i++) this.medium.cache[i] = this.random.next() >>> 24;
-    this.medium.durable.set(this.medium.cache);
-    await this.drive(formatDisk(this.disk, { ...identity, pageBytes }, this.random));
+    await this.makeStore();
     await this.open();
     for (let i = 0; i < 3; i++) this.images.push(this.nextImage++);
     const lives = 4 + this.random.below(5);
@@ -95,6 +95,59 @@ class Replay {
       await this.cut();
     }
     return this.counts;
+  }
+
+  /** Makes the disk a store, perhaps with a power loss on the way, over what somebody else left there. */
+  async makeStore(): Promise<void> {
+    for (let i = 0; i < this.medium.cache.length; i++) this.medium.cache[i] = this.random.next() >>> 24;
+    this.medium.durable.set(this.medium.cache);
+    const before = { ...identity, diskId: "ffffffffffffffffffffffffffffffff", pageBytes };
+    if (this.random.chance(0.5)) {
+      await this.drive(formatDisk(this.disk, before, this.random));
+      const old = await this.drive(openStore(this.disk, before, { bootId: "before" }));
+      await this.drive(old.close());
+      this.medium.harden([...this.medium.unflushed]);
+    }
+    for (let again = 0; again < 2 && this.random.chance(0.3); again++) {
+      await this.begin(formatDisk(this.disk, { ...identity, pageBytes }, this.random, this.omit), 14);
+      this.end(true);
+      await this.formattedOrNot();
+    }
+    await this.drive(formatDisk(this.disk, { ...identity, pageBytes }, this.random, this.omit));
+    if (this.random.chance(0.5)) {
+      this.end(true);
+      try {
+        const report = await checkStore(copyOf(this.medium));
+        if (!report.ok || report.identity.diskId !== identity.diskId) {
+          throw this.violation("the new store is bad");
+        }
+      } catch (error) {
+        throw error instanceof StoreOpenError
+          ? this.violation(`a new store was lost: ${error.message}`)
+          : error;
+      }
+    }
+  }
+
+  /** A disk whose formatting was cut short is the old store, no store, or the new one, but none in ruins. */
+  async formattedOrNot(): Promise<void> {
+    try {
+      const report = await checkStore(copyOf(this.medium));
+      if (report.findings.some((f) => f.severity === "loss")) {
+        throw this.violation(`half a format: ${report.findings.map((f) => f.text).join("; ")}`);
+      }
+    } catch (error) {
+      if (!(error instanceof StoreOpenError) || !["notAStore", "damaged"].includes(error.kind)) throw error;
+    }
+  }
+
+  /** Lets something begin that will not end. */
+  async begin(promise: Promise<unknown>, stepsMax: number): Promise<void> {
+    promise.catch(() => {});
+    for (let n = this.random.below(stepsMax); n > 0; n--) {
+      if (this.disk.held > 0) this.disk.step();
+      for (let t = 0; t < 10; t++) await null;
+    }
   }
 
   /** Work for a while. */
@@ -121,10 +174,7 @@ class Replay {
         if (!report.clean) throw this.violation(`close ended as ${report.reason}`);
         closed = true;
       } else {
-        for (let n = this.random.below(8); n > 0; n--) {
-          if (this.disk.held > 0) this.disk.step();
-          for (let t = 0; t < 10; t++) await null;
-        }
+        await this.begin(closing, 8);
         sure = false;
       }
       this.counts.stops++;
@@ -132,15 +182,10 @@ class Replay {
     const powerLost = how < 3 ? this.random.chance(0.7) : how < 8;
     this.end(powerLost);
     const suspectedBefore = this.suspected && !(closed && this.reported);
-    await this.checkOffline();
+    await this.checkOffline(powerLost);
     // Opening may be cut short too, once or twice.
     for (let again = 0; again < 2 && this.random.chance(0.25); again++) {
-      const opening = this.openWith();
-      opening.catch(() => {});
-      for (let n = this.random.below(12); n > 0; n--) {
-        if (this.disk.held > 0) this.disk.step();
-        for (let t = 0; t < 10; t++) await null;
-      }
+      await this.begin(this.openWith(), 12);
       this.end(powerLost);
       sure = false;
     }
@@ -186,12 +231,18 @@ class Replay {
   }
 
   /** `disk check` finds no fault and no loss; sometimes it repairs, and then finds nothing more. */
-  async checkOffline(): Promise<void> {
+  async checkOffline(powerLost: boolean): Promise<void> {
     const repair = this.random.chance(0.3);
-    const copy = new MemoryDisk("copy", this.medium.cache.slice());
-    const report = await checkStore(repair ? this.disk_() : copy, { repair });
+    const options = { repair: true, readFree: false, omit: this.omit };
+    for (let again = 0; repair && again < 2 && this.random.chance(0.4); again++) {
+      await this.begin(checkStore(this.disk, options), 20);
+      this.end(powerLost);
+    }
+    const report =
+      await (repair ? this.drive(checkStore(this.disk, options)) : checkStore(copyOf(this.medium)));
     const bad = report.findings.filter((f) => f.severity !== "note" && !f.text.startsWith("superblock"));
     if (bad.length > 0) throw this.violation(`disk check found: ${bad.map((f) => f.text).join("; ")}`);
+    if (report.findings.some((f) => f.text.includes("older instance"))) this.counts.doubles++;
     this.counts.checkNotes += report.findings.length;
     if (!repair) return;
     this.counts.checkRepairs++;
@@ -202,27 +253,6 @@ class Replay {
     if (unmended.length > 0) {
       throw this.violation(`disk check left: ${unmended.map((f) => f.text).join("; ")}`);
     }
-  }
-
-  /** The medium as a synchronous disk whose every change is durable at once. */
-  disk_(): MemoryDisk {
-    const disk = new MemoryDisk("repair", this.medium.cache);
-    const apply = disk.apply.bind(disk);
-    disk.apply = (operation) => {
-      const errno = apply(operation);
-      if (operation.kind === "write" || operation.kind === "punch") {
-        this.medium.unflushed.push({
-          offsetBytes: operation.offsetBytes,
-          bytes: this.medium.cache.slice(
-            operation.offsetBytes,
-            operation.offsetBytes + operation.lengthBytes,
-          ),
-        });
-      }
-      if (operation.kind === "flush") this.medium.harden([...this.medium.unflushed]);
-      return errno;
-    };
-    return disk;
   }
 
   // ---- the workload
