@@ -63,11 +63,11 @@ export const limits = Object.freeze({
   registrationsMax: 128,
   /** Volumes of one group. */
   volumesMax: 1024,
-  /** Logical blocks of one UNMAP, and descriptors of its parameter list (VPD B0). */
-  unmapBlocksMax: 0x40_0000,
+  /** Logical blocks of one UNMAP: 512 MiB of 512-byte blocks; and descriptors of its parameter list (VPD B0). */
+  unmapBlocksMax: 0x10_0000,
   unmapDescriptorsMax: 256,
-  /** Blocks of one WRITE SAME (VPD B0). */
-  writeSameBlocksMax: 0x40_0000,
+  /** Blocks of one WRITE SAME (VPD B0): 16 MiB of 512-byte blocks, whole pages of every size up to that. */
+  writeSameBlocksMax: 0x8000,
   /** Time a stop may take beside the flush, milliseconds. */
   stopTimeMsMax: 5_000,
   /** Body of one admin request, bytes: 128 initiator patterns of 223 bytes (RFC 7143 §4.2.7.1) and the rest is 30 KiB. */

@@ -168,8 +168,8 @@ export class BlockDeviceServer implements DeviceServer {
     const own = fn === "abortTaskSet";
     // TAS is one: whoever loses a task to another nexus gets TASK ABORTED, and no unit attention (SAM-5 §5.6).
     const victims = this.#set.select((c) => !own || c.nexus.nexus === nexus);
-    if (fn === "logicalUnitReset") this.#reset(nexus, Sense.busDeviceReset);
-    if (wholeTarget) this.#reset(nexus, Sense.powerOnReset);
+    if (fn === "logicalUnitReset") this.#reset(Sense.busDeviceReset);
+    if (wholeTarget) this.#reset(Sense.powerOnReset);
     this.#abort(victims, () => done("complete"));
   }
 
@@ -251,11 +251,12 @@ export class BlockDeviceServer implements DeviceServer {
     this.#abort(this.#set.select((c) => c !== spared && nexuses.includes(c.nexus.nexus)), done);
   }
 
-  #reset(by: Nexus, sense: SenseData): void {
+  /** The nexus that asked for the reset gets the unit attention as well (SAM-5 §6.3.3). */
+  #reset(sense: SenseData): void {
     this.#reservations.reset();
     this.#unit.modes = this.#unit.defaults;
     this.#unit.stopped = false;
-    this.#raiseForAll(sense, by);
+    this.#raiseForAll(sense);
   }
 
   #raiseForAll(sense: SenseData, except: Nexus | null = null): void {

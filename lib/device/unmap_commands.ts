@@ -114,9 +114,12 @@ const compareAndWriteHandler: Handler = Object.freeze({
     if (blocks > c.unit.limits.maximumCompareAndWriteBlocks) {
       return c.check(invalidFieldInCdb(transferLength.offset, 7));
     }
-    if (blocks === 0) return c.good();
+    // Instance and replacement, no more and no less: with another length nobody can say which bytes are which.
     const lengthBytes = 2 * blocks * c.unit.blockBytes;
-    if (c.task.expectedDataTransferLength !== lengthBytes) return c.check(Sense.invalidFieldInCdb);
+    if (c.task.expectedDataTransferLength !== lengthBytes) {
+      return c.check(invalidFieldInCdb(transferLength.offset, 7));
+    }
+    if (blocks === 0) return c.good();
     c.request(lengthBytes);
   },
   dataReceived(c: Command): void {

@@ -68,8 +68,8 @@ Deno.test("VPD B0h tells the limits that are kept", async () => {
     8,
     16384,
   ]);
-  assert.deepEqual([view.getUint32(20), view.getUint32(24), view.getUint32(28)], [0x40_0000, 256, 2048]);
-  assert.deepEqual([view.getUint32(32), view.getUint32(36), view.getUint32(40)], [0x8000_0000, 0, 0x40_0000]);
+  assert.deepEqual([view.getUint32(20), view.getUint32(24), view.getUint32(28)], [0x10_0000, 256, 2048]);
+  assert.deepEqual([view.getUint32(32), view.getUint32(36), view.getUint32(40)], [0x8000_0000, 0, 0x8000]);
   assert.deepEqual([view.getUint32(44), view.getUint32(48), view.getUint32(52)], [0, 0, 0]);
 });
 
