@@ -147,6 +147,7 @@ class RunningFunction implements CommandWatcher, Answer {
       session.abortCommand(command);
       // An aborted task that waits for its turn will never do anything: it has ended.
       if (command.state === "receiving") this.#waitsFor.delete(command);
+      this.#boundWait();
       return this.#end(TaskManagementResponseCode.functionComplete.code);
     }
     const { window } = session;
@@ -175,14 +176,17 @@ class RunningFunction implements CommandWatcher, Answer {
       for (const command of victims) this.#waitsFor.add(command);
       for (const command of victims) session.abortCommand(command);
     }
-    if (this.#waitsFor.size > 0) {
-      // §4.2.3.3 a: data that was asked for is waited for, but initiators exist that never send it.
-      this.#timer = this.#parts.clock.after(limits.abortDataTimeMsMax, () => {
-        for (const command of [...this.#waitsFor]) session.stopDraining(command);
-      });
-    }
+    this.#boundWait();
     session.deviceServer.manage(session.nexus, this.#lunHigh, this.#lunLow, fn, (outcome) => {
       this.#end(outcomeCodes[outcome]);
+    });
+  }
+
+  /** §4.2.3.3 a: data that was asked for is waited for, but initiators exist that never send it. */
+  #boundWait(): void {
+    if (this.#waitsFor.size === 0) return;
+    this.#timer = this.#parts.clock.after(limits.abortDataTimeMsMax, () => {
+      for (const command of [...this.#waitsFor]) this.#parts.session.stopDraining(command);
     });
   }
 
