@@ -6,8 +6,8 @@ import { iqnPrefix, root, TargetProcess } from "./target_process.ts";
 
 const cache = Deno.env.get("HARNESS_CACHE") ?? `${shared}/linux-guest/cache`;
 const needs = [`${shared}/linux-guest/run-guest.sh`, `${cache}/READY`];
-const chap = { user: "linux", secret: "linux secret 16 b" };
-const mutual = { user: "plimsoll", secret: "plimsoll secret 1" };
+const chap = { user: "linux", secret: "linux-secret-16b" };
+const mutual = { user: "plimsoll", secret: "plimsoll-secr-16" };
 
 async function guest(
   target: TargetProcess,

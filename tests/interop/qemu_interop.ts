@@ -6,8 +6,8 @@ import { finish, interop, succeed } from "./tools.ts";
 import { TargetProcess } from "./target_process.ts";
 
 const mebibytes = 256;
-const chap = { user: "reader", secret: "one-way secret 16" };
-const mutual = { user: "the target", secret: "mutual secret 19" };
+const chap = { user: "reader", secret: "one-way-secret-1" };
+const mutual = { user: "the-target", secret: "mutual-secret-2" };
 
 // qemu-img has no option for mutual CHAP; libiscsi has. This is loaded before it and adds the call.
 const shim = `
@@ -97,7 +97,7 @@ interop("qemu-img writes and compares 256 MiB: open, CHAP, mutual CHAP, header d
     [
       "info",
       "--object",
-      "secret,id=s,data=not the secret 1",
+      "secret,id=s,data=not-the-secret-1",
       "--image-opts",
       imageOptions(target, "one", "none", chap),
     ],
@@ -112,7 +112,7 @@ interop("qemu-img writes and compares 256 MiB: open, CHAP, mutual CHAP, header d
       "--image-opts",
       imageOptions(target, "two", "none", chap),
     ],
-  ], { secondsMax: 30, env: mutualEnvironment("not the secret 2") });
+  ], { secondsMax: 30, env: mutualEnvironment("not-the-secret-2") });
   assert.match(refusedByInitiator.output, /Invalid CHAP_R response/);
   assert.equal((await target.stop()).code, 0);
 });
