@@ -2,11 +2,13 @@
 // with a clock that the test moves. It can be stopped, killed (what the disk holds at that moment is all that stays) and
 // started again, with another boot of the machine if need be.
 
+import { existsSync } from "node:fs";
 import type { Clock } from "../../lib/base/clock.ts";
 import type { Disk } from "../../lib/base/disk.ts";
 import type { Log, LogFields } from "../../lib/base/log.ts";
 import type { Network } from "../../lib/base/network.ts";
 import { type MemberConfig, parseConfig } from "../../lib/config/mod.ts";
+import { openFileDisk } from "../../lib/io/file_disk.ts";
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
 import { systemClock } from "../../lib/io/system_clock.ts";
 import { systemRandom } from "../../lib/io/system_random.ts";
@@ -28,6 +30,8 @@ export interface WorldOptions {
   readonly tables?: string;
   readonly hostnames?: readonly string[];
   readonly member?: string;
+  /** Real files below this directory instead of disks in memory. */
+  readonly directory?: string;
   /** Texts of secret files. */
   readonly chapFiles?: Record<string, string>;
   /** Another member's metadata, for two members of one group. */
@@ -55,6 +59,7 @@ export class World implements AsyncDisposable {
   /** Secret files by path. */
   readonly files = new Map<string, string>();
   readonly ports: readonly { readonly hostname: string; readonly port: number }[];
+  readonly #directory: string | null;
   bootId = "boot 1";
   member: string;
   groupName = "test";
@@ -64,6 +69,7 @@ export class World implements AsyncDisposable {
   readonly #clients: InitiatorClient[] = [];
 
   constructor(options: WorldOptions = {}) {
+    this.#directory = options.directory ?? null;
     this.tables = options.tables ?? oneDisk + oneVolume;
     this.member = options.member ?? "alpha";
     for (const [path, text] of Object.entries(options.chapFiles ?? {})) this.files.set(path, text);
@@ -114,7 +120,7 @@ export class World implements AsyncDisposable {
         metadata,
         secretFile: this.#secretFile(),
         openDisk: (path, createBytes) => this.openDisk(path, createBytes),
-        exists: (path) => this.disks.has(path),
+        exists: (path) => this.#directory === null ? this.disks.has(path) : existsSync(path),
         readSecretFile: (path) => Promise.resolve(this.files.get(path)!),
         bootId: this.bootId,
         engine: { name: "portable", reason: "a test" },
@@ -176,6 +182,9 @@ export class World implements AsyncDisposable {
   }
 
   openDisk(path: string, createBytes?: number): Disk {
+    if (this.#directory !== null) {
+      return openFileDisk(path, createBytes === undefined ? {} : { createBytes });
+    }
     if (createBytes !== undefined) this.disks.set(path, new MemoryDisk(path, createBytes));
     const disk = this.disks.get(path)!;
     if (this.open.has(path)) throw new Error(`Cannot open disk "${path}": another process has it open.`);

@@ -41,7 +41,7 @@ export async function openDisks(configs: readonly DiskConfig[], parts: DiskParts
   const opened: ServedDisk[] = [];
   try {
     const known = (await listDisks(parts.metadata)).filter(({ member }) => member === parts.member.name);
-    for (const config of configs) opened.push(await openOne(config, known, parts));
+    for (const config of configs) opened.push(await openOne(config, known, opened, parts));
     return opened;
   } catch (error) {
     for (const { store, disk } of opened) {
@@ -55,6 +55,7 @@ export async function openDisks(configs: readonly DiskConfig[], parts: DiskParts
 async function openOne(
   config: DiskConfig,
   known: readonly DiskRecord[],
+  opened: readonly ServedDisk[],
   parts: DiskParts,
 ): Promise<ServedDisk> {
   const record = known.find(({ path }) => path === config.path);
@@ -73,6 +74,13 @@ async function openOne(
   const disk = there ? parts.openDisk(config.path) : parts.openDisk(config.path, config.sizeBytes!);
   try {
     const identity = await identify(disk, record, parts);
+    const twin = opened.find((other) => other.record.id === identity.diskId);
+    if (twin !== undefined) {
+      throw new Error(
+        `Cannot open disk "${config.path}": it is disk ${identity.diskId}, which is open as "${twin.record.path}". ` +
+          `One of the two is a copy, or both are one: take one out of the configuration.`,
+      );
+    }
     const nextImage = await parts.metadata.get(keys.nextImage);
     const store = await openStore(disk, identity, {
       bootId: parts.bootId,
