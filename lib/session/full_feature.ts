@@ -420,8 +420,6 @@ class LogoutAnswer implements Answer {
     const view = link.output.view;
     LogoutResponse.response.set(view, at, this.#response);
     LogoutResponse.initiatorTaskTag.set(view, at, this.#tag);
-    LogoutResponse.time2Wait.set(view, at, link.parameters.defaultTime2Wait);
-    LogoutResponse.time2Retain.set(view, at, link.parameters.defaultTime2Retain);
     link.stampStatus(at);
     link.output.finish(0, null);
     return true;
