@@ -90,8 +90,8 @@ export const limits = Object.freeze({
   volumePagesMax: 16 * 1024 * 1024,
   /** Block operations of one command in flight at a time: 8 MiB over pages of 1 MiB touch 9 pages. */
   partsPerCommandMax: 9,
-  /** Bytes that VERIFY reads in one step, into one buffer of the logical unit. */
-  verifyStepBytes: 256 * KiB,
+  /** Bytes that VERIFY and EXTENDED COPY move in one step, through one buffer of the logical unit. */
+  stepBufferBytes: 256 * KiB,
   /** LBA status descriptors of one GET LBA STATUS answer, and pages it looks at: 4096 pages of 4 MiB are 16 GiB. */
   lbaStatusDescriptorsMax: 256,
   lbaStatusStepsMax: 4096,
@@ -115,4 +115,8 @@ export const limits = Object.freeze({
    * segment being received and 1 MiB unsent each (320 MiB), 64 MiB of tables. tests/interop/flood_interop.ts measures.
    */
   residentBytesMax: 768 * MiB,
+  /** EXTENDED COPY: descriptors of one list, and results kept for RECEIVE COPY STATUS of one nexus. */
+  copyTargetDescriptorsMax: 8,
+  copySegmentDescriptorsMax: 16,
+  copyResultsMax: 8,
 });

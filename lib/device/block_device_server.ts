@@ -14,6 +14,7 @@ import { invalidFieldInCdb, Sense } from "../wire/scsi/sense.ts";
 import { cacheHandlers } from "./cache_commands.ts";
 import type { AbortGroup, CommandOwner, Handler } from "./command.ts";
 import { Command } from "./command.ts";
+import { copyHandlers } from "./copy_commands.ts";
 import { DelegatedTask } from "./delegated_task.ts";
 import { HandlerTable } from "./handler_table.ts";
 import { inquiryHandlers, unconnectedHandlers } from "./inquiry_commands.ts";
@@ -28,7 +29,7 @@ import { transferHandlers } from "./transfer_commands.ts";
 import { Unit } from "./unit.ts";
 import { unmapHandlers } from "./unmap_commands.ts";
 import { verifyHandlers } from "./verify_commands.ts";
-import { VerifyBuffer } from "./verify_buffer.ts";
+import { StepBuffer } from "./step_buffer.ts";
 
 /** Events of the world below that initiators must hear of. */
 export type UnitEvent =
@@ -46,7 +47,7 @@ export class BlockDeviceServer implements DeviceServer {
   readonly #set = new TaskSet<Command>();
   readonly #nexuses = new Map<Nexus, NexusState>();
   readonly #lostWrites = new LostWrites();
-  readonly #verifyBuffer = new VerifyBuffer();
+  readonly #stepBuffer = new StepBuffer();
   /** What to start when the command that is just ending has ended. */
   readonly #afterwards: (() => void)[] = [];
   readonly #owner: CommandOwner;
@@ -72,7 +73,8 @@ export class BlockDeviceServer implements DeviceServer {
       ...transferHandlers,
       ...cacheHandlers((command) => this.#flushed(command)),
       ...unmapHandlers,
-      ...verifyHandlers(this.#verifyBuffer),
+      ...verifyHandlers(this.#stepBuffer),
+      ...copyHandlers(this.#stepBuffer),
       ...inquiryHandlers,
       ...parameterHandlers((command, values) => this.#modesChanged(command, values)),
       ...reportHandlers(() => this.#handlers.shapes),
@@ -219,7 +221,7 @@ export class BlockDeviceServer implements DeviceServer {
 
   #leaves(command: Command): void {
     this.#set.remove(command);
-    const next = this.#verifyBuffer.release(command);
+    const next = this.#stepBuffer.release(command);
     if (next !== null) this.#afterwards.push(next);
   }
 

@@ -66,7 +66,7 @@ export class Command implements TaskSetMember {
   abortGroups: AbortGroup[] | null = null;
   /** Nothing but the session or a queue holds the command up: an abort may end it at once. */
   waiting = false;
-  /** Takes the command out of what it waits for besides the session (the verify buffer). */
+  /** Takes the command out of what it waits for besides the session (the step buffer). */
   cancelWait: (() => void) | null = null;
   /** The reservations' own business: they are told of an abort and end the task themselves. */
   delegate: { abort(): void; dataReceived(): void } | null = null;
@@ -105,6 +105,7 @@ export class Command implements TaskSetMember {
     this.#looping = false;
     this.#stepPending = false;
     this.progress = 0;
+    this.stepBytes = 0;
     this.scratch = null;
     task.dataInLength = 0;
     task.sense = null;

@@ -1,13 +1,31 @@
 // What a logical unit keeps of one nexus.
 
+import { limits } from "../base/limits.ts";
 import type { Nexus } from "../session/nexus.ts";
+import type { CopyResult } from "../wire/scsi/copy.ts";
 import { UnitAttentions } from "./unit_attention.ts";
 
 export class NexusState {
   readonly nexus: Nexus;
   readonly attentions = new UnitAttentions();
+  /** By list identifier, the oldest first. */
+  readonly #copyResults = new Map<number, CopyResult>();
 
   constructor(nexus: Nexus) {
     this.nexus = nexus;
+  }
+
+  /** Results are kept until they are fetched or others come (SPC-4 §5.17.4.3). */
+  keepCopyResult(listIdentifier: number, result: CopyResult): void {
+    const results = this.#copyResults;
+    results.delete(listIdentifier);
+    if (results.size >= limits.copyResultsMax) results.delete(results.keys().next().value!);
+    results.set(listIdentifier, result);
+  }
+
+  takeCopyResult(listIdentifier: number): CopyResult | null {
+    const result = this.#copyResults.get(listIdentifier) ?? null;
+    this.#copyResults.delete(listIdentifier);
+    return result;
   }
 }

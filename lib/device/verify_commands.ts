@@ -8,7 +8,7 @@ import { invalidFieldInCdb, Sense, withInformation } from "../wire/scsi/sense.ts
 import type { Command, Handler } from "./command.ts";
 import { nextStep } from "./command.ts";
 import { extentChecked, transferChecked, wholeBlocks } from "./transfer_commands.ts";
-import type { VerifyBuffer } from "./verify_buffer.ts";
+import type { StepBuffer } from "./step_buffer.ts";
 
 type CheckShape = CdbShape<
   { readonly lba: Field; readonly transferLength: Field; readonly byteCheck: Field }
@@ -25,7 +25,7 @@ interface Verification {
   readonly lengthBytes: number;
 }
 
-export function verifyHandlers(buffer: VerifyBuffer): readonly Handler[] {
+export function verifyHandlers(buffer: StepBuffer): readonly Handler[] {
   const step = (c: Command) => verifyNext(c, buffer);
   const begin = (c: Command) => c.loop(step);
   const verify = (c: Command, expected: Uint8Array | null, repeats: boolean, lengthBytes: number) => {
@@ -100,14 +100,14 @@ function writeAndVerifyHandler(shape: CheckShape, verify: Verify): Handler {
 }
 
 /** One step: look at what the last one read, then read the next. */
-function verifyNext(c: Command, buffer: VerifyBuffer): void {
+function verifyNext(c: Command, buffer: StepBuffer): void {
   const verification = c.scratch as Verification;
   if (c.stepBytes > 0) {
     const wrong = difference(verification, buffer.bytes, c.progress, c.stepBytes, c.unit.blockBytes);
     if (wrong >= 0) return c.check(withInformation(Sense.miscompareDuringVerify, wrong));
     c.progress += c.stepBytes;
   }
-  c.stepBytes = Math.min(limits.verifyStepBytes, verification.lengthBytes - c.progress);
+  c.stepBytes = Math.min(limits.stepBufferBytes, verification.lengthBytes - c.progress);
   if (c.stepBytes === 0) return c.good();
   c.run.setBuffer(buffer.bytes, 0, true);
   c.carry("read", c.lba * c.unit.blockBytes + c.progress, c.stepBytes, false, false, nextStep);

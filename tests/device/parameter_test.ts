@@ -5,7 +5,10 @@ const sense6 = (page: number, control = 0, dbd = 0) => [0x1a, dbd << 3, (control
 const select6 = (length: number, flags = 0x10) => [0x15, flags, 0, 0, length, 0];
 const modeData = (...pages: number[][]) => new Uint8Array([0, 0, 0, 0, ...pages.flat()]);
 const caching = (wce: number) => [0x08, 18, wce << 2, ...Array(17).fill(0)];
-const control = (flags: number, swp: number) => [0x0a, 10, flags, 0x10, swp << 3, 0x40, 0, 0, 0xff, 0xff, 0, 0];
+const control = (
+  flags: number,
+  swp: number,
+) => [0x0a, 10, flags, 0x10, swp << 3, 0x40, 0, 0, 0xff, 0xff, 0, 0];
 
 Deno.test("READ CAPACITY tells size, block size, thin provisioning and physical blocks", async () => {
   // Without this, a host would partition a disk of the wrong size.
@@ -172,7 +175,7 @@ Deno.test("REPORT SUPPORTED OPERATION CODES lists every command, and tells of on
     else assert.equal(ask(2, opcode, 0).senseText, "5/24/00");
   }
   assert.deepEqual([...ask(1, 0x28).answer], [0, 3, 0, 10, 0x28, 0x18, 255, 255, 255, 255, 0, 255, 255, 0]);
-  assert.deepEqual([...ask(1, 0x83).answer], [0, 1, 0, 0]);
+  assert.deepEqual([...ask(1, 0x48).answer], [0, 1, 0, 0]);
   assert.deepEqual([...ask(2, 0x9e, 0x1f).answer], [0, 1, 0, 0]);
   assert.equal(ask(4).senseText, "5/24/00");
 });

@@ -6,6 +6,7 @@ import type { CdbShape } from "../../lib/wire/scsi/cdb_shape.ts";
 import { firstReservedBit, reservedBitsAreZero } from "../../lib/wire/scsi/cdb_shape.ts";
 import type { Field } from "../../lib/wire/field.ts";
 import * as blockData from "../../lib/wire/scsi/block_data.ts";
+import * as copy from "../../lib/wire/scsi/copy.ts";
 import * as inquiry from "../../lib/wire/scsi/inquiry.ts";
 import * as mode from "../../lib/wire/scsi/mode.ts";
 import * as report from "../../lib/wire/scsi/report.ts";
@@ -57,6 +58,12 @@ const golden: Golden[] = [
     bytes: "5e 03 00 00 00 00 00 01 02 00" },
   { shape: cdb.PersistentReserveOut[1]!, values: { serviceAction: 1, scope: 0, type: 7, parameterListLength: 0x01020304 },
     bytes: "5f 01 07 00 00 01 02 03 04 00" },
+  { shape: cdb.ExtendedCopy, values: { serviceAction: 0, parameterListLength: 0x01020304 },
+    bytes: "83 00 00 00 00 00 00 00 00 00 01 02 03 04 00 00" },
+  { shape: cdb.ReceiveCopyStatus, values: { serviceAction: 0, listIdentifier: 9, allocationLength: 0x01020304 },
+    bytes: "84 00 09 00 00 00 00 00 00 00 01 02 03 04 00 00" },
+  { shape: cdb.ReceiveCopyOperatingParameters, values: { serviceAction: 3, allocationLength: 0x01020304 },
+    bytes: "84 03 00 00 00 00 00 00 00 00 01 02 03 04 00 00" },
   { shape: cdb.Read16, values: { protect: 0, disablePageOut: 1, forceUnitAccess: 1, lba: 0x0001020304050607,
     transferLength: 0x11121314, groupNumber: 0x1f }, bytes: "88 18 00 01 02 03 04 05 06 07 11 12 13 14 1f 00" },
   { shape: cdb.CompareAndWrite, values: { protect: 0, disablePageOut: 0, forceUnitAccess: 1, lba: 0x0001020304050607,
@@ -158,7 +165,7 @@ Deno.test("no two fields of a table overlap", () => {
   const tables: Record<string, Record<string, Field>> = Object.fromEntries(
     cdb.commands.map((c) => [c.name, c.fields as Record<string, Field>]),
   );
-  for (const module of [blockData, inquiry, mode, report, sense]) {
+  for (const module of [blockData, copy, inquiry, mode, report, sense]) {
     for (const [name, value] of Object.entries(module)) {
       if (typeof value === "object" && value !== null && isTable(value)) {
         tables[name] = value as Record<string, Field>;

@@ -354,6 +354,27 @@ export const PersistentReserveOut = Object.freeze([
   persistentReserveOut("REGISTER AND MOVE", 0x07),
 ]);
 
+/** EXTENDED COPY with a list identifier of one byte, and what tells of it (SPC-4 §6.4, §6.21, §6.22). */
+export const ExtendedCopy = shape("EXTENDED COPY(LID1)", 0x83, 16, {
+  serviceAction: serviceActionField,
+  parameterListLength: u32(10),
+  control: u8(15),
+}, { serviceAction: 0x00, refused: refusedControl });
+
+export const ReceiveCopyStatus = shape("RECEIVE COPY STATUS(LID1)", 0x84, 16, {
+  serviceAction: serviceActionField,
+  listIdentifier: u8(2),
+  allocationLength: u32(10),
+  control: u8(15),
+}, { serviceAction: 0x00, refused: refusedControl });
+
+export const ReceiveCopyOperatingParameters = shape("RECEIVE COPY OPERATING PARAMETERS", 0x84, 16, {
+  serviceAction: serviceActionField,
+  listIdentifier: u8(2),
+  allocationLength: u32(10),
+  control: u8(15),
+}, { serviceAction: 0x03, ignored: ["listIdentifier"], refused: refusedControl });
+
 /** Every command, in the order of operation codes and service actions. */
 export const commands: readonly CdbShape[] = Object.freeze(
   [
@@ -383,6 +404,9 @@ export const commands: readonly CdbShape[] = Object.freeze(
     ModeSense10,
     ...PersistentReserveIn,
     ...PersistentReserveOut,
+    ExtendedCopy,
+    ReceiveCopyStatus,
+    ReceiveCopyOperatingParameters,
     Read16,
     CompareAndWrite,
     Write16,

@@ -128,6 +128,7 @@ export function standardInquiry(revision: string, connected: boolean): Uint8Arra
   f.responseDataFormat.set(view, 0, 2);
   f.additionalLength.set(view, 0, standardBytes - 5);
   f.targetPortGroupSupport.set(view, 0, 1); // implicit asymmetric access: REPORT TARGET PORT GROUPS is there
+  f.thirdPartyCopy.set(view, 0, 1); // EXTENDED COPY within the logical unit
   f.multiPort.set(view, 0, 1);
   f.commandQueuing.set(view, 0, 1);
   ascii(bytes, 8, 8, vendorIdentification);

@@ -1,4 +1,4 @@
-// The one buffer into which VERIFY commands of a logical unit read, one command at a time. Not from the pool: a command
+// The one buffer through which VERIFY and EXTENDED COPY of a logical unit go, one command at a time. Not from the pool: a command
 // that holds data-out and waits for more could hold up the very commands that would give buffers back.
 
 import { limits } from "../base/limits.ts";
@@ -9,13 +9,13 @@ interface Waiter {
   readonly ready: (command: Command) => void;
 }
 
-export class VerifyBuffer {
+export class StepBuffer {
   #bytes: Uint8Array | null = null;
   #holder: Command | null = null;
   readonly #waiters: Waiter[] = [];
 
   get bytes(): Uint8Array {
-    return (this.#bytes ??= new Uint8Array(limits.verifyStepBytes));
+    return (this.#bytes ??= new Uint8Array(limits.stepBufferBytes));
   }
 
   /** Calls `ready` when the buffer is this command's, at once if it is free. Bounded by the commands in flight. */
