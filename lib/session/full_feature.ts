@@ -230,9 +230,9 @@ export class FullFeature implements Numbered {
     if (verdict !== "take") {
       if (command !== null) this.#session.discard(command);
       else if (!immediate) this.#session.spendPlace();
-      this.#link.reject(verdict.reject, view, at);
-      // What was answered already keeps its place in the order.
+      // What is rejected keeps its place in the order.
       if (!immediate) this.#accept(view.getUint32(at + 24), nothingToDeliver);
+      this.#link.reject(verdict.reject, view, at);
       return;
     }
     command!.received = dataBytes;

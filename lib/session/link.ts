@@ -41,6 +41,7 @@ export class Link {
   #pumping = false;
   /** Data of control answers that the stream has not let go, beside the ring. */
   #controlBytes = 0;
+  #overflow = false;
   #afterEmpty: (() => void) | null = null;
 
   constructor(
@@ -127,10 +128,10 @@ export class Link {
 
   /** Begins a control PDU with opcode and F bit set: the header's index, or -1 when the peer does not read. */
   control(opcode: number, inlineBytes = 0): number {
-    if (this.closed) return -1;
+    if (this.closed || this.#overflow) return -1;
     const at = this.output.begin(inlineBytes, true);
     if (at < 0) {
-      this.overflowed();
+      this.#overflows();
       return -1;
     }
     this.output.bytes[at] = opcode;
@@ -144,7 +145,14 @@ export class Link {
     this.#controlBytes += data.length;
     const owner: Sent = { sent: () => this.#controlBytes -= data.length };
     this.output.finishWith(data, 0, data.length, owner);
-    if (this.#controlBytes > limits.unsentControlBytesMax) this.overflowed();
+    if (this.#controlBytes > limits.unsentControlBytesMax) this.#overflows();
+  }
+
+  /** The peer floods and does not read: nothing more is answered until the connection ends. */
+  #overflows(): void {
+    if (this.#overflow) return;
+    this.#overflow = true;
+    this.overflowed();
   }
 
   /** RFC 7143 §11.17: the offending header goes back. */

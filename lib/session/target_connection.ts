@@ -85,8 +85,15 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   // StreamHandler.
 
   received(buffer: Uint8Array, view: DataView, start: number, end: number): void {
-    this.#anyByte = true;
     this.#heard = true;
+    if (!this.#anyByte) {
+      this.#anyByte = true;
+      // Garbage need not be waited for: the first byte tells.
+      if ((buffer[start]! & 0x3f) !== Opcode.loginRequest) {
+        this.#fail("the first PDU is no login request");
+        return;
+      }
+    }
     this.reader.received(buffer, view, start, end);
   }
 

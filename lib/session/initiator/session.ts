@@ -802,7 +802,10 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     return !this.#over;
   }
 
-  /** Tells the task whose request was refused. A refused Data-Out, or data with a wrong digest, still has its response. */
+  /**
+   * Tells the task whose request was refused. A refused Data-Out still has its response. A refused command was not
+   * received (RFC 7143 §11.17.1): its CmdSN is a gap, which a ping fills.
+   */
   #rejectTask(reason: number, refused: DataView): void {
     const opcode = Bhs.opcode.get(refused, 0);
     if (opcode === Opcode.scsiDataOut || opcode === Opcode.snackRequest) return;
@@ -810,8 +813,24 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     if (task === null) return;
     const words = `rejected: ${codeText(RejectReason, reason) ?? `reason ${reason}`}`;
     if (!(task instanceof InitiatorCommand)) return this.#answer(task, { kind: "failed", reason: words });
-    if (opcode !== Opcode.scsiCommand || reason === RejectReason["dataDigestError"]!.code) return;
+    if (opcode !== Opcode.scsiCommand) return;
+    const { cmdSn } = task.flight;
     this.#finish(task, "rejected", words);
+    if (!this.#over) this.#plug(cmdSn);
+  }
+
+  /** A NOP-Out that is not immediate takes the CmdSN of a command that the target refused. */
+  #plug(cmdSn: number): void {
+    const task = this.#addControl("ping", () => {}, {});
+    if (task === null) return;
+    const at = this.#begin(Opcode.nopOut, 0);
+    if (at < 0) return this.#answer(task, outputFull);
+    const view = this.#output.view;
+    NopOut.immediate.set(view, at, 0);
+    NopOut.cmdSn.set(view, at, cmdSn);
+    NopOut.initiatorTaskTag.set(view, at, task.initiatorTaskTag);
+    NopOut.targetTransferTag.set(view, at, reservedTag);
+    this.#output.finish(0, null);
   }
 
   #received(view: DataView, at: number, dataBytes: number): ReceivedPdu {
