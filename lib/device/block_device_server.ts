@@ -170,8 +170,8 @@ export class BlockDeviceServer implements DeviceServer {
     const own = fn === "abortTaskSet";
     // TAS is one: whoever loses a task to another nexus gets TASK ABORTED, and no unit attention (SAM-5 §5.6).
     const victims = this.#set.select((c) => !own || c.nexus.nexus === nexus);
-    if (fn === "logicalUnitReset") this.#reset(Sense.busDeviceReset);
-    if (wholeTarget) this.#reset(Sense.powerOnReset);
+    if (fn === "logicalUnitReset") this.#reset(nexus, Sense.busDeviceReset);
+    if (wholeTarget) this.#reset(nexus, Sense.powerOnReset);
     this.#abort(victims, () => done("complete"));
   }
 
@@ -253,12 +253,15 @@ export class BlockDeviceServer implements DeviceServer {
     this.#abort(this.#set.select((c) => c !== spared && nexuses.includes(c.nexus.nexus)), done);
   }
 
-  /** The nexus that asked for the reset gets the unit attention as well (SAM-5 §6.3.3). */
-  #reset(sense: SenseData): void {
+  /**
+   * SAM-5 §6.3.3 has a unit attention for every nexus. The one that asked is spared when it is alone: the response has
+   * told it, and nobody else's commands were ended.
+   */
+  #reset(by: Nexus, sense: SenseData): void {
     this.#reservations.reset();
     this.#unit.modes = this.#unit.defaults;
     this.#unit.stopped = false;
-    this.#raiseForAll(sense);
+    this.#raiseForAll(sense, this.#nexuses.size === 1 ? by : null);
   }
 
   #raiseForAll(sense: SenseData, except: Nexus | null = null): void {

@@ -103,15 +103,13 @@ function parse(unit: Unit, bytes: Uint8Array, view: DataView, length: number): C
   return { segments, listIdentifier, segment: 0, doneBytes: 0, totalBytes: 0, writing: false };
 }
 
-/** null: the descriptor names this logical unit. */
+/** null: the descriptor names this logical unit. LU ID TYPE and NUL are obsolete in SPC-4 and ignored. */
 function targetProblem(unit: Unit, bytes: Uint8Array, view: DataView, at: number): SenseData | null {
   const f = copy.CopyTarget;
   if (f.type.get(view, at) !== copy.CopyDescriptorType.identification) {
     return Sense.unsupportedTargetDescriptorType;
   }
-  if (f.logicalUnitIdType.get(view, at) !== 0) return invalidFieldInParameterList(at + 1, 7);
   if (f.peripheralDeviceType.get(view, at) !== 0) return invalidFieldInParameterList(at + 1, 4);
-  if (f.nul.get(view, at) === 1) return Sense.copyTargetNotReachable;
   if (f.designatorLength.get(view, at) > copy.copyDesignatorBytesMax) {
     return invalidFieldInParameterList(at + 7);
   }

@@ -71,8 +71,7 @@ Deno.test("a wrong copy list is refused before a block is written", async () => 
   const last = settings.sizeBytes / 512;
   const cases: [Uint8Array, string][] = [
     [list([target({ 0: 0xe0 })], [segment(0, 8, 1)]), "5/26/07"],
-    [list([target({ 1: 0xc0 })], [segment(0, 8, 1)]), "5/26/00"],
-    [list([target({ 1: 0x20 })], [segment(0, 8, 1)]), "a/0d/02"],
+    [list([target({ 1: 0x01 })], [segment(0, 8, 1)]), "5/26/00"],
     [list([target({ 9: 0xb3 })], [segment(0, 8, 1)]), "a/0d/02"],
     [list([target({ 5: 2 })], [segment(0, 8, 1)]), "a/0d/02"],
     [list([target({ 30: 4 })], [segment(0, 8, 1)]), "5/26/00"],
@@ -95,6 +94,12 @@ Deno.test("a wrong copy list is refused before a block is written", async () => 
   assert.equal(bench.run(nexus, copyCdb(good.length), { data: good.subarray(0, 40) }).senseText, "5/1a/00");
   assert.equal(bench.run(nexus, copyCdb(0)).status, 0);
   assert.deepEqual(bench.blocks.log, []);
+  const obsolete = list([target({ 1: 0xe0 })], [segment(0, 8, 1)]);
+  assert.equal(
+    bench.run(nexus, copyCdb(obsolete.length), { data: obsolete }).status,
+    0,
+    "LU ID TYPE and NUL",
+  );
 });
 
 Deno.test("a copy stops at the first failure, and when it is aborted", async () => {

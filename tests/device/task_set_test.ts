@@ -141,6 +141,14 @@ Deno.test("resets end all tasks, tell every nexus, and answer for LUN 0 only", a
   }
 });
 
+Deno.test("a nexus that resets the unit while it is alone gets no unit attention", async () => {
+  // Without this, a host alone with its disk would be told by a failed command what the response has told it.
+  const bench = await DeviceBench.create();
+  const nexus = bench.login();
+  assert.equal(bench.manage(nexus, "logicalUnitReset").outcome, "complete");
+  assert.equal(bench.run(nexus, [0]).status, 0);
+});
+
 Deno.test("two task management functions over the same tasks both wait for them", async () => {
   // Without this, the second would be answered too early, or never.
   const bench = await DeviceBench.create();
