@@ -119,8 +119,20 @@ export class BlockDeviceServer implements DeviceServer {
   /** Tells every nexus of something that happened below. */
   raise(event: UnitEvent): void {
     if (event === "softThreshold") return this.#raiseForAll(Sense.softThresholdReached);
-    this.#lostWrites.happen();
-    this.#raiseForAll(Sense.powerOnOccurred);
+    this.writesLost([]);
+  }
+
+  /** As raise("writesLost"), `told` aside: these initiator ports know. `keep` gets all who know whenever one is told. */
+  writesLost(told: readonly string[], keep?: (told: readonly string[]) => void): void {
+    this.#lostWrites.happen(told, keep);
+    for (const [nexus, state] of this.#nexuses) {
+      if (this.#lostWrites.mustTell(nexus)) state.attentions.add(Sense.powerOnOccurred);
+    }
+  }
+
+  /** Nobody is told of lost writes any more. */
+  forgetWritesLost(): void {
+    this.#lostWrites.forget();
   }
 
   /** Calls `done` when every command that is in flight now has ended. */

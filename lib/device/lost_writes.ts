@@ -1,5 +1,6 @@
 // Acknowledged writes that a power loss took: every initiator port is told once, by the failure of a SYNCHRONIZE CACHE,
-// however late it comes back (DESIGN.md, "Store": GOOD must never cover writes that are gone).
+// however late it comes back (DESIGN.md, "Store": GOOD must never cover writes that are gone). Who was told can be kept
+// by the role, so that a restart tells nobody twice.
 
 import { limits } from "../base/limits.ts";
 import type { Nexus } from "../session/nexus.ts";
@@ -8,14 +9,22 @@ import { initiatorPortName } from "../session/nexus.ts";
 export class LostWrites {
   /** Names of initiator ports that know; null: nothing was lost. */
   #told: Set<string> | null = null;
+  #keep: (told: readonly string[]) => void = () => {};
 
   get happened(): boolean {
     return this.#told !== null;
   }
 
-  /** Writes were lost (again): everybody has to be told. */
-  happen(): void {
-    this.#told = new Set();
+  /** Writes were lost (again): everybody but `told` has to be told; `keep` gets the names each time one is added. */
+  happen(told: readonly string[] = [], keep: (told: readonly string[]) => void = this.#keep): void {
+    this.#told = new Set(told);
+    this.#keep = keep;
+  }
+
+  /** Nobody is told any more. */
+  forget(): void {
+    this.#told = null;
+    this.#keep = () => {};
   }
 
   mustTell(nexus: Nexus): boolean {
@@ -28,5 +37,6 @@ export class LostWrites {
     // Forgetting the oldest means telling it twice: one more failed flush, never a silent loss.
     if (told.size >= limits.writesLostToldMax) told.delete(told.values().next().value!);
     told.add(initiatorPortName(nexus));
+    this.#keep([...told]);
   }
 }

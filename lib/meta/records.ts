@@ -19,6 +19,8 @@ export const keys = Object.freeze({
   /** Every volume name the group has ever had: a name of a file made or deleted once is not made again by a start. */
   volumeName: (name: string) => `volume-name/${name}`,
   volumeNamePrefix: "volume-name/",
+  /** Writes of the image were lost to a power failure: who has been told (lib/roles/target/lost_writes.ts). */
+  writesLost: (image: number) => `writes-lost/${image}`,
   reservation: (image: number) => `reservation/${image}`,
   /** Raw bytes, not JSON: one placement id a page, `routeChunkPages` pages a key. */
   route: (image: number, chunk: number) => `route/${image}/${String(chunk).padStart(6, "0")}`,

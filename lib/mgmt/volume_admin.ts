@@ -218,6 +218,7 @@ export class VolumeAdmin {
       const result = await this.#inSteps(entry.modRevision, current, removals, [
         { kind: "delete", key },
         { kind: "delete", key: keys.reservation(volume.image) },
+        { kind: "delete", key: keys.writesLost(volume.image) },
         putRecord(keys.volumeName(volume.name), nameRecord),
       ]);
       return result === lostRace ? lostRace : undefined;

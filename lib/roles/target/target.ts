@@ -21,6 +21,7 @@ import { TargetNode } from "../../session/target_node.ts";
 import type { TargetPortal } from "../../session/target_directory.ts";
 import { finishDeletion, TargetControl } from "./control.ts";
 import { type OpenDisk, openDisks, type ServedDisk } from "./disks.ts";
+import { noteLostWrites } from "./lost_writes.ts";
 import { Portals } from "./portals.ts";
 import { Volumes } from "./volumes.ts";
 
@@ -96,6 +97,7 @@ export class Target {
       log.info("going on with the deletion of a volume", { volume: volume.name });
       await finishDeletion(volume, disks, admin);
     }
+    this.#lasting.push(...await noteLostWrites(metadata, this.#parts.clock, disks));
     await this.#reconcile(this.#config);
     const { entries, revision } = await metadata.list(keys.volumePrefix);
     for (const { key } of entries) await volumes.refresh(key.slice(keys.volumePrefix.length));
@@ -234,12 +236,12 @@ async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assem
   });
   const volumes = new Volumes({
     metadata,
+    clock,
     router,
     member,
     log,
     iqnPrefix: group.iqnPrefix,
     revision: revisionLevel(version),
-    powerLossSuspected: disks.some(({ store }) => store.powerLossSuspected),
     portals: portalsListening,
     dropSessions: (name, reason) => node.dropTarget(name, reason),
   });

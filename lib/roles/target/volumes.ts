@@ -1,6 +1,7 @@
 // The volumes that this member serves: one device server each, made from the group's metadata and kept in step with it.
 // This is the directory that logins look targets up in.
 
+import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { formatSocketAddress } from "../../base/network.ts";
 import { BlockDeviceServer } from "../../device/block_device_server.ts";
@@ -16,24 +17,25 @@ import type {
   TargetRecord,
 } from "../../session/target_directory.ts";
 import { accessRuleOf, mayUse } from "./access.ts";
+import { tellLostWrites, type WritesLostNews } from "./lost_writes.ts";
 import { reservationStore } from "./reservations.ts";
 
 export interface ServedVolume {
   readonly record: VolumeRecord;
   readonly target: TargetRecord;
   readonly server: BlockDeviceServer;
+  readonly writesLost: WritesLostNews | null;
 }
 
 export interface VolumesParts {
   readonly metadata: Metadata;
+  readonly clock: Clock;
   readonly router: Router;
   readonly member: MemberRecord;
   readonly iqnPrefix: string;
   /** INQUIRY product revision level, 4 characters. */
   readonly revision: string;
   readonly log: Log;
-  /** A disk that holds pages of the volume came back after a power loss. */
-  readonly powerLossSuspected: boolean;
   /** Portals of the member that listen. */
   readonly portals: () => readonly TargetPortal[];
   /** Ends the sessions of a target that goes away. */
@@ -130,16 +132,16 @@ export class Volumes implements TargetDirectory {
   }
 
   async #open(name: string, record: VolumeRecord): Promise<void> {
-    const { metadata, router, powerLossSuspected, log } = this.#parts;
+    const { metadata, router, log } = this.#parts;
     const table = await loadRoutes(metadata, record);
     const server = new BlockDeviceServer(this.#settings(record), {
       blocks: router,
       reservations: reservationStore(metadata, record.image),
     });
     await server.start();
-    if (powerLossSuspected) server.raise("writesLost");
+    const writesLost = await tellLostWrites(this.#parts, record.image, server);
     router.addVolume(record.image, table);
-    this.#byTarget.set(name, { record, server, target: targetRecord(name, record, server) });
+    this.#byTarget.set(name, { record, server, target: targetRecord(name, record, server), writesLost });
     log.info("volume is served", { volume: record.name, target: name, sizeBytes: record.sizeBytes });
   }
 
@@ -155,13 +157,14 @@ export class Volumes implements TargetDirectory {
     }
     server.update(this.#settings(record));
     const name = served.target.name;
-    this.#byTarget.set(name, { record, server, target: targetRecord(name, record, server) });
+    this.#byTarget.set(name, { ...served, record, target: targetRecord(name, record, server) });
   }
 
   async #remove(name: string, reason: string): Promise<void> {
     const served = this.#byTarget.get(name);
     if (served === undefined) return;
     this.#byTarget.delete(name);
+    served.writesLost?.end();
     this.#parts.dropSessions(name, reason);
     await new Promise<void>((done) => served.server.close(reason, done));
     this.#parts.router.removeVolume(served.record.image);

@@ -1,0 +1,105 @@
+// Which initiators still have to hear that a power loss took acknowledged writes (DESIGN.md, "Store"). The disk's mark
+// "came back after a power loss" is turned into one record a volume in the metadata, and may then be forgotten by the
+// disk. The record names the initiator ports that have been told, so that a restart tells nobody twice, and one that
+// comes back late is told all the same. It ends a day after the start that made it: an initiator that ran through the power loss
+// logs in again within seconds, and one that stayed away for a day has been started anew: nobody in it believes in
+// writes that were never synchronized. Volumes made after the power loss have no record.
+
+import type { Clock, Timer } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
+import type { BlockDeviceServer } from "../../device/block_device_server.ts";
+import type { Metadata } from "../../meta/metadata.ts";
+import { decodeRecord, encodeRecord, keys, type VolumeRecord } from "../../meta/records.ts";
+import { loadRoutes } from "../../route/route_records.ts";
+import type { ServedDisk } from "./disks.ts";
+
+interface WritesLostRecord {
+  readonly version: 1;
+  /** Wall clock of the start that found out, milliseconds since 1970. */
+  readonly foundMs: number;
+  /** Names of initiator ports (RFC 7143 §4.4.5) that know. */
+  readonly told: readonly string[];
+}
+
+const rememberedMs = 24 * 60 * 60 * 1000;
+
+/**
+ * At a start, before volumes are made or served: makes the records of all volumes with pages on a disk that came back after a power
+ * loss. Once they are durable, the next clean close of the disk forgets; died before that, the next start does this
+ * again and everybody is told twice. Returns a sentence a disk for the operator.
+ */
+export async function noteLostWrites(
+  metadata: Metadata,
+  clock: Clock,
+  disks: readonly ServedDisk[],
+): Promise<string[]> {
+  const suspected = disks.filter(({ store }) => store.powerLossSuspected);
+  if (suspected.length === 0) return [];
+  const { entries } = await metadata.list(keys.volumePrefix);
+  for (const { key, value } of entries) {
+    const volume = decodeRecord<VolumeRecord>(key, value);
+    const routes = await loadRoutes(metadata, volume);
+    if (!suspected.some(({ record }) => routes.pagesOf(record.placement) > 0)) continue;
+    const record: WritesLostRecord = { version: 1, foundMs: clock.wallMs(), told: [] };
+    await metadata.commit([], [{
+      kind: "put",
+      key: keys.writesLost(volume.image),
+      value: encodeRecord(record),
+    }]);
+  }
+  for (const { store } of suspected) store.powerLossReported();
+  return suspected.map(({ record }) =>
+    `Disk "${record.path}" came back after a power loss: writes that were not synchronized may be gone. ` +
+    `Every initiator's next SYNCHRONIZE CACHE fails once to say so; check the file systems that it holds.`
+  );
+}
+
+export interface WritesLostNews {
+  /** Nothing more is written or forgotten. */
+  end(): void;
+}
+
+/** Makes `server` tell who has not been told; null when nothing was lost, or long ago. */
+export async function tellLostWrites(
+  parts: { readonly metadata: Metadata; readonly clock: Clock; readonly log: Log },
+  image: number,
+  server: BlockDeviceServer,
+): Promise<WritesLostNews | null> {
+  const { metadata, clock, log } = parts;
+  const key = keys.writesLost(image);
+  const entry = await metadata.get(key);
+  if (entry === null) return null;
+  const record = decodeRecord<WritesLostRecord>(entry.key, entry.value);
+  const failed = (error: unknown) => {
+    log.warn("cannot keep who was told of lost writes: some may be told again", {
+      image,
+      reason: (error as Error).message,
+    });
+  };
+  const leftMs = Math.min(rememberedMs, record.foundMs + rememberedMs - clock.wallMs());
+  if (leftMs <= 0) {
+    await metadata.commit([], [{ kind: "delete", key }]);
+    return null;
+  }
+  let ended = false;
+  let turn = Promise.resolve();
+  const keep = (told: readonly string[]) => {
+    turn = turn.then(async () => {
+      if (ended) return;
+      const now: WritesLostRecord = { ...record, told };
+      await metadata.commit([], [{ kind: "put", key, value: encodeRecord(now) }]);
+    }).catch(failed);
+  };
+  server.writesLost(record.told, keep);
+  const timer: Timer = clock.after(leftMs, () => {
+    ended = true;
+    server.forgetWritesLost();
+    turn = turn.then(() => metadata.commit([], [{ kind: "delete", key }])).then(() => {}, failed);
+  });
+  return {
+    end() {
+      ended = true;
+      timer.cancel();
+    },
+  };
+}
