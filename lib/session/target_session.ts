@@ -293,7 +293,7 @@ export class TargetSession implements CommandHost, DataOutHost {
     if (link === null || link.closed || link.toldMaxCmdSn === this.window.maxCmdSn) return;
     const toldOpen = ((link.toldMaxCmdSn - this.window.expCmdSn) | 0) + 1;
     if (toldOpen > 0) return;
-    const nothingElse = this.#active === 0 && !link.queued;
+    const nothingElse = this.#active === 0 && !link.queued && link.output.pdusUnderWay === 0;
     if (nothingElse || this.window.open >= limits.commandsPerSessionMax / 4) link.nopIn(reservedTag);
   }
 

@@ -82,16 +82,18 @@ export class FakeStream implements Stream {
     this.pendingBytes += length;
   }
 
-  /** What is queued leaves, unless the stream is blocked. */
-  flush(): void {
+  /** What is queued leaves, unless the stream is blocked; at most `itemsMax` sends of it. */
+  flush(itemsMax = Infinity): void {
     if (this.blocked) return;
     let some = false;
-    for (let item = this.#queue.shift(); item !== undefined; item = this.#queue.shift()) {
+    for (let n = 0; n < itemsMax && this.#queue.length > 0; n++) {
+      const item = this.#queue.shift()!;
       some = true;
       this.output.push(item.bytes.slice());
       this.pendingBytes -= item.bytes.length;
       item.release?.released();
     }
+    if (this.#queue.length > 0) return;
     if (this.state === "ending") this.#close("ended");
     else if (some && this.state === "open") this.handler?.drained();
   }
@@ -252,8 +254,8 @@ export function sum(bytes: Uint8Array): number {
   return s;
 }
 
-export function fakeRandom(): RandomSource {
-  let next = 1;
+export function fakeRandom(from = 1): RandomSource {
+  let next = from;
   return { fill: (b) => b.forEach((_, i) => b[i] = next++ & 0xff) };
 }
 

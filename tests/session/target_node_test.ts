@@ -1,0 +1,434 @@
+// The target's machine where a transcript cannot show it: bounds, back pressure, secrets, counters.
+
+import { strict as assert } from "node:assert";
+import { limits } from "../../lib/base/limits.ts";
+import { ChapInitiator } from "../../lib/session/chap.ts";
+import * as bhs from "../../lib/wire/iscsi/bhs.ts";
+import { parseText, type TextPair } from "../../lib/wire/iscsi/text.ts";
+import { chapRule, fakeRandom, type FakeStream, FakeWorld } from "./fake_world.ts";
+import { build, type Response, split, textData } from "./pdus.ts";
+
+const host = "InitiatorName=iqn.2026-11.net.plimsoll.test:host";
+const vol0 = "TargetName=iqn.2026-11.net.plimsoll.test:vol0";
+const vol1 = "TargetName=iqn.2026-11.net.plimsoll.test:vol1";
+
+function loggedIn(world: FakeWorld, isid = 1, ...more: string[]): FakeStream {
+  const stream = world.connect()!;
+  const fields = { currentStage: 1, nextStage: 3, transit: 1, isid, cmdSn: 1 };
+  stream.deliver(build({ kind: "login", fields, data: textData([host, vol0, ...more]) }));
+  assert.equal(bhs.LoginResponse.tsih.get(answers(stream)[0]!.view, 0) > 0, true);
+  return stream;
+}
+
+function answers(stream: FakeStream): Response[] {
+  return split(stream.takeOutput());
+}
+
+function command(
+  tag: number,
+  cmdSn: number,
+  fields: Record<string, number>,
+  cdb: number[],
+  data?: Uint8Array,
+): Uint8Array {
+  const all = { initiatorTaskTag: tag, cmdSn, ...fields };
+  return build({ kind: "command", fields: all, cdb: Uint8Array.from(cdb), ...(data && { data }) });
+}
+
+const read = (tag: number, cmdSn: number, blocks: number) =>
+  command(tag, cmdSn, { read: 1, expectedDataTransferLength: blocks * 512 }, [
+    0x28,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    blocks,
+  ]);
+const write = (tag: number, cmdSn: number, blocks: number, data?: Uint8Array) =>
+  command(tag, cmdSn, { write: 1, expectedDataTransferLength: blocks * 512 }, [
+    0x2a,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    blocks,
+  ], data);
+const hold = (tag: number, cmdSn: number) => command(tag, cmdSn, {}, [0xc0]);
+
+function idle(world: FakeWorld): void {
+  assert.equal(world.pool.bytesOut, 0, "buffers are still out");
+  assert.equal(world.pool.bytesReserved, 0, "room is still promised");
+  assert.equal([...world.node.sessions()].length, 0);
+  assert.equal(world.node.connections, 0);
+}
+
+/** Sends login text, returns the pairs of the answer. */
+function exchange(
+  stream: FakeStream,
+  fields: Record<string, number>,
+  pairs: string[],
+): { pairs: TextPair[]; view: DataView } {
+  stream.deliver(build({ kind: "login", fields: { isid: 1, cmdSn: 1, ...fields }, data: textData(pairs) }));
+  const [answer] = answers(stream);
+  const parsed = parseText(answer!.data, 0, answer!.data.length);
+  assert.equal(parsed.kind, "pairs");
+  return { pairs: parsed.kind === "pairs" ? [...parsed.pairs] : [], view: answer!.view };
+}
+
+const chapOnly = (pairs: readonly TextPair[]) => pairs.filter((p) => p.key.startsWith("CHAP_"));
+const asText = (pairs: readonly TextPair[]) => pairs.map((p) => `${p.key}=${p.value}`);
+
+Deno.test("CHAP login, one way and mutual, with our own initiator's CHAP", () => {
+  // Without this, nobody with a password gets in, or everybody.
+  for (const mutual of [null, chapRule.mutual]) {
+    const world = new FakeWorld();
+    const stream = world.connect()!;
+    const chap = new ChapInitiator(chapRule.chap!, mutual, fakeRandom(77));
+    const first = exchange(stream, { currentStage: 0, nextStage: 1, transit: 1 }, [
+      host,
+      vol1,
+      "AuthMethod=CHAP,None",
+    ]);
+    assert.deepEqual(asText(first.pairs), ["TargetPortalGroupTag=7", "AuthMethod=CHAP"]);
+    assert.equal(bhs.LoginResponse.transit.get(first.view, 0), 0);
+    const asked = exchange(stream, { currentStage: 0 }, asText(chap.begin()));
+    const reply = chap.receive(chapOnly(asked.pairs));
+    assert.notEqual(reply.kind, "failed");
+    const replies = reply.kind === "failed" ? [] : asText(reply.replies);
+    const proven = exchange(stream, { currentStage: 0, nextStage: 3, transit: 1 }, replies);
+    assert.equal(bhs.LoginResponse.statusClass.get(proven.view, 0), 0);
+    assert.equal(bhs.LoginResponse.nextStage.get(proven.view, 0), 3);
+    if (mutual !== null) assert.equal(chap.receive(chapOnly(proven.pairs)).kind, "authenticated");
+    assert.equal([...world.node.sessions()].length, 1);
+  }
+});
+
+Deno.test("a wrong secret is refused with 0201h, and no log line holds a value", () => {
+  // Without this, secrets or responses end up in log files.
+  const world = new FakeWorld();
+  const stream = world.connect()!;
+  const wrong = { user: "alice", secret: new TextEncoder().encode("guessed wrongly") };
+  const chap = new ChapInitiator(wrong, null, fakeRandom(77));
+  exchange(stream, { currentStage: 0 }, [host, vol1, "AuthMethod=CHAP"]);
+  const asked = exchange(stream, { currentStage: 0 }, asText(chap.begin()));
+  const reply = chap.receive(chapOnly(asked.pairs));
+  const sent = reply.kind === "failed" ? [] : reply.replies;
+  const refused = exchange(stream, { currentStage: 0, nextStage: 1, transit: 1 }, asText(sent));
+  assert.equal(bhs.LoginResponse.statusClass.get(refused.view, 0), 2);
+  assert.equal(bhs.LoginResponse.statusDetail.get(refused.view, 0), 1);
+  assert.equal(stream.state, "closed");
+  assert.equal(world.log.length > 0, true);
+  for (const line of world.log) {
+    for (const { value } of [...sent, ...asked.pairs]) {
+      if (value.length > 3) assert.ok(!line.includes(value), line);
+    }
+    assert.ok(!line.includes("guessed"));
+  }
+});
+
+Deno.test("connections: limits, refusals and silent ones are counted, not logged", () => {
+  // Without this, a port scanner fills the log or the memory.
+  const world = new FakeWorld();
+  const streams = Array.from({ length: limits.connectionsInLoginMax }, () => world.connect()!);
+  assert.equal(world.connect(), null);
+  assert.equal(world.node.counters.refused, 1);
+  for (const stream of streams) stream.peerCloses();
+  assert.equal(world.node.counters.silent, limits.connectionsInLoginMax);
+  const quiet = world.connect()!;
+  world.clock.advance(limits.loginTimeMsMax);
+  assert.equal(quiet.state, "closed");
+  assert.deepEqual(world.log, []);
+  assert.equal(world.clock.timers, 0);
+  idle(world);
+});
+
+Deno.test("sessions: one more than the limit is refused with 0302h", () => {
+  // Without this, sessions are a way to take all memory.
+  const world = new FakeWorld(1024 * 1024 * 1024);
+  for (let i = 0; i < limits.sessionsMax - 1; i++) loggedIn(world, i + 1);
+  const streams = world.node.connections;
+  assert.equal(streams, limits.sessionsMax - 1);
+  loggedIn(world, 5000);
+  assert.equal(world.connect(), null); // connectionsMax is the same number, and comes first
+});
+
+Deno.test("the window closes at commandsPerSessionMax and opens when answers have left, not before", () => {
+  // Without this, an initiator that never reads makes the target hold answers without bound.
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  stream.blocked = true;
+  let cmdSn = 1;
+  for (; cmdSn <= limits.commandsPerSessionMax; cmdSn++) stream.deliver(read(cmdSn, cmdSn, 1));
+  assert.equal(world.device.takeEvents().length, limits.commandsPerSessionMax + 1);
+  stream.deliver(read(cmdSn, cmdSn, 1)); // outside the window: ignored
+  assert.deepEqual(world.device.takeEvents(), []);
+  stream.blocked = false;
+  stream.flush();
+  const got = answers(stream);
+  // All answers said "closed" while they were made, so a NOP-In tells that it is open again.
+  const last = got.at(-1)!;
+  assert.equal(last.opcode, bhs.Opcode.nopIn);
+  assert.equal(bhs.NopIn.maxCmdSn.get(last.view, 0), limits.commandsPerSessionMax * 5 / 4);
+  assert.equal(got.length, limits.commandsPerSessionMax + 1);
+  stream.deliver(read(cmdSn, cmdSn, 1));
+  assert.equal(answers(stream).length, 1);
+  stream.peerCloses();
+  idle(world);
+});
+
+Deno.test("reads larger than what is sent ahead wait for the stream, and control overtakes them", () => {
+  // Without this, one connection's reads fill memory, and pings time out behind them.
+  const world = new FakeWorld();
+  const stream = loggedIn(world, 1, "MaxRecvDataSegmentLength=65536");
+  stream.blocked = true;
+  for (let i = 1; i <= 30; i++) stream.deliver(read(i, i, 200)); // 30 x 100 KiB
+  assert.ok(stream.pendingBytes < limits.sendAheadBytes + 200 * 1024, String(stream.pendingBytes));
+  stream.deliver(build({ kind: "nop", fields: { opcode: 0x40, initiatorTaskTag: 99, cmdSn: 31 } }));
+  stream.blocked = false;
+  const all: Response[] = [];
+  for (let i = 0; i < 20; i++) all.push(...answers(stream));
+  const ping = all.findIndex((r) => r.opcode === bhs.Opcode.nopIn);
+  assert.ok(ping >= 0 && ping < all.length / 2);
+  assert.equal(all.filter((r) => bhs.ScsiDataIn.statusPresent.get(r.view, 0) === 1).length, 30);
+  stream.peerCloses();
+  idle(world);
+});
+
+Deno.test("a peer that sends pings and never reads is dropped within the bound", () => {
+  // Without this, echoed pings are unbounded memory.
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  stream.blocked = true;
+  const ping = build({
+    kind: "nop",
+    fields: { opcode: 0x40, initiatorTaskTag: 1, cmdSn: 1 },
+    data: new Uint8Array(8192),
+  });
+  for (let i = 0; i < 1000 && stream.state === "open"; i++) {
+    stream.deliver(ping);
+    assert.ok(stream.pendingBytes < limits.unsentControlBytesMax + limits.outputRingBytes + 16_384);
+  }
+  world.clock.advance(1);
+  assert.equal(stream.state, "closed");
+  idle(world);
+});
+
+Deno.test("small answers that nobody reads are bounded by the ring", () => {
+  // Without this, pings without data pile up.
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  stream.blocked = true;
+  const ping = build({ kind: "nop", fields: { opcode: 0x40, initiatorTaskTag: 1, cmdSn: 1 } });
+  for (let i = 0; i < 10_000; i++) stream.deliver(ping);
+  assert.ok(stream.pendingBytes <= limits.outputRingBytes);
+  world.clock.advance(1);
+  assert.equal(stream.state, "closed");
+  idle(world);
+});
+
+Deno.test("an empty pool: reads and R2Ts wait for room, promised data does not, and nothing is lost", () => {
+  // Without this, commands fail or hang when the data buffers are all in use.
+  const world = new FakeWorld(1024 * 1024);
+  const stream = loggedIn(
+    world,
+    1,
+    "InitialR2T=Yes",
+    "FirstBurstLength=4096",
+    "MaxRecvDataSegmentLength=262144",
+  );
+  const taken = [];
+  for (;;) {
+    const buffer = world.pool.take(4096);
+    if (buffer === null) break;
+    taken.push(buffer);
+  }
+  stream.deliver(read(1, 1, 8));
+  stream.deliver(write(2, 2, 16));
+  stream.deliver(write(3, 3, 2, new Uint8Array(1024).fill(9))); // its room was promised
+  assert.deepEqual(world.device.takeEvents().slice(-1), ["data itt=3 length=1024 sum=" + sumOf(1024, 9)]);
+  // The read was served from the room that its own place in the window gave up; the large write waits.
+  const early = answers(stream).map((r) => r.opcode);
+  assert.deepEqual(early, [bhs.Opcode.scsiDataIn, bhs.Opcode.scsiResponse]);
+  for (const buffer of taken) world.pool.give(buffer);
+  assert.deepEqual(answers(stream).map((r) => r.opcode), [bhs.Opcode.r2t]);
+  stream.peerCloses();
+  idle(world);
+});
+
+function sumOf(length: number, value: number): number {
+  let s = 0;
+  for (let i = 0; i < length; i++) s = (s * 31 + value) >>> 0;
+  return s;
+}
+
+Deno.test("data that came early moves into the whole buffer when the pool has one", () => {
+  // Without this, a write that began with immediate data loses it while it waits for room.
+  const world = new FakeWorld(1024 * 1024);
+  const stream = loggedIn(world, 1, "InitialR2T=Yes", "FirstBurstLength=4096");
+  const taken = [];
+  for (let b = world.pool.take(4096); b !== null; b = world.pool.take(4096)) taken.push(b);
+  const data = Uint8Array.from({ length: 16_384 }, (_, i) => (i * 7) & 0xff);
+  stream.deliver(write(1, 1, 32, data.slice(0, 4096)));
+  assert.deepEqual(answers(stream), []);
+  for (const buffer of taken) world.pool.give(buffer);
+  const [r2t] = answers(stream);
+  assert.equal(bhs.R2t.bufferOffset.get(r2t!.view, 0), 4096);
+  const fields = {
+    initiatorTaskTag: 1,
+    targetTransferTag: bhs.R2t.targetTransferTag.get(r2t!.view, 0),
+    bufferOffset: 4096,
+  };
+  stream.deliver(build({ kind: "dataOut", fields, data: data.slice(4096) }), 1000);
+  assert.deepEqual(world.device.written[0], data);
+  stream.peerCloses();
+  idle(world);
+});
+
+Deno.test("promises: many sessions share the pool, and every one gets at least one command", () => {
+  // Without this, the first sessions take all the room and later ones can never send.
+  const world = new FakeWorld(8 * 1024 * 1024);
+  const windows: number[] = [];
+  for (let i = 1; i <= 60; i++) {
+    const stream = world.connect()!;
+    const fields = { currentStage: 1, nextStage: 3, transit: 1, isid: i, cmdSn: 1 };
+    stream.deliver(build({ kind: "login", fields, data: textData([host, vol0, "InitialR2T=No"]) }));
+    windows.push(bhs.LoginResponse.maxCmdSn.get(answers(stream)[0]!.view, 0));
+  }
+  assert.ok(windows[0]! > 8 && windows[0]! < limits.commandsPerSessionMax);
+  assert.equal(windows.at(-1), 1);
+  assert.ok(world.pool.bytesReserved <= world.pool.bytesMax);
+  world.node.stop(() => {});
+  world.clock.advance(limits.stopCloseTimeMs);
+  idle(world);
+});
+
+Deno.test("a session that lost its connection gives every buffer back, whatever its commands were doing", () => {
+  // Without this, lost connections leak the pool.
+  for (let cut = 1; cut < 700; cut += 23) {
+    const world = new FakeWorld();
+    const stream = loggedIn(world, 1, "InitialR2T=No", "FirstBurstLength=1024");
+    stream.blocked = cut % 2 === 0;
+    const bytes = concat([
+      read(1, 1, 4),
+      write(2, 2, 1, new Uint8Array(512)),
+      hold(3, 3),
+      write(4, 4, 8),
+      command(
+        5,
+        5,
+        { write: 1, final: 0, expectedDataTransferLength: 1024 },
+        [0xc1, 0, 0, 0, 0, 0, 0, 0, 2],
+        new Uint8Array(40),
+      ),
+      hold(7, 7),
+    ]);
+    stream.deliver(bytes.slice(0, Math.min(cut, bytes.length)));
+    stream.peerCloses();
+    idle(world);
+    assert.equal(world.device.tasks.size, 0);
+  }
+});
+
+function concat(parts: Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+Deno.test("a device server that is slow to end tasks keeps the session, not the connection", () => {
+  // Without this, a nexus is reported lost while its writes still run.
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  stream.deliver(hold(1, 1));
+  world.device.slowAborts = true;
+  stream.peerCloses();
+  assert.equal([...world.node.sessions()].length, 1);
+  assert.equal(world.device.events.some((e) => e.startsWith("nexus lost")), false);
+  world.device.finish(world.device.tasks.get(1)!, 0x40);
+  assert.equal(world.device.events.at(-1)!.startsWith("nexus lost"), true);
+  idle(world);
+});
+
+Deno.test("text floods: more than the bound is rejected, and the exchange begins anew", () => {
+  // Without this, continued text is unbounded memory.
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  const piece = textData([`X-a=${"b".repeat(250)}`]);
+  let tag = 0xffff_ffff;
+  let rejected = 0;
+  for (let cmdSn = 1; cmdSn < 100; cmdSn++) {
+    const fields = { initiatorTaskTag: 5, cmdSn, final: 0, continue: 1, targetTransferTag: tag };
+    stream.deliver(build({ kind: "text", fields, data: piece }));
+    const [answer] = answers(stream);
+    if (answer!.opcode === bhs.Opcode.reject) {
+      rejected++;
+      tag = 0xffff_ffff;
+    } else tag = bhs.TextResponse.targetTransferTag.get(answer!.view, 0);
+  }
+  assert.equal(rejected, 1);
+});
+
+Deno.test("numbered pings ahead of their turn are bounded", () => {
+  // Without this, one gap in CmdSN lets 127 pings of 256 KiB pile up.
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  for (let cmdSn = 2; cmdSn < 10; cmdSn++) {
+    stream.deliver(
+      build({ kind: "nop", fields: { initiatorTaskTag: cmdSn, cmdSn }, data: new Uint8Array(65_536) }),
+    );
+  }
+  assert.equal(stream.state, "closed");
+  idle(world);
+});
+
+Deno.test("sessions as management sees them", () => {
+  // Without this, `session list` shows wrong numbers.
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  stream.deliver(read(1, 1, 2));
+  stream.deliver(write(2, 2, 1, new Uint8Array(512)));
+  stream.deliver(hold(3, 3));
+  answers(stream);
+  const [info] = [...world.node.sessions()];
+  assert.deepEqual(info, {
+    id: 1,
+    initiator: "iqn.2026-11.net.plimsoll.test:host",
+    isid: 1,
+    tsih: 1,
+    target: "iqn.2026-11.net.plimsoll.test:vol0",
+    portal: "10.0.0.1:3260",
+    remote: "10.0.0.2:40000",
+    commands: 2,
+    commandsInFlight: 1,
+    bytesRead: 1024,
+    bytesWritten: 512,
+  });
+});
+
+Deno.test("stop with tasks that never end: done is called only when they do", () => {
+  // Without this, the process exits while a write is still on its way to the disk.
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  world.device.slowAborts = true;
+  stream.deliver(hold(1, 1));
+  let done = false;
+  world.node.stop(() => done = true);
+  assert.equal(world.connect(), null);
+  world.clock.advance(limits.stopCloseTimeMs);
+  stream.takeOutput();
+  assert.equal(stream.state, "closed");
+  assert.equal(done, false);
+  world.device.finish(world.device.tasks.get(1)!, 0);
+  assert.equal(done, true);
+  idle(world);
+});
