@@ -5,12 +5,12 @@ import { systemClock } from "../../lib/io/system_clock.ts";
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
 import { systemRandom } from "../../lib/io/system_random.ts";
 import { type ClientOptions, InitiatorClient, LoginError } from "../../lib/session/initiator/mod.ts";
+import { blockBytes, pattern, read10, settle, testUnitReady, write10, writeAndReadBack } from "./cdbs.ts";
 import { startTgtd, tgtdOutgoing, tgtdUser } from "./tgtd.ts";
 
 const network = new PortableNetwork();
 const initiatorName = "iqn.2026-11.net.plimsoll.test:initiator";
 const lun = 1;
-const blockBytes = 512;
 
 function connect(options: Omit<ClientOptions, "initiatorName">): Promise<InitiatorClient> {
   return InitiatorClient.connect(network, systemClock, systemRandom, {
@@ -18,39 +18,6 @@ function connect(options: Omit<ClientOptions, "initiatorName">): Promise<Initiat
     chapAlgorithms: [5],
     ...options,
   });
-}
-
-function rw10(opcode: number, block: number, blocks: number): Uint8Array {
-  const cdb = new Uint8Array(10);
-  const view = new DataView(cdb.buffer);
-  view.setUint8(0, opcode);
-  view.setUint32(2, block);
-  view.setUint16(7, blocks);
-  return cdb;
-}
-
-const write10 = (block: number, blocks: number) => rw10(0x2a, block, blocks);
-const read10 = (block: number, blocks: number) => rw10(0x28, block, blocks);
-
-function pattern(bytes: number, seed: number): Uint8Array {
-  let x = seed | 1;
-  return Uint8Array.from({ length: bytes }, () => (x = Math.imul(x, 1103515245) + 12345) >>> 16);
-}
-
-async function writeAndReadBack(client: InitiatorClient, bytes: number, seed: number): Promise<void> {
-  const data = pattern(bytes, seed);
-  const blocks = bytes / blockBytes;
-  const written = await client.command(write10(seed * 8192, blocks), { lun, dataOut: data });
-  assert.deepEqual([written.outcome, written.status, written.residual], ["completed", 0, 0], written.reason);
-  const read = await client.command(read10(seed * 8192, blocks), { lun, dataInMax: bytes });
-  assert.deepEqual([read.outcome, read.status, read.residual], ["completed", 0, 0], read.reason);
-  assert.deepEqual(read.data, data);
-}
-
-/** The first command of a nexus meets the unit attention of power on. */
-async function settle(client: InitiatorClient): Promise<void> {
-  for (let i = 0; i < 3; i++) if ((await client.command([0, 0, 0, 0, 0, 0], { lun })).status === 0) return;
-  assert.fail("the unit does not get ready");
 }
 
 Deno.test("our initiator and tgtd", async (t) => {
@@ -69,7 +36,7 @@ Deno.test("our initiator and tgtd", async (t) => {
       assert.equal(inquiry.status, 0);
       assert.equal(new TextDecoder().decode(inquiry.data.subarray(8, 11)), "IET");
       assert.equal(inquiry.residual, 255 - inquiry.data.length);
-      await settle(client);
+      await settle(client, lun);
       const beyond = await client.command(read10(0x7fff_ffff, 1), { lun, dataInMax: blockBytes });
       assert.equal(beyond.status, 2);
       assert.equal(beyond.sense[2]! & 15, 5, "ILLEGAL REQUEST");
@@ -77,7 +44,7 @@ Deno.test("our initiator and tgtd", async (t) => {
       assert.deepEqual(await client.ping(), new Uint8Array(0));
       assert.equal(await client.logout(), 0);
       assert.deepEqual(await client.closed, { kind: "loggedOut" });
-      assert.equal((await client.command([0, 0, 0, 0, 0, 0], { lun })).outcome, "notSent");
+      assert.equal((await client.command(testUnitReady, { lun })).outcome, "notSent");
     });
 
     for (const [headerDigest, dataDigest] of [[false, false], [true, false], [false, true], [true, true]]) {
@@ -98,11 +65,13 @@ Deno.test("our initiator and tgtd", async (t) => {
           });
           assert.equal(client.session.parameters.headerDigest, headerDigest ? "CRC32C" : "None");
           assert.equal(client.session.parameters.dataDigest, dataDigest ? "CRC32C" : "None");
-          await settle(client);
-          await writeAndReadBack(client, 512, 0);
-          await writeAndReadBack(client, 64 * 1024, 1);
-          await writeAndReadBack(client, 1024 * 1024, 2);
-          await Promise.all(Array.from({ length: 8 }, (_, i) => writeAndReadBack(client, 128 * 1024, i)));
+          await settle(client, lun);
+          await writeAndReadBack(client, lun, 512, 0);
+          await writeAndReadBack(client, lun, 64 * 1024, 1);
+          await writeAndReadBack(client, lun, 1024 * 1024, 2);
+          await Promise.all(
+            Array.from({ length: 8 }, (_, i) => writeAndReadBack(client, lun, 128 * 1024, i)),
+          );
           assert.equal(await client.logout(), 0);
         });
       }
@@ -110,7 +79,7 @@ Deno.test("our initiator and tgtd", async (t) => {
 
     await t.step("more commands than the window, in flight together", async () => {
       const client = await connect({ portal, targetName: tgtd.open });
-      await settle(client);
+      await settle(client, lun);
       const data = pattern(512 * 256, 77);
       const writes = Array.from(
         { length: 256 },
@@ -129,9 +98,9 @@ Deno.test("our initiator and tgtd", async (t) => {
 
     await t.step("task management", async () => {
       const client = await connect({ portal, targetName: tgtd.open });
-      await settle(client);
+      await settle(client, lun);
       assert.equal(await client.taskManagement(5, lun), 0, "LOGICAL UNIT RESET");
-      await settle(client);
+      await settle(client, lun);
       await client.logout();
     });
 
@@ -148,8 +117,8 @@ Deno.test("our initiator and tgtd", async (t) => {
 
     await t.step("CHAP, one way and mutual", async () => {
       const one = await connect({ portal, targetName: tgtd.chap, chap: tgtdUser });
-      await settle(one);
-      await writeAndReadBack(one, 4096, 3);
+      await settle(one, lun);
+      await writeAndReadBack(one, lun, 4096, 3);
       await one.logout();
       const both = await connect({
         portal,
@@ -157,8 +126,8 @@ Deno.test("our initiator and tgtd", async (t) => {
         chap: tgtdUser,
         mutual: tgtdOutgoing,
       });
-      await settle(both);
-      await writeAndReadBack(both, 4096, 4);
+      await settle(both, lun);
+      await writeAndReadBack(both, lun, 4096, 4);
       await both.logout();
     });
 
@@ -190,7 +159,7 @@ Deno.test("our initiator and tgtd", async (t) => {
 
     await t.step("a lost connection fails what is in flight, and says so", async () => {
       const client = await connect({ portal, targetName: tgtd.open });
-      await settle(client);
+      await settle(client, lun);
       const pending = client.command(read10(0, 2048), { lun, dataInMax: 1024 * 1024 });
       await client.abort();
       const result = await pending;

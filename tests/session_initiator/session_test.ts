@@ -184,6 +184,8 @@ Deno.test("a reject is told to its task; a rejected Data-Out leaves the response
   new DataView(header.buffer).setUint32(16, request.get("initiatorTaskTag"));
   rig.answer(Opcode.reject, { reason: 0x09 }, header);
   assert.deepEqual([command.outcome, command.reason], ["rejected", "rejected: Invalid PDU field"]);
+  const plug = rig.sentOne(Opcode.nopOut); // the refused command's CmdSN is used up by something else
+  assert.deepEqual(["immediate", "cmdSn"].map(plug.get), [0, 1]);
 
   const write = rig.submit({ dataOut: new Uint8Array(8), dataOutLength: 8 });
   const tag = tagOf(rig);
