@@ -165,7 +165,10 @@ export const fakeSense = Uint8Array.of(0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0
 
 export class FakeDevice implements DeviceServer {
   readonly events: string[] = [];
+  /** By tag, for tests with one session. */
   readonly tasks = new Map<number, Task>();
+  /** All that have not finished, of all sessions. */
+  readonly held = new Set<Task>();
   /** abortTask() finishes at once unless this is set. */
   slowAborts = false;
   /** manage() waits for finishManage() when set. */
@@ -177,6 +180,7 @@ export class FakeDevice implements DeviceServer {
     const opcode = task.cdb.getUint8(0);
     this.events.push(`execute itt=${task.initiatorTaskTag} opcode=${opcode.toString(16).padStart(2, "0")}`);
     this.tasks.set(task.initiatorTaskTag, task);
+    this.held.add(task);
     const bytes = task.cdb.getUint8(8) * 512;
     switch (opcode) {
       case fakeOpcode.read:
@@ -213,6 +217,7 @@ export class FakeDevice implements DeviceServer {
 
   finish(task: Task, status: number): void {
     this.tasks.delete(task.initiatorTaskTag);
+    this.held.delete(task);
     task.finish(status);
   }
 
