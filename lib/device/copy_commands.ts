@@ -31,7 +31,7 @@ interface Copy {
 }
 
 export function copyHandlers(buffer: StepBuffer): readonly Handler[] {
-  const step = (c: Command) => copyNext(c, buffer);
+  const step = (c: Command) => copyNext(c, buffer, begin);
   const begin = (c: Command) => c.loop(step);
   return [extendedCopyHandler(buffer, begin), copyStatusHandler, operatingParametersHandler];
 }
@@ -141,13 +141,14 @@ function segmentOf(unit: Unit, view: DataView, at: number, targets: number): Seg
 }
 
 /** One step reads into the buffer or writes from it. */
-function copyNext(c: Command, buffer: StepBuffer): void {
+function copyNext(c: Command, buffer: StepBuffer, begin: (c: Command) => void): void {
   const state = c.scratch as Copy;
   if (state.writing) {
     state.doneBytes += c.stepBytes;
     state.totalBytes += c.stepBytes;
     state.writing = false;
     c.stepBytes = 0;
+    if (buffer.yield(c, begin)) return;
   }
   let segment = state.segments[state.segment];
   while (segment !== undefined && state.doneBytes === segment.lengthBytes) {

@@ -40,6 +40,15 @@ export class StepBuffer {
     return () => next.ready(next.command);
   }
 
+  /** Between two steps: whoever waits goes first, so that one long command does not hold up the others. False: nobody does. */
+  yield(command: Command, ready: (command: Command) => void): boolean {
+    if (this.#waiters.length === 0) return false;
+    const start = this.release(command)!;
+    this.take(command, ready);
+    start();
+    return true;
+  }
+
   #cancel(command: Command): void {
     const at = this.#waiters.findIndex((w) => w.command === command);
     if (at >= 0) this.#waiters.splice(at, 1);

@@ -26,7 +26,7 @@ interface Verification {
 }
 
 export function verifyHandlers(buffer: StepBuffer): readonly Handler[] {
-  const step = (c: Command) => verifyNext(c, buffer);
+  const step = (c: Command) => verifyNext(c, buffer, begin);
   const begin = (c: Command) => c.loop(step);
   const verify = (c: Command, expected: Uint8Array | null, repeats: boolean, lengthBytes: number) => {
     if (lengthBytes === 0) return c.good();
@@ -100,15 +100,17 @@ function writeAndVerifyHandler(shape: CheckShape, verify: Verify): Handler {
 }
 
 /** One step: look at what the last one read, then read the next. */
-function verifyNext(c: Command, buffer: StepBuffer): void {
+function verifyNext(c: Command, buffer: StepBuffer, begin: (c: Command) => void): void {
   const verification = c.scratch as Verification;
   if (c.stepBytes > 0) {
     const wrong = difference(verification, buffer.bytes, c.progress, c.stepBytes, c.unit.blockBytes);
     if (wrong >= 0) return c.check(withInformation(Sense.miscompareDuringVerify, wrong));
     c.progress += c.stepBytes;
+    c.stepBytes = 0;
+    if (c.progress === verification.lengthBytes) return c.good();
+    if (buffer.yield(c, begin)) return;
   }
   c.stepBytes = Math.min(limits.stepBufferBytes, verification.lengthBytes - c.progress);
-  if (c.stepBytes === 0) return c.good();
   c.run.setBuffer(buffer.bytes, 0, true);
   c.carry("read", c.lba * c.unit.blockBytes + c.progress, c.stepBytes, false, false, nextStep);
 }

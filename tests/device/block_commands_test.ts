@@ -1,5 +1,15 @@
 import { strict as assert } from "node:assert";
-import { be16, be32, be64, DeviceBench, pageBytes, pattern, read10, write10 } from "./device_bench.ts";
+import {
+  be16,
+  be32,
+  be64,
+  BenchTask,
+  DeviceBench,
+  pageBytes,
+  pattern,
+  read10,
+  write10,
+} from "./device_bench.ts";
 
 const verify10 = (lba: number, blocks: number, byteCheck: number) => [
   0x2f,
@@ -105,6 +115,30 @@ Deno.test("VERIFY goes through long ranges step by step, one command at a time",
   bench.blocks.release();
   assert.deepEqual([first.status, third.status], [0, 0]);
   assert.deepEqual(bench.blocks.log, ["read 0+4096", "read 8192+4096"]);
+});
+
+Deno.test("long verifications take turns", async () => {
+  // Without this, one host's scrub of a whole disk would hold up every other WRITE AND VERIFY.
+  const bench = await DeviceBench.create();
+  const nexus = bench.login();
+  bench.blocks.hold = true;
+  const long = bench.send(nexus, verify10(0, 2048, 0));
+  const short = bench.send(nexus, verify10(4096, 8, 0));
+  const other = bench.send(nexus, verify10(8192, 1024, 0));
+  const starts = () => bench.blocks.log.map((line) => Number(line.split(" ")[1]!.split("+")[0]) / 512);
+  bench.blocks.release();
+  assert.deepEqual(starts(), [0, 4096, 8192, 512, 8704, 1024, 1536]);
+  assert.deepEqual([long.status, short.status, other.status], [0, 0, 0]);
+  bench.blocks.hold = false;
+  bench.blocks.log.length = 0;
+  const first = new BenchTask(bench, nexus, verify10(0, 2048, 0), {});
+  bench.blocks.hold = true;
+  bench.server.execute(first);
+  const second = bench.send(nexus, verify10(4096, 2048, 0));
+  bench.blocks.hold = false;
+  bench.blocks.release();
+  assert.deepEqual([first.status, second.status], [0, 0]);
+  assert.deepEqual(starts(), [0, 4096, 512, 4608, 1024, 5120, 1536, 5632]);
 });
 
 Deno.test("WRITE AND VERIFY writes through, then verifies", async () => {
