@@ -3,9 +3,16 @@
 
 import type { Disk } from "../base/disk.ts";
 import { DiskCalls, DiskError } from "./disk_calls.ts";
-import { slotOffset, type StoreIdentity, type StoreState, type Superblock } from "./format.ts";
+import {
+  blockBytes,
+  entriesPerBlock,
+  slotOffset,
+  type StoreIdentity,
+  type StoreState,
+  type Superblock,
+} from "./format.ts";
 import { loadTable, type TableReading } from "./load_table.ts";
-import { mend, readSuperblock, writeBlock, writeSuperblock } from "./open.ts";
+import { mendMixed, readSuperblock, writeSuperblock } from "./open.ts";
 import { omitNothing, type OrderPoint } from "./order.ts";
 import { isZero } from "./slot_pool.ts";
 import { SlotState } from "./slot_table.ts";
@@ -206,10 +213,17 @@ async function mendAll(
   badSuperblock: boolean,
   omit: ReadonlySet<OrderPoint>,
 ): Promise<void> {
-  await mend(calls, reading, omit);
+  const { table } = reading;
+  await mendMixed(calls, reading);
   if (!omit.has("flushBetweenCopies")) await calls.flush();
+  const blocks = new Set(reading.wornBlocks);
+  for (const slot of reading.losers) {
+    table.state[slot] = SlotState.suspect;
+    table.generation[slot] = ++reading.generation;
+    blocks.add(Math.floor(slot / entriesPerBlock));
+  }
   for (let round = 0; round < 2; round++) {
-    for (const block of reading.wornBlocks) await writeBlock(calls, reading, block);
+    for (const block of blocks) await writeBlock(calls, reading, block);
     if (!omit.has("flushBetweenCopies")) await calls.flush();
   }
   for (const slot of dirtySlots) {
@@ -219,4 +233,15 @@ async function mendAll(
     await writeSuperblock(calls, { ...superblock, sequence: superblock.sequence + 1 }, 1 - copy, false);
   }
   await calls.flush();
+}
+
+/** Writes a block as the table has it now over the copy that is not durable; the caller flushes afterwards. */
+async function writeBlock(calls: DiskCalls, reading: TableReading, index: number): Promise<void> {
+  const block = reading.blocks[index]!;
+  const bytes = new Uint8Array(blockBytes);
+  block.sequence++;
+  block.durableCopy = 1 - block.durableCopy;
+  reading.table.encode(index, block.sequence, bytes, new DataView(bytes.buffer));
+  const offset = reading.table.layout.tableOffsets[block.durableCopy as 0 | 1];
+  await calls.write(offset + index * blockBytes, bytes);
 }

@@ -22,7 +22,7 @@ class EntryBlock {
   /** Must be written as soon as it may. */
   wanted = false;
   failed = false;
-  /** Slots have become clean since it was written: worth writing at a clean close, not before. */
+  /** What it says of free slots is out of date: must be written before a clean close, need not be before. */
   stale = false;
   /** Written since the last flush began. */
   unflushed = false;
@@ -100,7 +100,7 @@ export class EntryWriter {
     this.#want(block);
   }
 
-  /** The slot has become clean, which only the next opening after a clean close wants to know. */
+  /** What the entry says of a free slot is out of date, which only an opening after a clean close would believe. */
   touchAtClose(slot: number): void {
     this.#blockOf(slot).stale = true;
   }

@@ -46,6 +46,8 @@ export interface TableReading {
   /** Blocks neither of whose copies is the newer one in every sector, mended by these writes. */
   mixedBlocks: number;
   readonly repairs: SectorRepair[];
+  /** Free slots whose entry says zero, which cannot be believed after a crash: must be rewritten before a clean close. */
+  readonly distrusted: number[];
   /** Slots with an entry older than another slot's for the same page. */
   readonly losers: number[];
 }
@@ -71,6 +73,7 @@ export async function loadTable(
     lostSlots: 0,
     mixedBlocks: 0,
     repairs: [],
+    distrusted: [],
     losers: [],
   };
   const { tableBlocks, tableOffsets } = superblock.layout;
@@ -175,6 +178,7 @@ function readSector(
       table.state[slot] = SlotState.clean;
     } else if (state === EntryState.free || state === EntryState.freeZeroed) {
       table.state[slot] = SlotState.suspect;
+      if (state === EntryState.freeZeroed) reading.distrusted.push(slot);
     } else {
       table.state[slot] = SlotState.damaged;
       reading.damagedSlots++;

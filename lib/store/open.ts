@@ -6,7 +6,6 @@ import {
   blockBytes,
   decodeSuperblock,
   encodeSuperblock,
-  entriesPerBlock,
   knownFeatures,
   type StoreIdentity,
   type Superblock,
@@ -84,10 +83,10 @@ export async function openStore(
     damagedImagesBelow: newDamage ? options.nextImage ?? 0xffff_ffff : before.damagedImagesBelow,
   };
   if (!readOnly) {
-    await mend(calls, reading, omit);
+    if (!omit.has("repairMixedBlocks")) await mendMixed(calls, reading);
     await writeSuperblock(calls, superblock, 1 - copy, omit.has("flushAtOpen"));
   }
-  return new Store({
+  const store = new Store({
     disk,
     table: reading.table,
     identity: { groupId: before.groupId, memberId: before.memberId, diskId: before.diskId },
@@ -100,8 +99,13 @@ export async function openStore(
     usageThresholds: options.usageThresholds ?? [80, 90],
     omit,
     blocks: reading.blocks,
+    losers: readOnly || omit.has("clearLosers") ? [] : reading.losers,
+    distrusted: omit.has("withdrawZeroed") ? [] : reading.distrusted,
     markClean: (reported) => markClean(calls, superblock, copy, reported, omit),
   });
+  // Before any page that has an older instance can be unmapped, that instance's entry must be gone.
+  await store.entriesWritten();
+  return store;
 }
 
 /** The newer valid superblock and its copy number. Throws StoreOpenError when there is none. */
@@ -204,43 +208,20 @@ function checkSize(disk: Disk, superblock: Superblock): void {
 function mapOf(reading: TableReading): PageMap {
   const { table } = reading;
   const map = new PageMap();
+  const losers = new Set(reading.losers);
   for (let slot = 0; slot < table.layout.slots; slot++) {
+    if (losers.has(slot)) continue;
     if (table.state[slot] === SlotState.allocated) map.make(table.image[slot]!).set(table.page[slot]!, slot);
   }
   return map;
 }
 
-/** Writes sector repairs and clears the losers' entries. Durable with the flush that marks the store open. */
-export async function mend(
-  calls: DiskCalls,
-  reading: TableReading,
-  omit: ReadonlySet<OrderPoint> = omitNothing,
-): Promise<void> {
-  const { table, losers } = reading;
-  if (!omit.has("repairMixedBlocks") && reading.repairs.length > 0) {
-    for (const repair of reading.repairs) await calls.write(repair.offsetBytes, repair.bytes);
-    // The sector just copied may have its only other instance where a block is written next.
-    if (!omit.has("flushAfterRepairs")) await calls.flush();
-  }
-  const touched = new Set<number>();
-  for (const slot of losers) {
-    table.state[slot] = SlotState.suspect;
-    table.generation[slot] = ++reading.generation;
-    touched.add(Math.floor(slot / entriesPerBlock));
-  }
-  if (omit.has("clearLosers")) return;
-  for (const index of touched) await writeBlock(calls, reading, index);
-}
-
-/** Writes a block as the table has it now over the copy that is not durable; the caller flushes before using it. */
-export async function writeBlock(calls: DiskCalls, reading: TableReading, index: number): Promise<void> {
-  const block = reading.blocks[index]!;
-  const bytes = new Uint8Array(blockBytes);
-  block.sequence++;
-  block.durableCopy = 1 - block.durableCopy;
-  reading.table.encode(index, block.sequence, bytes, new DataView(bytes.buffer));
-  const offset = reading.table.layout.tableOffsets[block.durableCopy as 0 | 1];
-  await calls.write(offset + index * blockBytes, bytes);
+/**
+ * Gives every block one copy again that is newer in all its sectors. Only stale sectors are overwritten. The caller
+ * flushes before it writes any of these blocks: the instance copied from is where the next write goes.
+ */
+export async function mendMixed(calls: DiskCalls, reading: TableReading): Promise<void> {
+  for (const repair of reading.repairs) await calls.write(repair.offsetBytes, repair.bytes);
 }
 
 /** Writes one copy, makes it (and everything before it) durable, then writes the other. */

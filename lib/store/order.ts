@@ -8,6 +8,7 @@ export const orderPoints = Object.freeze(
     "punchBeforeReuse",
     "flushBeforeReuse",
     "checkFreeSlotsAfterCrash",
+    "withdrawZeroed",
     // acknowledgements
     "entryBeforeAck",
     "flushOnFlush",
@@ -18,7 +19,6 @@ export const orderPoints = Object.freeze(
     "alternateCopies",
     "holdEntriesDuringFlush",
     "repairMixedBlocks",
-    "flushAfterRepairs",
     "flushBetweenCopies",
     "clearLosers",
     // opening, closing, formatting

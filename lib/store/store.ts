@@ -45,6 +45,10 @@ export interface StoreParts {
   readonly omit: ReadonlySet<OrderPoint>;
   /** Sequence number and durable copy of each entry block. */
   readonly blocks: { readonly sequence: number; readonly durableCopy: number }[];
+  /** Slots that hold an older instance of a page. */
+  readonly losers: readonly number[];
+  /** Free slots whose entry on disk calls them zero without being known to be. */
+  readonly distrusted: readonly number[];
   /** Writes the clean mark, after everything has been flushed. */
   readonly markClean: (powerLossReported: boolean) => Promise<void>;
 }
@@ -124,6 +128,7 @@ export class Store implements BlockService {
       (slot, written) => this.#pool.entryCleared(slot, written),
     );
     parts.blocks.forEach((b, i) => this.#entries.setBlock(i, b.sequence, b.durableCopy));
+    for (const slot of parts.distrusted) this.#entries.touchAtClose(slot);
     this.#pool = new SlotPool(
       parts.table,
       parts.disk,
@@ -147,6 +152,9 @@ export class Store implements BlockService {
     }
     this.#hadSlots = had;
     this.#thresholdsPassed = this.#thresholdsNow();
+    this.#loop.enter();
+    for (const slot of parts.losers) this.#clear(slot);
+    this.#loop.leave();
   }
 
   get pageBytes(): number {
@@ -212,6 +220,11 @@ export class Store implements BlockService {
   /** Resolves once no given-up slot is still being punched. */
   settled(): Promise<void> {
     return this.#until(() => this.#pool.idle);
+  }
+
+  /** Resolves once no slot entry is being written. */
+  entriesWritten(): Promise<void> {
+    return this.#until(() => this.#entries.idle);
   }
 
   /** Ends what is in flight, flushes, and marks the disk as cleanly closed. The disk itself stays open. */
@@ -349,12 +362,17 @@ export class Store implements BlockService {
   #freeSlot(task: StoreTask): void {
     const slot = task.slot;
     task.image!.set(task.operation.page, -1);
-    this.#table.generation[slot] = ++this.#generation;
     this.#usedChanged(-1);
-    this.#pool.giveUp(slot);
+    this.#clear(slot);
     if (this.omit.has("clearBeforeReuse")) return this.#end(task, "done");
-    this.#entries.touch(slot);
     this.#waitForEntry(task);
+  }
+
+  /** The slot's entry ends; once that is written the pool has the slot back. */
+  #clear(slot: number): void {
+    this.#table.generation[slot] = ++this.#generation;
+    this.#pool.giveUp(slot);
+    if (!this.omit.has("clearBeforeReuse")) this.#entries.touch(slot);
   }
 
   /** Zeroes the next piece of the range: long aligned middles by a punch, the rest by writing. */
