@@ -35,11 +35,28 @@ export async function noteLostWrites(
 ): Promise<string[]> {
   const suspected = disks.filter(({ store }) => store.powerLossSuspected);
   if (suspected.length === 0) return [];
+  await recordLostWrites(metadata, clock, suspected.map(({ record }) => record.placement));
+  for (const { store } of suspected) store.powerLossReported();
+  return suspected.map(({ record }) =>
+    `Disk "${record.path}" came back after a power loss: writes that were not synchronized may be gone. ` +
+    `Every initiator's next SYNCHRONIZE CACHE fails once to say so; check the file systems that it holds.`
+  );
+}
+
+/**
+ * Makes the records of all volumes with pages at these placements. Also for a disk whose flush failed: the system may have
+ * dropped what was to be flushed, and whoever flushes only after the next start must hear of it then.
+ */
+export async function recordLostWrites(
+  metadata: Metadata,
+  clock: Clock,
+  placements: readonly number[],
+): Promise<void> {
   const { entries } = await metadata.list(keys.volumePrefix);
   for (const { key, value } of entries) {
     const volume = decodeRecord<VolumeRecord>(key, value);
     const routes = await loadRoutes(metadata, volume);
-    if (!suspected.some(({ record }) => routes.pagesOf(record.placement) > 0)) continue;
+    if (!placements.some((placement) => routes.pagesOf(placement) > 0)) continue;
     const record: WritesLostRecord = { version: 1, foundMs: clock.wallMs(), told: [] };
     await metadata.commit([], [{
       kind: "put",
@@ -47,11 +64,6 @@ export async function noteLostWrites(
       value: encodeRecord(record),
     }]);
   }
-  for (const { store } of suspected) store.powerLossReported();
-  return suspected.map(({ record }) =>
-    `Disk "${record.path}" came back after a power loss: writes that were not synchronized may be gone. ` +
-    `Every initiator's next SYNCHRONIZE CACHE fails once to say so; check the file systems that it holds.`
-  );
 }
 
 export interface WritesLostNews {

@@ -12,7 +12,7 @@ import { reconcileDisks, reconcileVolumes, volumeWish } from "../../config/recon
 import { chapSecretProblem, secretOfFile } from "../../config/secret.ts";
 import { joinGroup, joinMember, listDisks, type SecretFile } from "../../meta/group.ts";
 import type { Metadata, Watch } from "../../meta/metadata.ts";
-import { keys } from "../../meta/records.ts";
+import { type DiskRecord, keys } from "../../meta/records.ts";
 import type { MemberControl } from "../../mgmt/control.ts";
 import { version } from "../../mgmt/version.ts";
 import { type MemberCapacity, VolumeAdmin } from "../../mgmt/volume_admin.ts";
@@ -21,7 +21,7 @@ import { TargetNode } from "../../session/target_node.ts";
 import type { TargetPortal } from "../../session/target_directory.ts";
 import { finishDeletion, TargetControl } from "./control.ts";
 import { type OpenDisk, openDisks, type ServedDisk } from "./disks.ts";
-import { noteLostWrites } from "./lost_writes.ts";
+import { noteLostWrites, recordLostWrites } from "./lost_writes.ts";
 import { Portals } from "./portals.ts";
 import { Volumes } from "./volumes.ts";
 
@@ -136,7 +136,7 @@ export class Target {
     await new Promise<void>((done) => node.stop(done));
     await volumes.close("the member is stopping");
     progress("flushing disks");
-    await closeDisks(this.#state.disks, this.#parts.log);
+    await closeDisks(this.#state.disks, this.#parts);
     progress("stopped");
   }
 
@@ -260,7 +260,7 @@ async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assem
     (address, stream) => node.accept(portalOf(address), stream),
   );
   const admin = new VolumeAdmin({ metadata, random, clock, group, capacity: () => capacityOf(disks) });
-  for (const disk of disks) watchDisk(disk, volumes, log);
+  for (const disk of disks) watchDisk(disk, volumes, parts);
   return { group, groupNotices: differences, member, disks, admin, volumes, node, portals };
 }
 
@@ -273,7 +273,8 @@ function capacityOf(disks: readonly ServedDisk[]): MemberCapacity[] {
 }
 
 /** Passes what happens on a disk on to the operator and to initiators. */
-function watchDisk({ record, store }: ServedDisk, volumes: Volumes, log: Log): void {
+function watchDisk({ record, store }: ServedDisk, volumes: Volumes, parts: TargetParts): void {
+  const { log } = parts;
   store.onThreshold = (percent, usage) => {
     log.warn("disk is filling up", { path: record.path, percent, used: usage.usedSlots, slots: usage.slots });
     for (const { record: volume, server } of volumes.served()) {
@@ -284,14 +285,29 @@ function watchDisk({ record, store }: ServedDisk, volumes: Volumes, log: Log): v
     log.error("a flush failed: the disk takes no more writes until the member is started again", {
       path: record.path,
     });
+    void keepLostWrites(record, parts); // at once: the process may not live to close the disk
   };
 }
 
-async function closeDisks(disks: readonly ServedDisk[], log: Log): Promise<void> {
+async function closeDisks(disks: readonly ServedDisk[], parts: TargetParts): Promise<void> {
   for (const { record, disk, store } of disks) {
     const report = await store.close();
     await disk.close();
-    if (!report.clean) log.error("disk was not closed cleanly", { path: record.path, reason: report.reason });
+    if (report.clean) continue;
+    parts.log.error("disk was not closed cleanly", { path: record.path, reason: report.reason });
+    await keepLostWrites(record, parts);
+  }
+}
+
+/** A flush failed: what it should have made durable may be gone, also for those who would have flushed later. */
+async function keepLostWrites(record: DiskRecord, { metadata, clock, log }: TargetParts): Promise<void> {
+  try {
+    await recordLostWrites(metadata, clock, [record.placement]);
+  } catch (error) {
+    log.error("cannot keep that writes may be lost: the next start will not tell initiators", {
+      path: record.path,
+      reason: (error as Error).message,
+    });
   }
 }
 
