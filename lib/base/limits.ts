@@ -55,6 +55,8 @@ export const limits = Object.freeze({
   transferBytesMax: 8 * MiB,
   /** Data buffers of one member, bytes, shared by all its connections: 256 MiB serve 64 connections x 32 x 128 KiB. */
   dataBufferBytesMax: 256 * MiB,
+  /** One session holds at most one part in so many of the data buffers: 32 MiB of 256, which is 128 commands x 256 KiB. */
+  sessionShareOfPool: 8,
   /** Silence before the target sends a NOP-In ping, milliseconds. */
   nopIntervalMs: 15_000,
   /** An unanswered ping ends the connection after this many milliseconds. */

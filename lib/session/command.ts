@@ -2,13 +2,14 @@
 // transfer (RFC 7143 §4.2.5, §11.7, §11.8). Pooled per session; the data path allocates none.
 
 import { assert } from "../base/assert.ts";
-import type { BufferPool, PoolBuffer } from "../base/buffer_pool.ts";
+import type { PoolBuffer } from "../base/buffer_pool.ts";
 import { limits } from "../base/limits.ts";
 import { reservedTag } from "../wire/iscsi/bhs.ts";
 import { sendAnswer } from "./data_in.ts";
 import type { Answer, Link } from "./link.ts";
 import type { Nexus } from "./nexus.ts";
 import type { Sent } from "./output.ts";
+import type { SessionBuffers } from "./session_buffers.ts";
 import type { Numbered } from "./sequence.ts";
 import type { Task } from "./task.ts";
 import type { Failure } from "./transport_sense.ts";
@@ -16,7 +17,7 @@ import type { Failure } from "./transport_sense.ts";
 /** What a command asks of its session. */
 export interface CommandHost {
   readonly nexus: Nexus;
-  readonly pool: BufferPool;
+  readonly buffers: SessionBuffers;
   /** Its turn by CmdSN has come. */
   commandReady(command: Command): void;
   /** The device server wants data-out (`wanted` is set). */
@@ -167,7 +168,7 @@ export class Command implements Task, Answer, Numbered, Sent {
   /** Waits for a buffer of the pool, which may be had at once. */
   wait(lengthBytes: number, granted: (buffer: PoolBuffer) => void): void {
     this.waiting = true;
-    const cancel = this.host.pool.wait(lengthBytes, granted);
+    const cancel = this.host.buffers.wait(lengthBytes, granted);
     if (this.waiting) this.cancelWait = cancel;
   }
 

@@ -179,7 +179,7 @@ export function dataOutGranted(host: DataOutHost, command: Command, buffer: Pool
   if (early !== null) {
     buffer.bytes.set(early.bytes.subarray(0, Math.min(command.received, early.bytes.length)));
     host.reader?.forget(early.bytes);
-    command.host.pool.give(early);
+    command.host.buffers.give(early);
   }
   goOn(host, command);
 }

@@ -229,7 +229,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     step: LoginStep & { readonly kind: "answer" },
   ): void {
     this.#answerLogin(tag, step, session.identity.tsih, session);
-    if (this.#state !== "admitting") return void session.connectionLost(this);
+    if (this.#state !== "admitting") return session.end("its connection is gone");
     const output = this.#output!;
     const { parameters } = this.#login.negotiation;
     const link = new Link(this.#stream, output, parameters, session.window, this.#statSn);

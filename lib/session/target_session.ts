@@ -14,6 +14,7 @@ import type { Answer, Link } from "./link.ts";
 import type { SessionParameters } from "./negotiation.ts";
 import type { Nexus } from "./nexus.ts";
 import { CommandWindow } from "./sequence.ts";
+import { SessionBuffers } from "./session_buffers.ts";
 import type { TargetPortal, TargetRecord } from "./target_directory.ts";
 import type { DeviceServer } from "./task.ts";
 import type { Failure } from "./transport_sense.ts";
@@ -54,6 +55,7 @@ export class TargetSession implements CommandHost, DataOutHost {
   readonly identity: SessionIdentity;
   readonly nexus: Nexus;
   readonly pool: BufferPool;
+  readonly buffers: SessionBuffers;
   readonly parameters: SessionParameters;
   readonly window: CommandWindow = new CommandWindow();
   readonly commands: CommandTable;
@@ -87,6 +89,7 @@ export class TargetSession implements CommandHost, DataOutHost {
   ) {
     this.identity = identity;
     this.pool = pool;
+    this.buffers = new SessionBuffers(pool);
     this.parameters = parameters;
     this.#onEnded = onEnded;
     this.commands = new CommandTable((slot) => new Command(this, slot, (c, b) => dataOutGranted(this, c, b)));
@@ -192,6 +195,7 @@ export class TargetSession implements CommandHost, DataOutHost {
     this.#abortEach();
     this.whenIdle(() => {
       if (this.#state !== "open") return then(false);
+      if (this.#connection !== null) return this.replaceConnection(cmdSn, then); // another one was faster
       this.window.start(cmdSn);
       this.#windowClosed = false;
       this.openWindow();
@@ -330,13 +334,13 @@ export class TargetSession implements CommandHost, DataOutHost {
     const whole = Math.min(command.expectedDataTransferLength, limits.transferBytesMax);
     const promised = command.reservedBytes;
     if (whole > promised) {
-      command.dataOut = this.pool.take(whole);
+      command.dataOut = this.buffers.take(whole);
       if (command.dataOut !== null) this.releasePromise(command);
       else if (promised === 0) return false;
     }
     if (command.dataOut === null) {
       command.reservedBytes = 0;
-      command.dataOut = this.pool.takeReserved(promised, Math.min(whole, promised));
+      command.dataOut = this.buffers.takeReserved(promised, Math.min(whole, promised));
     }
     return true;
   }
@@ -473,7 +477,7 @@ export class TargetSession implements CommandHost, DataOutHost {
     this.#giveDataOut(command);
     const dataIn = command.dataIn;
     command.dataIn = null;
-    if (dataIn !== null) this.pool.give(dataIn);
+    if (dataIn !== null) this.buffers.give(dataIn);
     this.releasePromise(command);
   }
 
@@ -482,7 +486,7 @@ export class TargetSession implements CommandHost, DataOutHost {
     if (buffer === null) return;
     command.dataOut = null;
     this.reader?.forget(buffer.bytes);
-    this.pool.give(buffer);
+    this.buffers.give(buffer);
   }
 }
 

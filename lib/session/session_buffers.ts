@@ -1,0 +1,94 @@
+// The data buffers of one session: a share of the member's pool, so that an initiator that asks for much and takes or
+// sends nothing keeps its own commands waiting and nobody else's.
+
+import type { BufferPool, PoolBuffer } from "../base/buffer_pool.ts";
+import { limits } from "../base/limits.ts";
+
+interface Waiter {
+  lengthBytes: number;
+  granted: (buffer: PoolBuffer) => void;
+  /** Gives up waiting at the pool; null while the session's own share is what is missing. */
+  atPool: (() => void) | null;
+  over: boolean;
+}
+
+/** The same face as the pool's, for commands. */
+export class SessionBuffers {
+  readonly #pool: BufferPool;
+  readonly #shareBytes: number;
+  #heldBytes = 0;
+  #queue: Waiter[] = [];
+  #serving = false;
+
+  constructor(pool: BufferPool) {
+    this.#pool = pool;
+    this.#shareBytes = pool.bytesMax / limits.sessionShareOfPool;
+  }
+
+  /** A buffer now, or null. */
+  take(lengthBytes: number): PoolBuffer | null {
+    if (this.#queue.length > 0 || !this.#mayHold(lengthBytes)) return null;
+    const buffer = this.#pool.take(lengthBytes);
+    if (buffer !== null) this.#heldBytes += buffer.bytes.length;
+    return buffer;
+  }
+
+  /** What was promised is had whatever the share. */
+  takeReserved(reservedBytes: number, lengthBytes: number): PoolBuffer {
+    const buffer = this.#pool.takeReserved(reservedBytes, lengthBytes);
+    this.#heldBytes += buffer.bytes.length;
+    return buffer;
+  }
+
+  /** Calls `granted` with a buffer, at once where possible. Returns a function that gives up waiting. */
+  wait(lengthBytes: number, granted: (buffer: PoolBuffer) => void): () => void {
+    const now = this.take(lengthBytes);
+    if (now !== null) {
+      granted(now);
+      return nothing;
+    }
+    const waiter: Waiter = { lengthBytes, granted, atPool: null, over: false };
+    this.#queue.push(waiter);
+    this.#serve();
+    return () => {
+      if (waiter.over) return;
+      waiter.over = true;
+      this.#queue = this.#queue.filter((w) => w !== waiter);
+      waiter.atPool?.();
+      this.#serve();
+    };
+  }
+
+  give(buffer: PoolBuffer): void {
+    this.#heldBytes -= buffer.bytes.length;
+    this.#pool.give(buffer);
+    this.#serve();
+  }
+
+  /** One buffer of any size is always within the share. */
+  #mayHold(lengthBytes: number): boolean {
+    return this.#heldBytes === 0 || this.#heldBytes + lengthBytes <= this.#shareBytes;
+  }
+
+  /** The first waiter goes to the pool's queue when the share allows it; the others stay behind it. */
+  #serve(): void {
+    if (this.#serving) return;
+    this.#serving = true;
+    for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
+      if (first.atPool !== null || !this.#mayHold(first.lengthBytes)) break;
+      const waiter = first;
+      waiter.atPool = nothing;
+      const cancel = this.#pool.wait(waiter.lengthBytes, (buffer) => {
+        waiter.over = true;
+        this.#queue.shift();
+        this.#heldBytes += buffer.bytes.length;
+        waiter.granted(buffer);
+        this.#serve();
+      });
+      if (!waiter.over) waiter.atPool = cancel;
+    }
+    this.#serving = false;
+  }
+}
+
+function nothing(): void {}
