@@ -6,6 +6,7 @@ export const iqnPrefix = "iqn.2026-11.net.plimsoll.demo";
 export interface VolumeOptions {
   readonly name: string;
   readonly size: string;
+  readonly blockSize?: 512 | 4096;
   readonly chap?: { readonly user: string; readonly secret: string };
   readonly mutual?: { readonly user: string; readonly secret: string };
 }
@@ -72,6 +73,7 @@ function configurationText(
   ];
   for (const v of o.volumes ?? [{ name: "vol0", size: "1GiB" } as VolumeOptions]) {
     lines.push("[[volume]]", `name = ${quote(v.name)}`, `size = ${quote(v.size)}`);
+    if (v.blockSize) lines.push(`block_size = ${v.blockSize}`);
     if (v.chap) {
       lines.push(`chap = { user = ${quote(v.chap.user)}, secret = ${quote(v.chap.secret)} }`);
       if (v.mutual) {

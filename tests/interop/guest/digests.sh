@@ -14,10 +14,10 @@ iscsiadm -m node -o new -T $TGT_IQN -p $P; iscsiadm -m node -T $TGT_IQN -p $P -l
 S=$(ls -d /sys/class/iscsi_connection/connection*:0 | head -1)
 H=$(cat $S/header_digest) D=$(cat $S/data_digest); [ "$H $D" = "1 1" ] || die "digests not negotiated: header $H, data $D"
 wait_disks 1 $TGT_IQN; D=$(session_disks $TGT_IQN | head -1)
-dd if=/dev/urandom of=/tmp/pattern bs=1M count=24 2>/dev/null
+dd if=/dev/urandom of=/tmp/pattern bs=1M count=8 2>/dev/null
 for bs in 512 4k 64k 1M 4M; do
   step "write and read back in $bs"
-  n=$((24 * 1048576)); case $bs in 512) n=$((128 * 1024)) ;; 4k) n=$((2 * 1048576)) ;; esac
+  n=$((8 * 1048576)); case $bs in 512) n=$((128 * 1024)) ;; 4k) n=$((2 * 1048576)) ;; esac
   head -c $n /tmp/pattern > /tmp/part
   dd if=/tmp/part of=/dev/$D bs=$bs oflag=direct seek=0 2>/dev/null
   dd if=/dev/$D of=/tmp/back bs=$bs iflag=direct count=$(( (n + $(numfmt --from=iec ${bs^^}) - 1) / $(numfmt --from=iec ${bs^^}) )) 2>/dev/null
