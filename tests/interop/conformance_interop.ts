@@ -43,7 +43,8 @@ interop("libiscsi's conformance suite: nothing fails, hangs or crashes", [
   }
 
   const reasons = await Deno.readTextFile(`${root}docs/conformance.md`);
-  const unexplained = [...named("SKIP"), ...named("FAIL")].filter((name) => !reasons.includes(name));
+  const explained = (name: string) => reasons.includes(name) || reasons.includes(name.replace(/\..*/, ".*"));
+  const unexplained = [...named("SKIP"), ...named("FAIL")].filter((name) => !explained(name));
   assert.deepEqual(unexplained, [], "without a reason in docs/conformance.md");
   assert.equal((await target.stop()).code, 0);
 });
