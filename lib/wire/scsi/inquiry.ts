@@ -37,9 +37,9 @@ export const VpdHeader = table({
 
 /** Extended INQUIRY data (SPC-4 §7.8.7). */
 export const ExtendedInquiry = table({
-  headOfQueueSupport: bit(5, 0),
+  simpleSupport: bit(5, 0),
   orderedSupport: bit(5, 1),
-  simpleSupport: bit(5, 2),
+  headOfQueueSupport: bit(5, 2),
   priorSupport: bit(5, 3),
   groupingSupport: bit(5, 4),
   unitAttentionSenseSupport: bit(5, 5),
