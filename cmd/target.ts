@@ -33,9 +33,14 @@ export async function runTarget(options: TargetOptions): Promise<number> {
   const config = await readMemberConfig(options.config, (line) => log.warn(line));
   endOnOwnMistakes(log);
   const stop = stopSignal();
-  const running = await start(config, log);
-  const reload = () => void reloadFrom(options.config, running.target, log);
+  let target: Target | null = null;
+  // From now on: a SIGHUP that nobody listens to ends the process.
+  const reload = () => {
+    if (target !== null) void reloadFrom(options.config, target, log);
+  };
   Deno.addSignalListener("SIGHUP", reload);
+  const running = await start(config, log);
+  target = running.target;
   log.info("serving", { member: config.member.name, admin: running.adminUrl });
 
   const signal = await stop.received;

@@ -8,12 +8,12 @@ import type { Log } from "../../base/log.ts";
 import type { Network, SocketAddress } from "../../base/network.ts";
 import type { RandomSource } from "../../base/random.ts";
 import type { MemberConfig } from "../../config/config.ts";
-import { reconcileDisks, reconcileVolumes, volumeWish } from "../../config/reconcile.ts";
+import { reconcileDisks, reconcileVolumes, type VolumeWish, volumeWish } from "../../config/reconcile.ts";
 import { chapSecretProblem, secretOfFile } from "../../config/secret.ts";
 import { joinGroup, joinMember, listDisks, type SecretFile } from "../../meta/group.ts";
 import type { Metadata, Watch } from "../../meta/metadata.ts";
 import { type DiskRecord, keys } from "../../meta/records.ts";
-import type { MemberControl } from "../../mgmt/control.ts";
+import { ControlError, type MemberControl } from "../../mgmt/control.ts";
 import { version } from "../../mgmt/version.ts";
 import { type MemberCapacity, VolumeAdmin } from "../../mgmt/volume_admin.ts";
 import { Router } from "../../route/router.ts";
@@ -51,7 +51,9 @@ export class Target {
   readonly #lasting: string[];
   #watch: Watch | null = null;
   #ready = false;
-  #stopping = false;
+  #stopped: Promise<void> | null = null;
+  /** Reloads are done one after the other. */
+  #reloading: Promise<void> = Promise.resolve();
 
   /** Starts the member; rejects, with everything closed again, when it cannot serve. */
   static async start(config: MemberConfig, parts: TargetParts): Promise<Target> {
@@ -77,7 +79,7 @@ export class Target {
       engine: parts.engine,
       portals: () => state.portals.states(),
       notices: () => this.#notices,
-      ready: () => this.#ready && !this.#stopping,
+      ready: () => this.#ready && this.#stopped === null,
     });
   }
 
@@ -98,7 +100,7 @@ export class Target {
       await finishDeletion(volume, disks, admin);
     }
     this.#lasting.push(...await noteLostWrites(metadata, this.#parts.clock, disks));
-    await this.#reconcile(this.#config);
+    await this.#reconcile(this.#config, await this.#wishes(this.#config));
     const { entries, revision } = await metadata.list(keys.volumePrefix);
     for (const { key } of entries) await volumes.refresh(key.slice(keys.volumePrefix.length));
     this.#follow(revision);
@@ -109,12 +111,21 @@ export class Target {
 
   /**
    * Takes over what a running member can take over of a new configuration: volumes and portals that came in addition.
-   * Everything else is named in the log and in status; it needs a restart.
+   * Everything else is named in the log and in status; it needs a restart. Rejects, with nothing changed, when a file of
+   * a secret is wrong.
    */
-  async reload(config: MemberConfig): Promise<void> {
+  reload(config: MemberConfig): Promise<void> {
+    const done = this.#reloading.then(() => this.#reload(config));
+    this.#reloading = done.catch(() => {});
+    return done;
+  }
+
+  async #reload(config: MemberConfig): Promise<void> {
+    if (this.#stopped !== null) return;
+    const wishes = await this.#wishes(config);
     const before = this.#config;
     this.#config = config;
-    await this.#reconcile(config, restartNotices(before, config));
+    await this.#reconcile(config, wishes, restartNotices(before, config));
     for (const address of config.member.portals) {
       if (this.#state.portals.has(address)) continue;
       await this.#state.portals.open(address).catch((error) => this.#notice((error as Error).message));
@@ -126,9 +137,12 @@ export class Target {
    * Ends the member: no new logins, commands in flight are finished and answered, sessions ended, disks flushed and
    * marked clean. `progress` gets a sentence a step. Metadata stays open: it is the caller's.
    */
-  async stop(progress: (step: string) => void = () => {}): Promise<void> {
-    if (this.#stopping) return;
-    this.#stopping = true;
+  stop(progress: (step: string) => void = () => {}): Promise<void> {
+    this.#stopped ??= this.#stop(progress);
+    return this.#stopped;
+  }
+
+  async #stop(progress: (step: string) => void): Promise<void> {
     const { portals, node, volumes } = this.#state;
     this.#watch?.close();
     progress("no more logins; finishing commands in flight");
@@ -140,24 +154,36 @@ export class Target {
     progress("stopped");
   }
 
-  async #reconcile(config: MemberConfig, notices: readonly string[] = []): Promise<void> {
+  /** The volumes of the file with their secrets read. */
+  #wishes(config: MemberConfig): Promise<VolumeWish[]> {
+    return Promise.all(config.volumes.map((v) => volumeWish(v, (path) => this.#readSecret(path))));
+  }
+
+  async #reconcile(
+    config: MemberConfig,
+    wishes: readonly VolumeWish[],
+    notices: readonly string[] = [],
+  ): Promise<void> {
     const { metadata } = this.#parts;
     const { admin, volumes } = this.#state;
     this.#notices = [];
     for (const notice of [...this.#lasting, ...notices]) this.#notice(notice);
     const { entries } = await metadata.list(keys.volumeNamePrefix);
-    const wishes = await Promise.all(
-      config.volumes.map((v) => volumeWish(v, (path) => this.#readSecret(path))),
-    );
     const remembered = new Set(entries.map(({ key }) => key.slice(keys.volumeNamePrefix.length)));
     const volumePlan = reconcileVolumes(config.file, wishes, await admin.list(), remembered);
     const diskPlan = reconcileDisks(config.file, config.member.name, config.disks, await listDisks(metadata));
     for (const notice of [...diskPlan.notices, ...volumePlan.notices]) this.#notice(notice);
     for (const { line: _line, ...creation } of volumePlan.create) {
-      const created = await admin.createOnce(creation);
-      if (created === null) continue; // another member was faster
-      this.#parts.log.info("volume is made", { volume: creation.name, sizeBytes: creation.sizeBytes });
-      for (const warning of created.warnings) this.#notice(warning);
+      try {
+        const created = await admin.createOnce(creation);
+        if (created === null) continue; // another member was faster
+        this.#parts.log.info("volume is made", { volume: creation.name, sizeBytes: creation.sizeBytes });
+        for (const warning of created.warnings) this.#notice(warning);
+      } catch (error) {
+        if (!(error instanceof ControlError)) throw error;
+        this.#notice(error.message); // the other volumes are served all the same
+        continue;
+      }
       await volumes.refresh(creation.name);
     }
   }
@@ -197,7 +223,7 @@ export class Target {
     const names = new Set(entries.map(({ key }) => key.slice(keys.volumePrefix.length)));
     for (const { record } of this.#state.volumes.served()) names.add(record.name);
     for (const name of names) await this.#state.volumes.refresh(name);
-    if (!this.#stopping) this.#follow(revision);
+    if (this.#stopped === null) this.#follow(revision);
   }
 }
 

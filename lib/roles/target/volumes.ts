@@ -47,6 +47,7 @@ export class Volumes implements TargetDirectory {
   readonly #byTarget = new Map<string, ServedVolume>();
   /** Volumes that could not be opened, and why. */
   readonly #failed = new Map<string, string>();
+  #closed = false;
   /** Changes are carried out one after the other. */
   #turn: Promise<void> = Promise.resolve();
 
@@ -78,6 +79,7 @@ export class Volumes implements TargetDirectory {
    */
   refresh(volumeName: string): Promise<void> {
     return this.#inTurn(async () => {
+      if (this.#closed) return;
       const name = this.targetName(volumeName);
       try {
         const entry = await this.#parts.metadata.get(keys.volume(volumeName));
@@ -97,6 +99,7 @@ export class Volumes implements TargetDirectory {
   /** Ends all volumes' commands; nothing is served afterwards. */
   close(reason: string): Promise<void> {
     return this.#inTurn(async () => {
+      this.#closed = true;
       for (const name of [...this.#byTarget.keys()]) await this.#remove(name, reason);
     });
   }
