@@ -97,6 +97,7 @@ export class SlotPool {
   wait(task: StoreTask): void {
     this.#waiting.push(task);
     this.#go();
+    this.#wake(); // a disk that completes at once may have cleaned the last slot already
   }
 
   /** The slot's page is gone; its cleared entry will be written. */
@@ -245,6 +246,7 @@ export class SlotPool {
 
   /** Those who wait ask again when there is a slot, or when none will come any more. */
   #wake(): void {
+    if (this.#cleanCount === 0 && this.#coming > 0) return;
     let count = this.#coming === 0 ? Infinity : this.#cleanCount;
     for (; count > 0 && !this.#waiting.empty; count--) this.loop.ready.push(this.#waiting.shift()!);
   }

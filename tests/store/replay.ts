@@ -54,6 +54,8 @@ class Replay {
   reported = false;
   deleting: { readonly image: number; done: boolean; failed: string }[] = [];
   fault = "";
+  /** The last crash left entry sectors to mend. */
+  torn = false;
   /** How eagerly this seed flushes: rare flushes leave more for a power loss to tear apart. */
   readonly flushChance: number;
   /** A page just given up: writing it again at once gives it a second slot. */
@@ -91,7 +93,7 @@ class Replay {
     for (let i = 0; i < 3; i++) this.images.push(this.nextImage++);
     const lives = 4 + this.random.below(5);
     for (let life = 0; life < lives; life++) {
-      await this.live(20 + this.random.below(150));
+      await this.live(this.random.chance(0.3) ? this.random.below(8) : 20 + this.random.below(150));
       await this.cut();
     }
     return this.counts;
@@ -184,7 +186,7 @@ class Replay {
     const suspectedBefore = this.suspected && !(closed && this.reported);
     await this.checkOffline(powerLost);
     // Opening may be cut short too, once or twice.
-    for (let again = 0; again < 2 && this.random.chance(0.25); again++) {
+    for (let again = 0; again < 3 && this.random.chance(this.torn ? 0.7 : 0.2); again++) {
       await this.begin(this.openWith(), 12);
       this.end(powerLost);
       sure = false;
@@ -232,10 +234,13 @@ class Replay {
 
   /** `disk check` finds no fault and no loss; sometimes it repairs, and then finds nothing more. */
   async checkOffline(powerLost: boolean): Promise<void> {
-    const repair = this.random.chance(0.3);
+    // Where the crash left something to mend, mending is done and cut short more often than elsewhere.
+    const found = await checkStore(copyOf(this.medium), { readFree: false });
+    this.torn = found.findings.some((f) => /torn|half written|older instance/.test(f.text));
+    const repair = this.random.chance(this.torn ? 0.5 : 0.1);
     const options = { repair: true, readFree: false, omit: this.omit };
-    for (let again = 0; repair && again < 2 && this.random.chance(0.4); again++) {
-      await this.begin(checkStore(this.disk, options), 20);
+    for (let again = 0; repair && again < 3 && this.random.chance(this.torn ? 0.8 : 0.3); again++) {
+      await this.begin(checkStore(this.disk, options), 16);
       this.end(powerLost);
     }
     const report =

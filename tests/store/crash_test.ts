@@ -1,0 +1,49 @@
+// Without these, a power loss or a killed process could take acknowledged blocks, or show one volume's bytes to another,
+// and nobody would notice before a customer did. PLIMSOLL_REPLAY_SEEDS sets how many lives are tried (default 200).
+
+import { strict as assert } from "node:assert";
+import { type OrderPoint, orderPoints } from "../../lib/store/order.ts";
+import { replay, type ReplayResult } from "./replay.ts";
+
+const seeds = Number(Deno.env.get("PLIMSOLL_REPLAY_SEEDS") ?? 200);
+const firstSeed = Number(Deno.env.get("PLIMSOLL_REPLAY_FIRST") ?? 0);
+/** How long to look for the seed that notices a missing order point before giving up. */
+const plantedSeedsMax = 2000;
+
+/** Where looking has been seen to end soon; a changed workload only makes it take longer. */
+const lookFrom: Partial<Record<OrderPoint, number>> = {
+  withdrawZeroed: 490,
+  clearLosers: 500,
+  flushBeforeSuperblocks: 180,
+  repairMixedBlocks: 110,
+};
+
+Deno.test("flushed blocks survive every power loss, acknowledged ones every kill, and no block is another's", async () => {
+  const total: Record<string, number> = {};
+  for (let seed = firstSeed; seed < firstSeed + seeds; seed++) {
+    const result: ReplayResult = await replay(seed);
+    for (const [name, count] of Object.entries(result)) total[name] = (total[name] ?? 0) + count;
+  }
+  // A replay that never loses power, never runs out of room or never reuses a slot would prove nothing.
+  for (const name of ["powerLosses", "kills", "stops", "noSpace", "checkNotes", "checkRepairs"]) {
+    assert.ok(total[name]! > 0, `no ${name} in ${seeds} seeds`);
+  }
+});
+
+Deno.test("the same seed lives the same life", async () => {
+  assert.deepEqual(await replay(42), await replay(42));
+});
+
+for (const point of orderPoints) {
+  Deno.test(`the replay notices a store without ${point}`, async () => {
+    const first = lookFrom[point] ?? 0;
+    for (let seed = first; seed < first + plantedSeedsMax; seed++) {
+      try {
+        await replay(seed, new Set([point]));
+      } catch {
+        return;
+      }
+    }
+    assert.fail(`${plantedSeedsMax} seeds from ${first} on did not notice that ${point} was missing`);
+  });
+}
