@@ -185,6 +185,7 @@ export class TargetSession implements CommandHost, DataOutHost {
 
   /** Connection replacement (§6.3.4): the old connection and its tasks end, the session stays unless it ends meanwhile. */
   replaceConnection(cmdSn: number, then: (stays: boolean) => void): void {
+    if (this.#state !== "open") return then(false);
     const connection = this.#connection;
     this.#closeWindow();
     this.#connection = null;
