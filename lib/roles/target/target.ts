@@ -45,7 +45,8 @@ export class Target {
   readonly control: MemberControl;
   readonly #parts: TargetParts;
   readonly #state: Assembled;
-  #config: MemberConfig;
+  /** As the member was started. */
+  readonly #config: MemberConfig;
   #notices: readonly string[] = [];
   /** Notices of the start, which a reload keeps. */
   readonly #lasting: string[];
@@ -123,9 +124,8 @@ export class Target {
   async #reload(config: MemberConfig): Promise<void> {
     if (this.#stopped !== null) return;
     const wishes = await this.#wishes(config);
-    const before = this.#config;
-    this.#config = config;
-    await this.#reconcile(config, wishes, restartNotices(before, config));
+    const open = this.#state.portals.states().map(({ address }) => address);
+    await this.#reconcile(config, wishes, restartNotices(this.#config, config, open));
     for (const address of config.member.portals) {
       if (this.#state.portals.has(address)) continue;
       await this.#state.portals.open(address).catch((error) => this.#notice((error as Error).message));
@@ -337,8 +337,12 @@ async function keepLostWrites(record: DiskRecord, { metadata, clock, log }: Targ
   }
 }
 
-/** What differs and cannot be taken over while running. */
-function restartNotices(before: MemberConfig, after: MemberConfig): string[] {
+/** What differs from the start and cannot be taken over while running; `open`: portals that are open. */
+function restartNotices(
+  before: MemberConfig,
+  after: MemberConfig,
+  open: readonly SocketAddress[],
+): string[] {
   const out: string[] = [];
   const changed = (what: string, pick: (config: MemberConfig) => unknown) => {
     if (JSON.stringify(pick(before)) !== JSON.stringify(pick(after))) {
@@ -350,8 +354,8 @@ function restartNotices(before: MemberConfig, after: MemberConfig): string[] {
     "[member] name, admin address or state_dir",
     (c) => [c.member.name, c.member.admin, c.member.stateDir],
   );
-  changed("[[disk]] list", (c) => c.disks);
-  const gone = before.member.portals.filter((a) =>
+  changed("[[disk]] list", (c) => c.disks.map(({ path, sizeBytes }) => [path, sizeBytes]));
+  const gone = open.filter((a) =>
     !after.member.portals.some((b) => a.hostname === b.hostname && a.port === b.port)
   );
   if (gone.length > 0) {
