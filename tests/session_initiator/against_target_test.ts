@@ -11,7 +11,9 @@ import {
   LoginError,
   makePdu,
 } from "../../lib/session/initiator/mod.ts";
+import { limits } from "../../lib/base/limits.ts";
 import {
+  AsyncMessage,
   bhsBytes,
   NopOut,
   Opcode,
@@ -21,7 +23,17 @@ import {
   ScsiDataOut,
 } from "../../lib/wire/iscsi/bhs.ts";
 import { TargetProcess } from "../interop/target_process.ts";
-import { blockBytes, pattern, read10, settle, testUnitReady, write10, writeAndReadBack } from "./cdbs.ts";
+import {
+  assertSameBytes,
+  blockBytes,
+  pattern,
+  read10,
+  settle,
+  testUnitReady,
+  within,
+  write10,
+  writeAndReadBack,
+} from "./cdbs.ts";
 
 const network = new PortableNetwork();
 const lun = 0;
@@ -34,6 +46,7 @@ const asToml = (identity: typeof user) => ({
 });
 
 Deno.test("our initiator and our target", async (t) => {
+  const step = (name: string, run: () => Promise<void>) => t.step(name, () => within(60_000, run()));
   await using target = await TargetProcess.start({
     diskSize: "1GiB",
     volumes: [
@@ -71,9 +84,10 @@ Deno.test("our initiator and our target", async (t) => {
   for (
     const [headerDigest, dataDigest] of [[false, false], [true, false], [false, true], [true, true]] as const
   ) {
-    await t.step(`data of every kind; header digest ${headerDigest}, data digest ${dataDigest}`, async () => {
-      for (const wish of wishes) {
-        const client = await ready({ headerDigest, dataDigest, wishes: wish });
+    await step(`data of every kind; header digest ${headerDigest}, data digest ${dataDigest}`, async () => {
+      // Everything that may be agreed, with both digests; the extremes with one.
+      for (const wish of headerDigest === dataDigest ? wishes : [wishes[1], wishes[4]] as const) {
+        const client = await ready({ headerDigest, dataDigest, wishes: wish! });
         const agreed = client.session.parameters;
         assert.deepEqual(
           [agreed.headerDigest, agreed.dataDigest],
@@ -92,7 +106,7 @@ Deno.test("our initiator and our target", async (t) => {
     });
   }
 
-  await t.step("more commands than the window, in flight together, on two sessions", async () => {
+  await step("more commands than the window, in flight together, on two sessions", async () => {
     const clients = await Promise.all([ready(), ready({ headerDigest: true, dataDigest: true })]);
     const count = 600;
     await Promise.all(clients.map(async (client, c) => {
@@ -108,12 +122,12 @@ Deno.test("our initiator and our target", async (t) => {
         { length: count },
         (_, i) => client.command(read10(at(i), 1), { lun, dataInMax: 512 }),
       );
-      for (const [i, read] of (await Promise.all(reads)).entries()) assert.deepEqual(read.data, piece(i));
+      for (const [i, read] of (await Promise.all(reads)).entries()) assertSameBytes(read.data, piece(i));
       assert.equal(await client.logout(), 0);
     }));
   });
 
-  await t.step("CHAP one way and mutual, with each algorithm; every wrong secret is refused", async () => {
+  await step("CHAP one way and mutual, with each algorithm; every wrong secret is refused", async () => {
     for (const algorithm of [5, 6, 7, 8]) {
       const more = { chap: user, chapAlgorithms: [algorithm] };
       const one = await ready({ ...more, targetName: target.iqn("chap") });
@@ -139,7 +153,7 @@ Deno.test("our initiator and our target", async (t) => {
     await refused({ targetName: target.iqn("nobody") }, /0203h/);
   });
 
-  await t.step("discovery, SendTargets in full feature phase, pings", async () => {
+  await step("discovery, SendTargets in full feature phase, pings", async () => {
     const discovery = await connect({ targetName: null });
     const open = (await discovery.sendTargets()).find((x) => x.name === target.iqn("open"));
     assert.ok(open!.addresses.some((a) => a.startsWith(`${target.portals[0]},`)));
@@ -152,7 +166,7 @@ Deno.test("our initiator and our target", async (t) => {
     assert.equal(await client.logout(), 0);
   });
 
-  await t.step(
+  await step(
     "ABORT TASK of a write that waits for its data, and a reset beside commands in flight",
     async () => {
       const client = await ready({
@@ -179,7 +193,7 @@ Deno.test("our initiator and our target", async (t) => {
     },
   );
 
-  await t.step("a login with the same ISID ends the older session, another ISID does not", async () => {
+  await step("a login with the same ISID ends the older session, another ISID does not", async () => {
     const one = await ready({ isid: 0x8000_0000_0001 });
     const other = await ready({ isid: 0x8000_0000_0002 });
     const two = await ready({ isid: 0x8000_0000_0001 });
@@ -190,7 +204,7 @@ Deno.test("our initiator and our target", async (t) => {
     await other.logout();
   });
 
-  await t.step("data digests that are wrong: nothing of the data is kept", async () => {
+  await step("data digests that are wrong: nothing of the data is kept", async () => {
     const tag = 0x7000_0001;
     /** Sends a write of blocks 0 to 8 whose data, immediate or unsolicited, is spoilt on its way. */
     const spoiltWrite = async (immediate: boolean) => {
@@ -247,11 +261,11 @@ Deno.test("our initiator and our target", async (t) => {
     assert.deepEqual(two.client.rejects.map((r) => Reject.reason.get(r.header, 0)), [2]);
 
     const after = await bystander.command(read10(0, 8), { lun, dataInMax: 4096 });
-    assert.deepEqual(after.data, before.data);
+    assertSameBytes(after.data, before.data);
     await bystander.logout();
   });
 
-  await t.step("a header digest that is wrong ends this connection and no other", async () => {
+  await step("a header digest that is wrong ends this connection and no other", async () => {
     const bystander = await ready();
     const client = await ready({ headerDigest: true });
     const bytes = new Uint8Array(52);
@@ -262,7 +276,7 @@ Deno.test("our initiator and our target", async (t) => {
     await bystander.logout();
   });
 
-  await t.step(
+  await step(
     "PDUs that make no sense are rejected or end the connection; the target serves on",
     async () => {
       const bystander = await ready();
@@ -312,7 +326,84 @@ Deno.test("our initiator and our target", async (t) => {
     },
   );
 
-  await t.step("random sizes, places and depths, against a model", async () => {
+  await step("a new connection takes over the session of one that was cut", async () => {
+    const isid = 0x8000_0000_0007;
+    const wishes = { initialR2t: true, immediateData: false, maxBurstLength: 1024 * 1024 };
+    const cut = await ready({ isid, wishes, intercept: (pdu) => pdu.opcode === Opcode.r2t });
+    const lost = cut.command(write10(0, 8), { lun, dataOut: new Uint8Array(4096) });
+    await cut.ping();
+    const { tsih, parameters } = cut.session;
+    const next = await connect({ isid, wishes: { headerDigest: ["CRC32C"] }, rejoin: cut.session });
+    assert.equal((await lost).outcome, "lost");
+    assert.equal((await cut.closed).kind, "lost");
+    assert.equal(next.session.tsih, tsih);
+    assert.equal(next.session.parameters.maxBurstLength, parameters.maxBurstLength);
+    assert.equal(next.session.parameters.headerDigest, "CRC32C");
+    await writeAndReadBack(next, lun, 512 * 1024, 3);
+    assert.equal(await next.logout(), 0);
+    await assert.rejects(connect({ isid, rejoin: cut.session }), /020ah/);
+  });
+
+  await step(
+    "more immediate commands than a session has places for are rejected, each of them",
+    async () => {
+      const answered: number[] = [];
+      const client = await connect({
+        intercept: (pdu) => {
+          if (pdu.opcode === Opcode.scsiResponse) answered.push(pdu.header.getUint32(16));
+          return pdu.opcode === Opcode.scsiResponse || pdu.opcode === Opcode.r2t;
+        },
+      });
+      for (let i = 0; i < 40; i++) {
+        const header = new Uint8Array(bhsBytes);
+        const view = new DataView(header.buffer);
+        ScsiCommand.opcode.set(view, 0, Opcode.scsiCommand);
+        ScsiCommand.immediate.set(view, 0, 1);
+        ScsiCommand.write.set(view, 0, 1); // its data never comes, so it stays
+        ScsiCommand.initiatorTaskTag.set(view, 0, 0x7000_0000 + i);
+        ScsiCommand.expectedDataTransferLength.set(view, 0, 4096);
+        ScsiCommand.cmdSn.set(view, 0, client.session.cmdSn);
+        ScsiCommand.expStatSn.set(view, 0, client.session.expStatSn);
+        header.set(write10(0, 8), ScsiCommand.cdb.offset);
+        client.session.sendPdu(makePdu(header, new Uint8Array(0), new Uint8Array(0)));
+      }
+      await client.ping();
+      assert.deepEqual(new Set(client.rejects.map((r) => Reject.reason.get(r.header, 0))), new Set([6]));
+      assert.equal(client.rejects.length, 40 - limits.immediateCommandsMax);
+      assert.equal(answered.length, 0);
+      await client.abort();
+      const other = await ready();
+      await writeAndReadBack(other, lun, 4096, 14);
+      await other.logout();
+    },
+  );
+
+  await step("a CDB longer than 16 bytes is answered, not executed, and the session goes on", async () => {
+    const answered = Promise.withResolvers<number>();
+    const client = await ready({
+      intercept: (pdu) => {
+        if (pdu.header.getUint32(16) !== 0x7000_0001) return false;
+        answered.resolve(pdu.opcode === Opcode.scsiResponse ? pdu.header.getUint8(3) : -1);
+        return true;
+      },
+    });
+    const header = new Uint8Array(bhsBytes);
+    const view = new DataView(header.buffer);
+    ScsiCommand.opcode.set(view, 0, Opcode.scsiCommand);
+    ScsiCommand.final.set(view, 0, 1);
+    ScsiCommand.initiatorTaskTag.set(view, 0, 0x7000_0001);
+    ScsiCommand.cmdSn.set(view, 0, client.session.cmdSn++);
+    ScsiCommand.expStatSn.set(view, 0, client.session.expStatSn);
+    header.set([0x7f, 0, 0, 0, 0, 0, 0, 0x18], ScsiCommand.cdb.offset); // VARIABLE LENGTH CDB of 32 bytes
+    const ahs = new Uint8Array(20);
+    ahs.set([0, 17, 1]);
+    client.session.sendPdu(makePdu(header, ahs, new Uint8Array(0)));
+    assert.equal(await answered.promise, 2, "CHECK CONDITION");
+    await writeAndReadBack(client, lun, 4096, 15);
+    assert.equal(await client.logout(), 0);
+  });
+
+  await step("random sizes, places and depths, against a model", async () => {
     const blocks = 4096;
     const model = new Uint8Array(blocks * blockBytes);
     const client = await ready({
@@ -326,7 +417,7 @@ Deno.test("our initiator and our target", async (t) => {
     }
     let seed = 20261122;
     const random = (n: number) => (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) % n;
-    for (let round = 0; round < 40; round++) {
+    for (let round = 0; round < 20; round++) {
       // Pieces of a round do not overlap, so their order does not matter.
       const jobs = Array.from({ length: 8 }, async (_, i) => {
         const start = i * 512 + random(200);
@@ -340,13 +431,38 @@ Deno.test("our initiator and our target", async (t) => {
           );
         } else {
           const read = await client.command(read10(start, count), { lun, dataInMax: count * blockBytes });
-          assert.deepEqual(read.data, slice);
+          assertSameBytes(read.data, slice);
         }
       });
       await Promise.all(jobs);
     }
     const whole = await client.command(read10(0, blocks), { lun, dataInMax: model.length });
-    assert.deepEqual(whole.data, model);
+    assertSameBytes(whole.data, model);
     assert.equal(await client.logout(), 0);
+  });
+
+  await step("a target that stops asks for logout, and answers what is in flight", async () => {
+    const client = await ready();
+    const asked = Promise.withResolvers<void>();
+    const watching = await ready({
+      intercept: (pdu) => {
+        if (pdu.opcode === Opcode.asyncMessage && AsyncMessage.asyncEvent.get(pdu.header, 0) === 1) {
+          asked.resolve();
+        }
+        return false;
+      },
+    });
+    const writes = Array.from(
+      { length: 32 },
+      (_, i) => client.command(write10(i * 256, 256), { lun, dataOut: pattern(256 * 512, i) }),
+    );
+    const ending = target.stop();
+    for (const write of await Promise.all(writes)) {
+      assert.deepEqual([write.outcome, write.status], ["completed", 0]);
+    }
+    await asked.promise;
+    assert.equal(await watching.logout(), 0);
+    await client.closed;
+    assert.equal((await ending).code, 0);
   });
 });

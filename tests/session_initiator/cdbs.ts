@@ -19,9 +19,31 @@ export const write10 = (block: number, blocks: number) => transfer10(0x2a, block
 export const testUnitReady = [0, 0, 0, 0, 0, 0];
 
 /** The same bytes for the same seed, no two blocks alike. */
-export function pattern(bytes: number, seed: number): Uint8Array {
-  let x = seed | 1;
-  return Uint8Array.from({ length: bytes }, () => (x = Math.imul(x, 1103515245) + 12345) >>> 16);
+export function pattern(lengthBytes: number, seed: number): Uint8Array {
+  const bytes = new Uint8Array(lengthBytes);
+  for (let i = 0, x = seed | 1; i < lengthBytes; i++) {
+    bytes[i] = (x = Math.imul(x, 1103515245) + 12345) >>> 16;
+  }
+  return bytes;
+}
+
+/** deepEqual of a MiB takes node:assert a second. */
+export function assertSameBytes(actual: Uint8Array, expected: Uint8Array): void {
+  assert.equal(actual.length, expected.length);
+  for (let i = 0; i < actual.length; i++) {
+    if (actual[i] !== expected[i]) assert.fail(`byte ${i} is ${actual[i]}, not ${expected[i]}`);
+  }
+}
+
+/** A promise that must settle before `deadlineMs`: a hang is a failure that names itself, not a suite that stands still. */
+export async function within<T>(deadlineMs: number, promise: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`no end within ${deadlineMs} ms`)), deadlineMs);
+  try {
+    return await Promise.race([promise, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Takes the unit attentions that wait for a new nexus. */
@@ -43,5 +65,5 @@ export async function writeAndReadBack(
   assert.deepEqual([written.outcome, written.status, written.residual], ["completed", 0, 0], written.reason);
   const read = await client.command(read10(seed * 8192, blocks), { lun, dataInMax: bytes });
   assert.deepEqual([read.outcome, read.status, read.residual], ["completed", 0, 0], read.reason);
-  assert.deepEqual(read.data, data);
+  assertSameBytes(read.data, data);
 }

@@ -25,6 +25,8 @@ export interface ClientOptions {
   readonly headerDigest?: boolean;
   readonly dataDigest?: boolean;
   readonly wishes?: Partial<Wishes>;
+  /** Replaces the connection of this session; `isid` must be the same. */
+  readonly rejoin?: InitiatorSession;
   readonly connectTimeoutMs?: number;
   readonly loginTimeoutMs?: number;
   readonly nopIntervalMs?: number;
@@ -199,6 +201,10 @@ function sessionOptions(options: ClientOptions, random: RandomSource) {
       ...options.wishes,
     },
     ...given("chapAlgorithms", options.chapAlgorithms),
+    ...(options.rejoin === undefined ? {} : {
+      rejoin: { tsih: options.rejoin.tsih, parameters: options.rejoin.parameters },
+      cmdSn: options.rejoin.cmdSn,
+    }),
     ...given("loginTimeoutMs", options.loginTimeoutMs),
     ...given("nopIntervalMs", options.nopIntervalMs),
     ...given("nopTimeoutMs", options.nopTimeoutMs),

@@ -58,6 +58,11 @@ export interface InitiatorSessionOptions extends LoginIdentity {
   /** 48 bits; with the initiator's name it is the initiator port. A login with the ISID of a session ends that one. */
   readonly isid: number;
   readonly connectionId?: number;
+  /**
+   * Replaces the connection of a session that has lost its own (RFC 7143 §6.3.4); the target ends what was in flight.
+   * `cmdSn` must be the one that the session would have sent next.
+   */
+  readonly rejoin?: { readonly tsih: number; readonly parameters: SessionParameters };
   readonly wishes?: Partial<Wishes>;
   /** First CmdSN. */
   readonly cmdSn?: number;
@@ -90,7 +95,7 @@ type State = "login" | "fullFeature" | "loggingOut" | "closed";
 
 export class InitiatorSession implements StreamHandler, FrameSink {
   readonly negotiation: Negotiation;
-  /** From the login's last response. */
+  /** The target's name for this session, from the login's responses. */
   tsih = 0;
   /** The next command's. Writable for tests of misbehaviour. */
   cmdSn: number;
@@ -131,6 +136,11 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     this.#reader = new FrameReader(this);
     this.#output = new Output(stream);
     this.negotiation = new Negotiation("initiator", { ...initiatorWishes, ...options.wishes });
+    if (options.rejoin !== undefined) {
+      this.tsih = options.rejoin.tsih;
+      this.negotiation.leading = false;
+      this.negotiation.join(options.rejoin.parameters);
+    }
     this.#login = new InitiatorLogin(options, this.negotiation, random);
     this.cmdSn = options.cmdSn ?? 1;
     this.#maxCmdSn = serialAdd(this.cmdSn, -1);
@@ -433,6 +443,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     LoginRequest.currentStage.set(view, at, step.currentStage);
     LoginRequest.nextStage.set(view, at, step.nextStage);
     LoginRequest.isid.set(view, at, this.#options.isid);
+    LoginRequest.tsih.set(view, at, this.#options.rejoin?.tsih ?? 0);
     LoginRequest.connectionId.set(view, at, this.#options.connectionId ?? 0);
     LoginRequest.cmdSn.set(view, at, this.cmdSn);
     LoginRequest.expStatSn.set(view, at, this.#expStatSn);
