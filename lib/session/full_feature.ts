@@ -6,7 +6,6 @@ import { limits } from "../base/limits.ts";
 import {
   bhsBytes,
   LogoutRequest,
-  LogoutResponse,
   NopIn,
   NopOut,
   Opcode,
@@ -17,7 +16,9 @@ import { LogoutReason, LogoutResponseCode, RejectReason } from "../wire/iscsi/st
 import type { Command } from "./command.ts";
 import { expectDataOut, slotOfTag, takeDataOut } from "./data_out.ts";
 import type { FrameReader } from "./framing.ts";
-import type { Answer, Link } from "./link.ts";
+import { Ahead } from "./ahead.ts";
+import type { Link } from "./link.ts";
+import { LogoutAnswer } from "./logout_answer.ts";
 import type { Negotiation } from "./negotiation.ts";
 import type { Numbered } from "./sequence.ts";
 import type { Asker } from "./send_targets.ts";
@@ -94,6 +95,11 @@ export class FullFeature implements Numbered {
   stop(): void {
     this.#loggedOut = true;
     this.#tasks.stop();
+  }
+
+  /** A logout was taken; it closes the connection when it has been answered. */
+  get loggedOut(): boolean {
+    return this.#loggedOut;
   }
 
   // Frames.
@@ -347,6 +353,7 @@ export class FullFeature implements Numbered {
 
   #handle(view: DataView, at: number, data: Uint8Array): void {
     if (this.#loggedOut) return;
+    this.#session.openWindow(); // so that the answer can tell
     switch (view.getUint8(at) & opcodeMask) {
       case Opcode.nopOut:
         return this.#nop(view, at, data);
@@ -401,51 +408,6 @@ export class FullFeature implements Numbered {
       link.enqueue(new LogoutAnswer(tag, LogoutResponseCode.closed.code));
       link.whenEmpty(() => this.#parts.close("logout"));
     });
-  }
-}
-
-class LogoutAnswer implements Answer {
-  next: Answer | null = null;
-  readonly #tag: number;
-  readonly #response: number;
-
-  constructor(tag: number, response: number) {
-    this.#tag = tag;
-    this.#response = response;
-  }
-
-  emit(link: Link): boolean {
-    const at = link.control(Opcode.logoutResponse);
-    if (at < 0) return true; // the connection is ending
-    const view = link.output.view;
-    LogoutResponse.response.set(view, at, this.#response);
-    LogoutResponse.initiatorTaskTag.set(view, at, this.#tag);
-    link.stampStatus(at);
-    link.output.finish(0, null);
-    return true;
-  }
-}
-
-/** A numbered PDU that came ahead of its turn, copied. */
-class Ahead implements Numbered {
-  readonly #view: DataView;
-  readonly #data: Uint8Array;
-  readonly #handle: (view: DataView, data: Uint8Array) => void;
-
-  constructor(
-    view: DataView,
-    at: number,
-    data: Uint8Array,
-    handle: (view: DataView, data: Uint8Array) => void,
-  ) {
-    this.#view = new DataView(new ArrayBuffer(bhsBytes));
-    for (let i = 0; i < bhsBytes; i++) this.#view.setUint8(i, view.getUint8(at + i));
-    this.#data = data;
-    this.#handle = handle;
-  }
-
-  deliver(): void {
-    this.#handle(this.#view, this.#data);
   }
 }
 

@@ -300,7 +300,11 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     if (this.#state !== "full") return void this.#fail(reason);
     this.#fullFeature!.quiesce();
     const session = this.session!;
-    session.whenIdle(() => this.#link?.whenEmpty(() => this.#closeFor(reason)));
+    // A logout in the meantime closes the connection itself, once it has been answered.
+    session.whenIdle(() => {
+      if (this.#fullFeature!.loggedOut) return;
+      this.#link!.whenEmpty(() => this.#closeFor(reason));
+    });
   }
 
   dismiss(reason: string): void {

@@ -7,6 +7,7 @@ import { limits } from "../base/limits.ts";
 import type { SocketAddress } from "../base/network.ts";
 import { reservedTag } from "../wire/iscsi/bhs.ts";
 import { Command, type CommandHost } from "./command.ts";
+import { CommandCredit } from "./command_credit.ts";
 import { CommandTable } from "./command_table.ts";
 import { dataOutGranted, type DataOutHost, goOn } from "./data_out.ts";
 import type { FrameReader } from "./framing.ts";
@@ -71,14 +72,9 @@ export class TargetSession implements CommandHost, DataOutHost {
   /** Commands that the device server, the wire or their turn still holds. */
   #active = 0;
   #generation = 0;
-  /** Room promised with every command that MaxCmdSN lets in. */
-  readonly #promiseBytes: number;
-  /** Promises held by the window: for commands that were let in and have not come. */
-  #promises = 0;
+  readonly #credit: CommandCredit;
   readonly #idleWaiters: (() => void)[] = [];
   readonly #onEnded: (session: TargetSession) => void;
-  #windowClosed = false;
-  #granting = false;
 
   constructor(
     identity: SessionIdentity,
@@ -93,8 +89,6 @@ export class TargetSession implements CommandHost, DataOutHost {
     this.parameters = parameters;
     this.#onEnded = onEnded;
     this.commands = new CommandTable((slot) => new Command(this, slot, (c, b) => dataOutGranted(this, c, b)));
-    const { immediateData, initialR2t, firstBurstLength } = this.parameters;
-    this.#promiseBytes = identity.target !== null && (immediateData || !initialR2t) ? firstBurstLength : 0;
     const target = identity.target;
     this.nexus = {
       id: identity.id,
@@ -105,7 +99,8 @@ export class TargetSession implements CommandHost, DataOutHost {
       deviceServer: target === null ? noDevice : target.deviceServer,
       drop: (reason) => this.dismiss(reason),
     };
-    this.window.start(cmdSn);
+    this.#credit = new CommandCredit(this.window, pool, this.#promiseBytes(), this.discovery);
+    this.#credit.start(cmdSn);
     this.openWindow();
   }
 
@@ -174,7 +169,7 @@ export class TargetSession implements CommandHost, DataOutHost {
   logout(then: () => void): void {
     assert(this.#state === "open", "logout of a session that is ending");
     this.#state = "ending";
-    this.#closeWindow();
+    this.#credit.close();
     this.#abortEach();
     this.whenIdle(() => {
       this.#connection = null;
@@ -187,7 +182,7 @@ export class TargetSession implements CommandHost, DataOutHost {
   replaceConnection(cmdSn: number, then: (stays: boolean) => void): void {
     if (this.#state !== "open") return then(false);
     const connection = this.#connection;
-    this.#closeWindow();
+    this.#credit.close();
     this.#connection = null;
     if (connection !== null) {
       this.#dropAnswers(connection);
@@ -197,8 +192,7 @@ export class TargetSession implements CommandHost, DataOutHost {
     this.whenIdle(() => {
       if (this.#state !== "open") return then(false);
       if (this.#connection !== null) return this.replaceConnection(cmdSn, then); // another one was faster
-      this.window.start(cmdSn);
-      this.#windowClosed = false;
+      this.#credit.start(cmdSn);
       this.openWindow();
       then(true);
     });
@@ -218,7 +212,7 @@ export class TargetSession implements CommandHost, DataOutHost {
   }
 
   #leave(): void {
-    this.#closeWindow();
+    this.#credit.close();
     const connection = this.#connection;
     this.#connection = null;
     if (connection !== null) this.#dropAnswers(connection);
@@ -253,43 +247,20 @@ export class TargetSession implements CommandHost, DataOutHost {
     while (this.#active === 0 && this.#idleWaiters.length > 0) this.#idleWaiters.shift()!();
   }
 
-  // The window.
-
   /** Lets in as many commands as there are slots and room for. */
   openWindow(): void {
-    if (this.#windowClosed || this.#granting) return;
-    this.#granting = true; // a promise given up serves waiters, who may end commands, which opens the window
-    const slots = this.discovery ? limits.immediateCommandsMax : limits.commandsPerSessionMax;
-    while (this.window.open + this.commands.numbered < slots && this.#mayPromise(this.window.open)) {
-      this.#promises++;
-      if (this.#promiseBytes > 0) this.pool.reserve(this.#promiseBytes);
-      this.window.openOne();
-    }
-    this.#granting = false;
-  }
-
-  /**
-   * Whether one more command may be let in beside `open` others. Half of the pool may be promised; the fuller it is,
-   * the fewer commands a session gets, and one is always granted, so that no session is shut out by the others.
-   */
-  #mayPromise(open: number): boolean {
-    if (this.#promiseBytes === 0 || open === 0) return true;
-    const full = this.pool.bytesReserved / this.pool.bytesMax;
-    return open < 2 ? full < 0.5 : open < 8 ? full < 0.44 : open < 32 ? full < 0.375 : full < 0.25;
-  }
-
-  #closeWindow(): void {
-    if (this.#windowClosed) return;
-    this.#windowClosed = true;
-    this.window.clear(() => {});
-    this.window.start(this.window.expCmdSn);
-    while (this.#promises > 0) this.spendPlace();
+    this.#credit.open(this.commands.numbered);
   }
 
   /** A numbered PDU that is no SCSI command has used its place in the window. */
   spendPlace(): void {
-    this.#promises--;
-    if (this.#promiseBytes > 0) this.pool.unreserve(this.#promiseBytes);
+    this.#credit.spend();
+  }
+
+  /** Room that a command may need for data that comes unasked. */
+  #promiseBytes(): number {
+    const { immediateData, initialR2t, firstBurstLength } = this.parameters;
+    return !this.discovery && (immediateData || !initialR2t) ? firstBurstLength : 0;
   }
 
   /** News of the window when the initiator was told it is closed and nothing else would tell. */
@@ -309,10 +280,7 @@ export class TargetSession implements CommandHost, DataOutHost {
     const command = this.commands.take(tag, immediate);
     if (command === null) return null;
     this.#active++;
-    if (!immediate) {
-      this.#promises--;
-      command.reservedBytes = this.#promiseBytes;
-    }
+    if (!immediate) command.reservedBytes = this.#credit.handOver();
     return command;
   }
 
@@ -347,6 +315,7 @@ export class TargetSession implements CommandHost, DataOutHost {
   }
 
   commandReady(command: Command): void {
+    this.openWindow(); // so that its answer can tell
     if (command.silent) return this.#retire(command);
     if (command.failure !== null) return this.#answerFailure(command);
     command.state = "executing";

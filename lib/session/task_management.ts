@@ -158,6 +158,7 @@ class RunningFunction implements CommandWatcher, Answer {
     if (window.admits(this.#refCmdSn)) {
       session.spendPlace();
       window.accept(this.#refCmdSn, nothingToDeliver); // "consider the CmdSN received"
+      session.openWindow();
     }
     this.#end(TaskManagementResponseCode.functionComplete.code);
   }

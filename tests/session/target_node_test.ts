@@ -324,15 +324,23 @@ Deno.test("promises: many sessions share the pool, and every one gets at least o
   // Without this, the first sessions take all the room and later ones can never send.
   const world = new FakeWorld(8 * 1024 * 1024);
   const windows: number[] = [];
+  const streams: FakeStream[] = [];
   for (let i = 1; i <= 60; i++) {
     const stream = world.connect()!;
     const fields = { currentStage: 1, nextStage: 3, transit: 1, isid: i, cmdSn: 1 };
     stream.deliver(build({ kind: "login", fields, data: textData([host, vol0, "InitialR2T=No"]) }));
     windows.push(bhs.LoginResponse.maxCmdSn.get(answers(stream)[0]!.view, 0));
+    streams.push(stream);
   }
   assert.ok(windows[0]! > 8 && windows[0]! < limits.commandsPerSessionMax);
   assert.equal(windows.at(-1), 1);
   assert.ok(world.pool.bytesReserved <= world.pool.bytesMax);
+  // With one place, every answer must tell of the next one, or the session stands still.
+  const last = streams.at(-1)!;
+  last.deliver(build({ kind: "nop", fields: { initiatorTaskTag: 1, cmdSn: 1 } }));
+  assert.equal(answers(last).at(-1)!.view.getUint32(32), 2);
+  last.deliver(write(2, 2, 1, new Uint8Array(512)));
+  assert.equal(answers(last).at(-1)!.view.getUint32(32), 3);
   world.node.stop(() => {});
   world.clock.advance(limits.stopCloseTimeMs);
   idle(world);

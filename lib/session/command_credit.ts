@@ -1,0 +1,75 @@
+// How far MaxCmdSN opens: for each command let in there is a slot, and room of the pool for the data that may come with
+// it unasked (DESIGN.md, "Data plane"). The room is promised here and handed to the command when it comes.
+
+import type { BufferPool } from "../base/buffer_pool.ts";
+import { limits } from "../base/limits.ts";
+import type { CommandWindow } from "./sequence.ts";
+
+export class CommandCredit {
+  readonly #window: CommandWindow;
+  readonly #pool: BufferPool;
+  readonly #promiseBytes: number;
+  readonly #slots: number;
+  /** Promises held by the window: for commands that were let in and have not come. */
+  #promises = 0;
+  #closed = true;
+  #opening = false;
+
+  /** `promiseBytes`: room for one command's unsolicited data; 0 when none may come. */
+  constructor(window: CommandWindow, pool: BufferPool, promiseBytes: number, discovery: boolean) {
+    this.#window = window;
+    this.#pool = pool;
+    this.#promiseBytes = promiseBytes;
+    this.#slots = discovery ? limits.immediateCommandsMax : limits.commandsPerSessionMax;
+  }
+
+  /** A closed window at `cmdSn`, which open() may open. */
+  start(cmdSn: number): void {
+    this.#window.start(cmdSn);
+    this.#closed = false;
+  }
+
+  /** Lets in as many commands as there are slots (beside `inUse` commands that have come) and room for. */
+  open(inUse: number): void {
+    if (this.#closed || this.#opening) return;
+    this.#opening = true; // a promise given up serves waiters, who may end commands, which opens the window
+    const window = this.#window;
+    while (window.open + inUse < this.#slots && this.#mayPromise(window.open)) {
+      this.#promises++;
+      if (this.#promiseBytes > 0) this.#pool.reserve(this.#promiseBytes);
+      window.openOne();
+    }
+    this.#opening = false;
+  }
+
+  /** The connection is going: nothing more is let in, and what waited for its turn is dropped. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#window.clear(() => {});
+    this.#window.start(this.#window.expCmdSn);
+    while (this.#promises > 0) this.spend();
+  }
+
+  /** A PDU that needs no room has used a place. */
+  spend(): void {
+    this.#promises--;
+    if (this.#promiseBytes > 0) this.#pool.unreserve(this.#promiseBytes);
+  }
+
+  /** A command has come: the room promised (bytes) is its own now. */
+  handOver(): number {
+    this.#promises--;
+    return this.#promiseBytes;
+  }
+
+  /**
+   * Whether one more command may be let in beside `open` others. Half of the pool may be promised; the fuller it is,
+   * the fewer commands a session gets, and one is always granted, so that no session is shut out by the others.
+   */
+  #mayPromise(open: number): boolean {
+    if (this.#promiseBytes === 0 || open === 0) return true;
+    const full = this.#pool.bytesReserved / this.#pool.bytesMax;
+    return open < 2 ? full < 0.5 : open < 8 ? full < 0.44 : open < 32 ? full < 0.375 : full < 0.25;
+  }
+}
