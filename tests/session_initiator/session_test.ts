@@ -320,6 +320,16 @@ Deno.test("logout: nothing new is sent, the rest is told, and the end is in orde
   assert.deepEqual(rig.end, { kind: "loggedOut" });
 });
 
+Deno.test("a logout that is not answered ends all the same", () => {
+  const rig = new Rig({ nopIntervalMs: 100 }).login();
+  const { answers, done } = catcher();
+  rig.session.logout(0, done);
+  rig.clock.advance(60_000);
+  assert.ok(rig.aborted);
+  rig.close();
+  assert.deepEqual(answers, [{ kind: "failed", reason: "the target did not answer the logout in time" }]);
+});
+
 Deno.test("a lost connection tells everybody, sent or not, with the reason", () => {
   const rig = new Rig();
   rig.maxCmdSn = 1;

@@ -8,7 +8,8 @@ import type { TextPair } from "../../wire/iscsi/text.ts";
 import type { Wishes } from "../negotiation.ts";
 import type { ChapIdentity } from "../target_directory.ts";
 import { type CommandOutcome, type ControlAnswer, InitiatorCommand, type ReceivedPdu } from "./command.ts";
-import { InitiatorSession, type SessionEnd } from "./session.ts";
+import type { SessionEnd } from "./options.ts";
+import { InitiatorSession } from "./session.ts";
 
 export interface ClientOptions {
   readonly portal: SocketAddress;
@@ -172,7 +173,7 @@ export class InitiatorClient {
   }
 
   /** Logs out and waits for the end. The response code, or null when the connection was lost before. */
-  async logout(reason = LogoutReason["closeSession"]!.code): Promise<number | null> {
+  async logout(reason = LogoutReason.closeSession.code): Promise<number | null> {
     const answer = await new Promise<ControlAnswer>((resolve) => this.session.logout(reason, resolve));
     if (answer.kind === "response") await this.closed;
     return responseOf(answer);

@@ -14,9 +14,5 @@ export {
   makePdu,
   type ReceivedPdu,
 } from "./command.ts";
-export {
-  InitiatorSession,
-  type InitiatorSessionHandler,
-  type InitiatorSessionOptions,
-  type SessionEnd,
-} from "./session.ts";
+export type { InitiatorSessionHandler, InitiatorSessionOptions, SessionEnd } from "./options.ts";
+export { InitiatorSession } from "./session.ts";

@@ -7,28 +7,20 @@ import type { Clock, Timer } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { Stream, StreamHandler } from "../../base/network.ts";
 import type { RandomSource } from "../../base/random.ts";
-import { crc32c, setDigest } from "../../wire/crc32c.ts";
 import {
   AsyncMessage,
   Bhs,
   bhsBytes,
-  LoginRequest,
   LoginResponse,
-  LogoutRequest,
   LogoutResponse,
   NopIn,
-  NopOut,
   Opcode,
   R2t,
   Reject,
   reservedTag,
-  ScsiCommand,
   ScsiDataIn,
-  ScsiDataOut,
   ScsiResponse,
-  TaskManagementRequest,
   TaskManagementResponse,
-  TextRequest,
   TextResponse,
 } from "../../wire/iscsi/bhs.ts";
 import {
@@ -40,8 +32,7 @@ import {
 } from "../../wire/iscsi/status.ts";
 import { formatText, parseText, type TextPair } from "../../wire/iscsi/text.ts";
 import { FrameReader, type FrameSink } from "../framing.ts";
-import { initiatorWishes, Negotiation, type SessionParameters, type Wishes } from "../negotiation.ts";
-import { Output } from "../output.ts";
+import { initiatorWishes, Negotiation, type SessionParameters } from "../negotiation.ts";
 import { serialAdd, serialDifference } from "../sequence.ts";
 import {
   type CommandOutcome,
@@ -49,47 +40,12 @@ import {
   type ControlTask,
   InitiatorCommand,
   type ReceivedPdu,
-  type Transfer,
 } from "./command.ts";
-import { InitiatorLogin, type LoginIdentity, type LoginStep } from "./login.ts";
+import { KeepAlive } from "./keep_alive.ts";
+import { InitiatorLogin, type LoginStep } from "./login.ts";
+import type { InitiatorSessionHandler, InitiatorSessionOptions, SessionEnd } from "./options.ts";
+import { Outbound } from "./outbound.ts";
 import { TaskTable } from "./task_table.ts";
-
-export interface InitiatorSessionOptions extends LoginIdentity {
-  /** 48 bits; with the initiator's name it is the initiator port. A login with the ISID of a session ends that one. */
-  readonly isid: number;
-  readonly connectionId?: number;
-  /**
-   * Replaces the connection of a session that has lost its own (RFC 7143 §6.3.4); the target ends what was in flight.
-   * `cmdSn` must be the one that the session would have sent next.
-   */
-  readonly rejoin?: { readonly tsih: number; readonly parameters: SessionParameters };
-  readonly wishes?: Partial<Wishes>;
-  /** First CmdSN. */
-  readonly cmdSn?: number;
-  readonly loginTimeoutMs?: number;
-  /** Silence after which a ping is sent, and how long its answer may take; 0: no pings. */
-  readonly nopIntervalMs?: number;
-  readonly nopTimeoutMs?: number;
-}
-
-export type SessionEnd =
-  | { readonly kind: "loginFailed"; readonly reason: string; readonly status: number | null }
-  | { readonly kind: "redirected"; readonly permanent: boolean; readonly address: string }
-  | { readonly kind: "loggedOut" }
-  | { readonly kind: "lost"; readonly reason: string };
-
-export interface InitiatorSessionHandler {
-  /** Full feature phase has been reached. */
-  loggedIn(): void;
-  /** The session is over. Every task has been told, but commands whose data the stream still holds follow. */
-  closed(end: SessionEnd): void;
-  /** RFC 7143 §11.9: `event` is the AsyncEvent. */
-  asyncMessage?(event: number, pdu: ReceivedPdu): void;
-  /** RFC 7143 §11.17; the task it concerns, if any, has been told. */
-  rejected?(reason: number, pdu: ReceivedPdu): void;
-  /** Sees every PDU of full feature phase, its numbers already counted. True: the session is to ignore it. */
-  received?(pdu: ReceivedPdu): boolean;
-}
 
 type State = "login" | "fullFeature" | "loggingOut" | "closed";
 
@@ -97,30 +53,21 @@ export class InitiatorSession implements StreamHandler, FrameSink {
   readonly negotiation: Negotiation;
   /** The target's name for this session, from the login's responses. */
   tsih = 0;
-  /** The next command's. Writable for tests of misbehaviour. */
-  cmdSn: number;
   readonly #stream: Stream;
   readonly #clock: Clock;
   readonly #options: InitiatorSessionOptions;
   readonly #handler: InitiatorSessionHandler;
   readonly #reader: FrameReader;
-  readonly #output: Output;
+  readonly #outbound: Outbound;
   readonly #login: InitiatorLogin;
   readonly #tasks = new TaskTable();
   #state: State = "login";
   #end: SessionEnd | null = null;
-  #expStatSn = 0;
-  #maxCmdSn: number;
-  /** Commands that wait for the window, from #queueHead on. */
-  #queue: InitiatorCommand[] = [];
-  #queueHead = 0;
-  #transfers: Transfer[] = [];
-  #pumping = false;
   /** Data segments that go to no command. */
   #control = new Uint8Array(0);
-  #timer: Timer | null = null;
-  #lastReceivedMs = 0;
-  #pingSentMs = -1;
+  /** Of the login, then of the logout. */
+  #deadline: Timer | null = null;
+  #keepAlive: KeepAlive | null = null;
 
   constructor(
     stream: Stream,
@@ -134,7 +81,6 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     this.#options = options;
     this.#handler = handler;
     this.#reader = new FrameReader(this);
-    this.#output = new Output(stream);
     this.negotiation = new Negotiation("initiator", { ...initiatorWishes, ...options.wishes });
     if (options.rejoin !== undefined) {
       this.tsih = options.rejoin.tsih;
@@ -142,13 +88,12 @@ export class InitiatorSession implements StreamHandler, FrameSink {
       this.negotiation.join(options.rejoin.parameters);
     }
     this.#login = new InitiatorLogin(options, this.negotiation, random);
-    this.cmdSn = options.cmdSn ?? 1;
-    this.#maxCmdSn = serialAdd(this.cmdSn, -1);
+    this.#outbound = new Outbound(stream, this.#tasks, this.parameters, options.cmdSn ?? 1);
   }
 
   /** Sends the first Login Request. */
   start(): void {
-    this.#timer = this.#clock.after(this.#options.loginTimeoutMs ?? limits.loginTimeMsMax, () => {
+    this.#deadline = this.#clock.after(this.#options.loginTimeoutMs ?? limits.loginTimeMsMax, () => {
       this.#endLogin({ kind: "loginFailed", reason: "the target did not answer in time", status: null });
     });
     this.#takeLoginStep(this.#login.begin());
@@ -162,17 +107,26 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     return this.negotiation.parameters;
   }
 
+  /** The next command's. Writable for tests of misbehaviour. */
+  get cmdSn(): number {
+    return this.#outbound.cmdSn;
+  }
+
+  set cmdSn(value: number) {
+    this.#outbound.cmdSn = value;
+  }
+
   get expStatSn(): number {
-    return this.#expStatSn;
+    return this.#outbound.expStatSn;
   }
 
   get maxCmdSn(): number {
-    return this.#maxCmdSn;
+    return this.#outbound.maxCmdSn;
   }
 
   /** Commands sent or waiting. */
   get commandsPending(): number {
-    return this.#tasks.count + this.#queue.length - this.#queueHead;
+    return this.#tasks.count + this.#outbound.waiting;
   }
 
   /** Carries out a command; it waits for the window where it must. See InitiatorCommand for who owns what. */
@@ -189,14 +143,14 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     flight.initiatorTaskTag = reservedTag;
     flight.dataSn = flight.r2tSn = flight.r2tsOpen = 0;
     command.settled = settle;
-    const waiting = this.#queue.length - this.#queueHead;
+    const { waiting } = this.#outbound;
     if (this.#state === "closed" || this.#state === "loggingOut") {
       return this.#finish(command, "notSent", "the session is over");
     }
     if (waiting >= limits.initiatorQueueMax) {
       return this.#finish(command, "notSent", `${waiting} commands are waiting already`);
     }
-    this.#queue.push(command);
+    this.#outbound.queue(command);
     this.#pump();
   }
 
@@ -211,22 +165,12 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     referenced: InitiatorCommand | null,
     done: (answer: ControlAnswer) => void,
   ): void {
-    if (referenced !== null && this.#unqueue(referenced)) {
+    if (referenced !== null && this.#outbound.unqueue(referenced)) {
       this.#finish(referenced, "aborted", "aborted before it was sent");
-      return done({ kind: "response", response: TaskManagementResponseCode["functionComplete"]!.code });
+      return done({ kind: "response", response: TaskManagementResponseCode.functionComplete.code });
     }
     const task = this.#addControl("function", done, { lunHigh, lunLow, function: fn, referenced });
-    if (task === null) return;
-    const at = this.#begin(Opcode.taskManagementRequest, 0);
-    if (at < 0) return this.#answer(task, outputFull);
-    const view = this.#output.view;
-    TaskManagementRequest.function.set(view, at, fn);
-    setLun(view, at, lunHigh, lunLow);
-    const flight = referenced?.flight ?? null;
-    TaskManagementRequest.initiatorTaskTag.set(view, at, task.initiatorTaskTag);
-    TaskManagementRequest.referencedTaskTag.set(view, at, flight?.initiatorTaskTag ?? reservedTag);
-    TaskManagementRequest.refCmdSn.set(view, at, flight?.cmdSn ?? 0);
-    this.#output.finish(0, null);
+    if (task !== null) this.#sent(task, this.#outbound.manage(task));
   }
 
   /** A text request in full feature phase; the answer is whole, pieces joined. */
@@ -237,7 +181,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
       "the text is longer than one segment",
     );
     const task = this.#addControl("text", done, {});
-    if (task !== null) this.#sendText(task, text, reservedTag, 0, 0);
+    if (task !== null) this.#sent(task, this.#outbound.text(task, text, reservedTag, 0, 0));
   }
 
   /** NOP-Out with an answer. */
@@ -247,26 +191,20 @@ export class InitiatorSession implements StreamHandler, FrameSink {
       "the ping is longer than one segment",
     );
     const task = this.#addControl("ping", done, {});
-    if (task === null) return;
-    const at = this.#begin(Opcode.nopOut, 0);
-    if (at < 0) return this.#answer(task, outputFull);
-    NopOut.initiatorTaskTag.set(this.#output.view, at, task.initiatorTaskTag);
-    NopOut.targetTransferTag.set(this.#output.view, at, reservedTag);
-    if (data.length === 0) this.#output.finish(0, null);
-    else this.#output.finishWith(data.slice(), 0, data.length, null);
+    if (task !== null) this.#sent(task, this.#outbound.ping(task, data));
   }
 
   /** Ends the session in order (RFC 7143 §11.14). Commands that wait are not sent any more. */
   logout(reasonCode: number, done: (answer: ControlAnswer) => void): void {
     const task = this.#addControl("logout", done, {});
     if (task === null) return;
-    const at = this.#begin(Opcode.logoutRequest, 0);
-    if (at < 0) return this.#answer(task, outputFull);
+    if (!this.#outbound.logout(task, reasonCode, this.#options.connectionId ?? 0)) {
+      return this.#answer(task, outputFull);
+    }
     this.#state = "loggingOut";
-    LogoutRequest.reasonCode.set(this.#output.view, at, reasonCode);
-    LogoutRequest.initiatorTaskTag.set(this.#output.view, at, task.initiatorTaskTag);
-    LogoutRequest.connectionId.set(this.#output.view, at, this.#options.connectionId ?? 0);
-    this.#output.finish(0, null);
+    this.#deadline = this.#clock.after(limits.loginTimeMsMax, () => {
+      this.#lose("the target did not answer the logout in time");
+    });
     this.#dropQueue("the session is being logged out");
   }
 
@@ -277,17 +215,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
 
   /** Sends a PDU made by hand (see makePdu), with the digests of the session. Sent ahead of data that waits. */
   sendPdu(pdu: Uint8Array): void {
-    const headEnd = bhsBytes + pdu[4]! * 4;
-    const data = pdu.length - headEnd;
-    const headerDigest = this.#output.headerDigest ? 4 : 0;
-    const dataDigest = this.#output.dataDigest && data > 0 ? 4 : 0;
-    const bytes = new Uint8Array(pdu.length + headerDigest + dataDigest);
-    const view = new DataView(bytes.buffer);
-    bytes.set(pdu.subarray(0, headEnd));
-    if (headerDigest > 0) setDigest(view, headEnd, crc32c(0, pdu, 0, headEnd));
-    bytes.set(pdu.subarray(headEnd), headEnd + headerDigest);
-    if (dataDigest > 0) setDigest(view, bytes.length - 4, crc32c(0, pdu, headEnd, pdu.length));
-    this.sendBytes(bytes);
+    this.sendBytes(this.#outbound.digested(pdu));
   }
 
   /** Sends bytes as they are. */
@@ -298,7 +226,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
   // StreamHandler
 
   received(buffer: Uint8Array, view: DataView, start: number, end: number): void {
-    this.#lastReceivedMs = this.#clock.nowMs();
+    this.#keepAlive?.heard();
     this.#reader.received(buffer, view, start, end);
     this.#pump();
   }
@@ -308,11 +236,11 @@ export class InitiatorSession implements StreamHandler, FrameSink {
   }
 
   closed(reason: string): void {
-    this.#timer?.cancel();
+    this.#deadline?.cancel();
+    this.#keepAlive?.stop();
     const inLogin = this.#state === "login";
     this.#state = "closed";
     this.#reader.stop();
-    this.#transfers = [];
     const end = this.#end ??
       (inLogin
         ? { kind: "loginFailed", reason: `the connection was lost: ${reason}`, status: null }
@@ -402,8 +330,8 @@ export class InitiatorSession implements StreamHandler, FrameSink {
       });
       return false;
     }
-    this.#expStatSn = serialAdd(LoginResponse.statSn.get(view, at), 1);
-    this.#moveWindow(view, at);
+    this.#outbound.expStatSn = serialAdd(LoginResponse.statSn.get(view, at), 1);
+    this.#outbound.moveWindow(view, at);
     const status = LoginResponse.statusClass.get(view, at) * 256 + LoginResponse.statusDetail.get(view, at);
     const parts = {
       transit: LoginResponse.transit.get(view, at) === 1,
@@ -412,13 +340,14 @@ export class InitiatorSession implements StreamHandler, FrameSink {
       nextStage: LoginResponse.nextStage.get(view, at),
       status,
     };
-    if (status === LoginStatus["success"]!.code) this.tsih = LoginResponse.tsih.get(view, at);
+    if (status === LoginStatus.success.code) this.tsih = LoginResponse.tsih.get(view, at);
     return this.#takeLoginStep(this.#login.receive(parts, this.#control, 0, dataBytes));
   }
 
   #takeLoginStep(step: LoginStep): boolean {
     if (step.kind === "send") {
-      this.#sendLogin(step);
+      const { isid, connectionId = 0, rejoin } = this.#options;
+      this.#outbound.login(step, { isid, connectionId, tsih: rejoin?.tsih ?? 0 });
       return true;
     }
     if (step.kind === "done") {
@@ -431,35 +360,19 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     return false;
   }
 
-  #sendLogin(step: LoginStep & { kind: "send" }): void {
-    const text = formatText(step.pairs);
-    const output = this.#output;
-    const at = output.begin(text.length, true);
-    assert(at >= 0, "a login request finds no room");
-    const view = output.view;
-    LoginRequest.opcode.set(view, at, Opcode.loginRequest);
-    LoginRequest.immediate.set(view, at, 1);
-    LoginRequest.transit.set(view, at, step.transit ? 1 : 0);
-    LoginRequest.currentStage.set(view, at, step.currentStage);
-    LoginRequest.nextStage.set(view, at, step.nextStage);
-    LoginRequest.isid.set(view, at, this.#options.isid);
-    LoginRequest.tsih.set(view, at, this.#options.rejoin?.tsih ?? 0);
-    LoginRequest.connectionId.set(view, at, this.#options.connectionId ?? 0);
-    LoginRequest.cmdSn.set(view, at, this.cmdSn);
-    LoginRequest.expStatSn.set(view, at, this.#expStatSn);
-    output.bytes.set(text, output.dataAt(at));
-    output.finish(text.length, null);
-  }
-
   #fullFeature(): void {
     this.#state = "fullFeature";
-    this.#timer?.cancel();
-    this.#timer = null;
+    this.#deadline?.cancel();
     const parameters = this.parameters;
-    this.#reader.headerDigest = this.#output.headerDigest = parameters.headerDigest === "CRC32C";
-    this.#reader.dataDigest = this.#output.dataDigest = parameters.dataDigest === "CRC32C";
+    this.#reader.headerDigest = this.#outbound.output.headerDigest = parameters.headerDigest === "CRC32C";
+    this.#reader.dataDigest = this.#outbound.output.dataDigest = parameters.dataDigest === "CRC32C";
     this.#reader.dataBytesMax = parameters.ownMaxRecvDataSegmentLength;
-    this.#keepAlive();
+    const { nopIntervalMs = 0, nopTimeoutMs = nopIntervalMs } = this.#options;
+    if (nopIntervalMs > 0) {
+      const ping = (answered: () => void) => this.ping(noBytes, answered);
+      const dead = (reason: string) => void this.#lose(reason);
+      this.#keepAlive = new KeepAlive(this.#clock, nopIntervalMs, nopTimeoutMs, ping, dead);
+    }
     this.#handler.loggedIn();
     this.#pump();
   }
@@ -472,20 +385,6 @@ export class InitiatorSession implements StreamHandler, FrameSink {
   }
 
   // Sending
-
-  /** A header for an immediate request, with everything set that all of them have; negative: the output is full. */
-  #begin(opcode: number, inlineBytes: number): number {
-    const output = this.#output;
-    const at = output.begin(inlineBytes, true);
-    if (at < 0) return at;
-    const view = output.view;
-    NopOut.opcode.set(view, at, opcode);
-    NopOut.immediate.set(view, at, 1);
-    NopOut.final.set(view, at, 1);
-    NopOut.cmdSn.set(view, at, this.cmdSn);
-    NopOut.expStatSn.set(view, at, this.#expStatSn);
-    return at;
-  }
 
   #addControl(
     kind: ControlTask["kind"],
@@ -515,113 +414,16 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     return task;
   }
 
-  #sendText(task: ControlTask, text: Uint8Array, transferTag: number, lunHigh: number, lunLow: number): void {
-    const at = this.#begin(Opcode.textRequest, text.length);
-    if (at < 0) return this.#answer(task, outputFull);
-    const output = this.#output;
-    TextRequest.initiatorTaskTag.set(output.view, at, task.initiatorTaskTag);
-    TextRequest.targetTransferTag.set(output.view, at, transferTag);
-    setLun(output.view, at, lunHigh, lunLow);
-    output.bytes.set(text, output.dataAt(at));
-    output.finish(text.length, null);
-  }
-
-  /** Sends what may be sent: data first, in the order it was asked for, then commands that the window lets through. */
   #pump(): void {
-    if (this.#pumping || this.#state === "login" || this.#state === "closed" || this.#end !== null) return;
-    this.#pumping = true;
-    while (this.#output.pendingBytes < limits.sendAheadBytes) {
-      const transfer = this.#transfers[0];
-      if (transfer !== undefined) {
-        if (!this.#sendData(transfer)) break;
-        continue;
-      }
-      const command = this.#queue[this.#queueHead];
-      if (command === undefined || serialDifference(this.#maxCmdSn, this.cmdSn) < 0) break;
-      if (!this.#tasks.hasRoomForCommand || !this.#sendCommand(command)) break;
-    }
-    this.#pumping = false;
-  }
-
-  #sendCommand(command: InitiatorCommand): boolean {
-    const output = this.#output;
-    const at = output.begin(0, false);
-    if (at < 0) return false;
-    this.#shiftQueue();
-    const flight = command.flight;
-    flight.initiatorTaskTag = this.#tasks.add(command);
-    flight.cmdSn = this.cmdSn;
-    this.cmdSn = serialAdd(this.cmdSn, 1);
-    const parameters = this.parameters;
-    const length = command.dataOut === null ? 0 : command.dataOutLength;
-    const first = Math.min(length, parameters.firstBurstLength);
-    const immediate = parameters.immediateData ? Math.min(first, parameters.peerMaxRecvDataSegmentLength) : 0;
-    const unsolicited = parameters.initialR2t ? immediate : first;
-    const view = output.view;
-    ScsiCommand.opcode.set(view, at, Opcode.scsiCommand);
-    ScsiCommand.final.set(view, at, unsolicited > immediate ? 0 : 1);
-    ScsiCommand.read.set(view, at, command.dataIn !== null ? 1 : 0);
-    ScsiCommand.write.set(view, at, command.dataOut !== null ? 1 : 0);
-    ScsiCommand.attribute.set(view, at, command.attribute);
-    setLun(view, at, command.lunHigh, command.lunLow);
-    ScsiCommand.initiatorTaskTag.set(view, at, flight.initiatorTaskTag);
-    ScsiCommand.expectedDataTransferLength.set(
-      view,
-      at,
-      command.dataIn === null ? length : command.dataInLength,
-    );
-    ScsiCommand.cmdSn.set(view, at, flight.cmdSn);
-    ScsiCommand.expStatSn.set(view, at, this.#expStatSn);
-    output.bytes.set(command.cdb, at + ScsiCommand.cdb.offset);
-    if (unsolicited > immediate) {
-      this.#transfers.push({
-        command,
-        targetTransferTag: reservedTag,
-        offset: immediate,
-        end: unsolicited,
-        dataSn: 0,
-      });
-    }
-    if (immediate > 0) {
-      flight.sending++;
-      output.finishWith(command.dataOut!, command.dataOutStart, immediate, command);
-    } else output.finish(0, null);
-    return true;
-  }
-
-  /** The next Data-Out of a transfer; false when there is no room. */
-  #sendData(transfer: Transfer): boolean {
-    const output = this.#output;
-    const at = output.begin(0, false);
-    if (at < 0) return false;
-    const command = transfer.command;
-    const length = Math.min(transfer.end - transfer.offset, this.parameters.peerMaxRecvDataSegmentLength);
-    const offset = transfer.offset;
-    const last = offset + length === transfer.end;
-    const view = output.view;
-    ScsiDataOut.opcode.set(view, at, Opcode.scsiDataOut);
-    ScsiDataOut.final.set(view, at, last ? 1 : 0);
-    setLun(view, at, command.lunHigh, command.lunLow);
-    ScsiDataOut.initiatorTaskTag.set(view, at, command.flight.initiatorTaskTag);
-    ScsiDataOut.targetTransferTag.set(view, at, transfer.targetTransferTag);
-    ScsiDataOut.expStatSn.set(view, at, this.#expStatSn);
-    ScsiDataOut.dataSn.set(view, at, transfer.dataSn++);
-    ScsiDataOut.bufferOffset.set(view, at, offset);
-    transfer.offset += length;
-    if (last) {
-      this.#transfers.shift();
-      if (transfer.targetTransferTag !== reservedTag) command.flight.r2tsOpen--;
-    }
-    command.flight.sending++;
-    output.finishWith(command.dataOut!, command.dataOutStart + offset, length, command);
-    return true;
+    if (this.#state === "login" || this.#over) return;
+    this.#outbound.pump();
   }
 
   // Receiving
 
   /** Counts StatSN and moves the window (RFC 7143 §4.2.2). A gap means that something was lost: the end, at level 0. */
   #count(opcode: number, view: DataView, at: number): boolean {
-    this.#moveWindow(view, at);
+    this.#outbound.moveWindow(view, at);
     const counts = opcode === Opcode.scsiDataIn
       ? ScsiDataIn.statusPresent.get(view, at) === 1
       : opcode === Opcode.nopIn
@@ -629,17 +431,11 @@ export class InitiatorSession implements StreamHandler, FrameSink {
       : opcode !== Opcode.r2t;
     if (!counts) return true;
     const statSn = ScsiResponse.statSn.get(view, at);
-    if (statSn !== this.#expStatSn) {
-      return this.#lose(`StatSN ${statSn} came where ${this.#expStatSn} was due`);
+    if (statSn !== this.#outbound.expStatSn) {
+      return this.#lose(`StatSN ${statSn} came where ${this.#outbound.expStatSn} was due`);
     }
-    this.#expStatSn = serialAdd(statSn, 1);
+    this.#outbound.expStatSn = serialAdd(statSn, 1);
     return true;
-  }
-
-  #moveWindow(view: DataView, at: number): void {
-    const max = ScsiResponse.maxCmdSn.get(view, at);
-    if (serialDifference(max, ScsiResponse.expCmdSn.get(view, at)) < -1) return;
-    if (serialDifference(max, this.#maxCmdSn) > 0) this.#maxCmdSn = max;
   }
 
   #dataIn(view: DataView, at: number, dataBytes: number): boolean {
@@ -707,7 +503,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     flight.r2tSn++;
     flight.r2tsOpen++;
     const targetTransferTag = R2t.targetTransferTag.get(view, at);
-    this.#transfers.push({ command, targetTransferTag, offset, end: offset + length, dataSn: 0 });
+    this.#outbound.transfer(command, targetTransferTag, offset, offset + length);
     return true;
   }
 
@@ -721,13 +517,9 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     }
     const transferTag = NopIn.targetTransferTag.get(view, at);
     if (transferTag === reservedTag) return true; // it only tells the window
-    const head = view.getUint32(at + 8), low = view.getUint32(at + 12);
-    const reply = this.#begin(Opcode.nopOut, 0);
-    if (reply < 0) return this.#lose("the target sends pings and does not read the answers");
-    NopOut.initiatorTaskTag.set(this.#output.view, reply, reservedTag);
-    NopOut.targetTransferTag.set(this.#output.view, reply, transferTag);
-    setLun(this.#output.view, reply, head, low);
-    this.#output.finish(0, null);
+    if (!this.#outbound.pong(transferTag, view.getUint32(at + 8), view.getUint32(at + 12))) {
+      return this.#lose("the target sends pings and does not read the answers");
+    }
     return true;
   }
 
@@ -735,7 +527,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     const task = this.#tasks.control(TaskManagementResponse.initiatorTaskTag.get(view, at), "function");
     if (task === null) return this.#lose("a task management response came for no function");
     const response = TaskManagementResponse.response.get(view, at);
-    if (response === TaskManagementResponseCode["functionComplete"]!.code) this.#endTasksOf(task);
+    if (response === TaskManagementResponseCode.functionComplete.code) this.#endTasksOf(task);
     this.#answer(task, { kind: "response", response });
     return !this.#over;
   }
@@ -744,7 +536,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
   #endTasksOf(fn: ControlTask): void {
     const text = codeText(TaskManagementFunctionCode, fn.function) ?? "a task management function";
     const codes = TaskManagementFunctionCode;
-    if (fn.function === codes["abortTask"]!.code) {
+    if (fn.function === codes.abortTask.code) {
       const command = fn.referenced;
       if (command === null || this.#tasks.command(command.flight.initiatorTaskTag) !== command) return;
       if (serialDifference(command.flight.cmdSn, fn.cmdSn) < 0) {
@@ -752,10 +544,10 @@ export class InitiatorSession implements StreamHandler, FrameSink {
       }
       return;
     }
-    const wholeTarget = fn.function === codes["targetWarmReset"]!.code ||
-      fn.function === codes["targetColdReset"]!.code;
-    const setOrUnit = fn.function === codes["abortTaskSet"]!.code ||
-      fn.function === codes["clearTaskSet"]!.code || fn.function === codes["logicalUnitReset"]!.code;
+    const wholeTarget = fn.function === codes.targetWarmReset.code ||
+      fn.function === codes.targetColdReset.code;
+    const setOrUnit = fn.function === codes.abortTaskSet.code ||
+      fn.function === codes.clearTaskSet.code || fn.function === codes.logicalUnitReset.code;
     if (!wholeTarget && !setOrUnit) return;
     for (const task of this.#tasks.all()) {
       if (!(task instanceof InitiatorCommand) || serialDifference(task.flight.cmdSn, fn.cmdSn) >= 0) continue;
@@ -780,7 +572,8 @@ export class InitiatorSession implements StreamHandler, FrameSink {
       if (transferTag === reservedTag) {
         return this.#lose("a Text Response is neither final nor to be continued");
       }
-      this.#sendText(task, noBytes, transferTag, view.getUint32(at + 8), view.getUint32(at + 12));
+      const lunHigh = view.getUint32(at + 8), lunLow = view.getUint32(at + 12);
+      this.#sent(task, this.#outbound.text(task, noBytes, transferTag, lunHigh, lunLow));
       return true;
     }
     const parsed = parseText(whole, 0, whole.length, limits.textResponsePairsMax);
@@ -827,21 +620,9 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     if (opcode !== Opcode.scsiCommand) return;
     const { cmdSn } = task.flight;
     this.#finish(task, "rejected", words);
-    if (!this.#over) this.#plug(cmdSn);
-  }
-
-  /** A NOP-Out that is not immediate takes the CmdSN of a command that the target refused. */
-  #plug(cmdSn: number): void {
-    const task = this.#addControl("ping", () => {}, {});
-    if (task === null) return;
-    const at = this.#begin(Opcode.nopOut, 0);
-    if (at < 0) return this.#answer(task, outputFull);
-    const view = this.#output.view;
-    NopOut.immediate.set(view, at, 0);
-    NopOut.cmdSn.set(view, at, cmdSn);
-    NopOut.initiatorTaskTag.set(view, at, task.initiatorTaskTag);
-    NopOut.targetTransferTag.set(view, at, reservedTag);
-    this.#output.finish(0, null);
+    if (this.#over) return;
+    const plug = this.#addControl("ping", () => {}, {});
+    if (plug !== null) this.#sent(plug, this.#outbound.plug(plug, cmdSn));
   }
 
   #received(view: DataView, at: number, dataBytes: number): ReceivedPdu {
@@ -863,7 +644,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     const flight = command.flight;
     if (flight.initiatorTaskTag !== reservedTag) {
       this.#tasks.remove(flight.initiatorTaskTag);
-      if (this.#transfers.length > 0) this.#transfers = this.#transfers.filter((t) => t.command !== command);
+      this.#outbound.forget(command);
     }
     command.outcome = outcome;
     command.reason = reason;
@@ -871,33 +652,18 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     if (flight.sending === 0) settle(command);
   }
 
+  /** A request that found no room is answered at once. */
+  #sent(task: ControlTask, sent: boolean): void {
+    if (!sent) this.#answer(task, outputFull);
+  }
+
   #answer(task: ControlTask, answer: ControlAnswer): void {
     this.#tasks.remove(task.initiatorTaskTag);
     task.done(answer);
   }
 
-  #shiftQueue(): void {
-    if (++this.#queueHead === this.#queue.length) {
-      this.#queue = [];
-      this.#queueHead = 0;
-    } else if (this.#queueHead === 1024) {
-      this.#queue = this.#queue.slice(this.#queueHead);
-      this.#queueHead = 0;
-    }
-  }
-
-  #unqueue(command: InitiatorCommand): boolean {
-    const index = this.#queue.indexOf(command, this.#queueHead);
-    if (index < 0) return false;
-    this.#queue.splice(index, 1);
-    return true;
-  }
-
   #dropQueue(reason: string): void {
-    const waiting = this.#queue.slice(this.#queueHead);
-    this.#queue = [];
-    this.#queueHead = 0;
-    for (const command of waiting) this.#finish(command, "notSent", reason);
+    for (const command of this.#outbound.takeQueue()) this.#finish(command, "notSent", reason);
   }
 
   /** The connection cannot go on. Always false, for the sink's answers. */
@@ -911,24 +677,6 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     }
     return false;
   }
-
-  #keepAlive(): void {
-    const interval = this.#options.nopIntervalMs ?? 0;
-    if (interval === 0) return;
-    this.#timer = this.#clock.after(interval, () => {
-      if (this.#state !== "fullFeature") return;
-      const now = this.#clock.nowMs();
-      if (this.#pingSentMs >= 0 && now - this.#pingSentMs >= (this.#options.nopTimeoutMs ?? interval)) {
-        this.#lose(`the target did not answer a ping within ${Math.round(now - this.#pingSentMs)} ms`);
-        return;
-      }
-      if (this.#pingSentMs < 0 && now - this.#lastReceivedMs >= interval) {
-        this.#pingSentMs = now;
-        this.ping(noBytes, () => this.#pingSentMs = -1);
-      }
-      this.#keepAlive();
-    });
-  }
 }
 
 const noBytes = new Uint8Array(0);
@@ -938,9 +686,4 @@ function settle(command: InitiatorCommand): void {
   command.settled = null;
   command.flight.inFlight = false;
   command.done(command);
-}
-
-function setLun(view: DataView, at: number, high: number, low: number): void {
-  view.setUint32(at + Bhs.lun.offset, high);
-  view.setUint32(at + Bhs.lun.offset + 4, low);
 }
