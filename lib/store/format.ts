@@ -26,6 +26,10 @@ export const pageBytesMax = 64 * 1024 * 1024;
 export const pagesMax = 2 ** 26;
 export const bootIdBytesMax = 40;
 
+/** Stands on the disk from the first write of its making until its superblocks are durable: it may be made anew. */
+export const makingMark = "PLIMSOLL STORE IN THE MAKING\r\n";
+export const makingMarkOffset = 8192;
+
 export const superblockMagic = "PLIMSOLL STORE\r\n";
 const sectorMagic = 0x504c_5354; // "PLST"
 const crcAt = 508;

@@ -9,6 +9,8 @@ import {
   encodeSuperblock,
   formatVersion,
   layoutFor,
+  makingMark,
+  makingMarkOffset,
   type StoreIdentity,
   type Superblock,
   superblockOffsets,
@@ -52,7 +54,9 @@ export async function formatDisk(
   }
   const calls = new DiskCalls(disk);
   const diskId = make.diskId ?? randomId(random);
-  await calls.write(0, new Uint8Array(tableOffsetBytes));
+  const head = new Uint8Array(tableOffsetBytes);
+  head.set(new TextEncoder().encode(makingMark), makingMarkOffset);
+  await calls.write(0, head);
   const tail = Math.max(layout.dataOffset, disk.sizeBytes - tailBytes);
   await calls.write(tail, new Uint8Array(disk.sizeBytes - tail));
   if (!omit.has("flushAfterWipe")) await calls.flush();
@@ -91,6 +95,7 @@ export async function formatDisk(
   };
   for (const offset of superblockOffsets) await calls.write(offset, encodeSuperblock(superblock));
   if (!omit.has("flushAfterFormat")) await calls.flush();
+  await calls.write(makingMarkOffset, new Uint8Array(blockBytes)); // durable with the first opening
   return {
     groupId: make.groupId,
     memberId: make.memberId,

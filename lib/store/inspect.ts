@@ -3,7 +3,7 @@
 
 import type { Disk } from "../base/disk.ts";
 import { DiskCalls } from "./disk_calls.ts";
-import type { StoreIdentity } from "./format.ts";
+import { makingMark, makingMarkOffset, type StoreIdentity } from "./format.ts";
 import { readSuperblock, StoreOpenError } from "./open.ts";
 import { isZero } from "./slot_pool.ts";
 
@@ -83,6 +83,8 @@ export async function inspectDisk(disk: Disk): Promise<Inspection> {
     if (!(error instanceof StoreOpenError)) throw error;
     if (error.kind !== "notAStore") return { kind: "damaged", why: error.message };
   }
+  // Somebody who was allowed to overwrite this disk has died over it.
+  if (matches(head, makingMarkOffset, makingMark)) return { kind: "blank" };
   const what = foreignMark(head, tail);
   if (what !== null) return { kind: "foreign", what };
   if (isZero(head, 0, head.length) && isZero(tail, 0, tail.length)) return { kind: "blank" };

@@ -149,6 +149,28 @@ Deno.test("a failed start lets go of what it had opened: the next one serves", a
   assert.equal((await world.target.control.status()).disks.length, 2);
 });
 
+Deno.test("a start that dies at any moment of making its disk is taken up by the next", async () => {
+  for (let dies = 0;; dies++) {
+    await using world = new World();
+    const open = world.openDisk.bind(world);
+    let operations = 0;
+    world.openDisk = (name, create) => {
+      const disk = open(name, create);
+      world.open.get(name)!.fault = ({ kind }) => (kind !== "read" && operations++ >= dies ? 5 : 0);
+      return disk;
+    };
+    let whole = true;
+    await world.start().catch(() => whole = false);
+    if (whole) {
+      assert.ok(dies > 5, "the disk was made in several steps");
+      break;
+    }
+    world.openDisk = open;
+    await world.start();
+    assert.equal(await (await world.login()).write(0, pattern(8, dies)), "good", `after ${dies} steps`);
+  }
+});
+
 Deno.test("files: a second member on the same file is refused while the first runs, and not afterwards", async () => {
   const directory = await Deno.makeTempDir({ prefix: "plimsoll-roles-" });
   try {

@@ -4,7 +4,7 @@ import { strict as assert } from "node:assert";
 import type { DiskOperation } from "../../lib/base/disk.ts";
 import { EIO, ENOSPC } from "../store/memory_disk.ts";
 import { pattern } from "./scsi.ts";
-import { MiB, oneDisk, World } from "./world.ts";
+import { MiB, oneDisk, turn, World } from "./world.ts";
 
 const path = "/d/a.img";
 const other = { initiatorName: "iqn.2026-01.net.example:b" };
@@ -155,4 +155,44 @@ Deno.test("a deletion that the disk interrupts is told, and finished by the next
   const { volumes, disks } = await world.target.control.status();
   assert.deepEqual(volumes, []);
   assert.equal(disks[0]!.allocatedBytes, 0);
+});
+
+Deno.test("a deletion that the disk interrupted can be commanded again", async () => {
+  await using world = await World.start();
+  await (await world.login()).write(0, pattern(8, 1));
+  fail(world, "write", EIO);
+  await assert.rejects(world.target.control.deleteVolume("vol0"), { kind: "unavailable" });
+  mend(world);
+  await world.target.control.deleteVolume("vol0");
+  assert.equal((await world.target.control.status()).disks[0]!.allocatedBytes, 0);
+});
+
+Deno.test("a stop in the middle of a deletion ends both, and the next start goes on with it", async () => {
+  await using world = await World.start();
+  const lun = await world.login();
+  for (let page = 0; page < 16; page++) assert.equal(await lun.write(page * 2048, pattern(8, 1)), "good");
+  const deletion = world.target.control.deleteVolume("vol0").then(() => "deleted", () => "interrupted");
+  await world.stop();
+  const outcome = await deletion;
+  await world.start();
+  const { volumes, disks } = await world.target.control.status();
+  assert.deepEqual([volumes.length, disks[0]!.allocatedBytes], [0, 0], outcome);
+});
+
+Deno.test("healthy means that a portal listens: also when its address comes late", async () => {
+  await using world = new World();
+  const listen = world.network.listen.bind(world.network);
+  world.network.listen = () => Promise.reject(new Error("Can't assign requested address (os error 99)"));
+  await world.start();
+  assert.equal(world.target.control.ready(), false);
+  const portal = async () => (await world.target.control.status()).members[0]!.portals[0]!;
+  assert.equal((await portal()).state, "waiting");
+  assert.match((await portal()).reason!, /assign/);
+  assert.equal((await world.target.control.status()).members[0]!.state, "joining");
+  world.network.listen = listen;
+  world.clock.advance(1_000);
+  await turn();
+  assert.equal((await portal()).state, "listening");
+  assert.equal(world.target.control.ready(), true);
+  await world.login();
 });

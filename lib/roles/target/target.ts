@@ -51,7 +51,7 @@ export class Target {
   /** Notices of the start, which a reload keeps. */
   readonly #lasting: string[];
   #watch: Watch | null = null;
-  #ready = false;
+  #begun = false;
   #stopped: Promise<void> | null = null;
   /** Reloads are done one after the other. */
   #reloading: Promise<void> = Promise.resolve();
@@ -80,7 +80,7 @@ export class Target {
       engine: parts.engine,
       portals: () => state.portals.states(),
       notices: () => this.#notices,
-      ready: () => this.#ready && this.#stopped === null,
+      ready: () => this.#begun && this.#stopped === null && anyListens(state.portals),
     });
   }
 
@@ -106,8 +106,8 @@ export class Target {
     for (const { key } of entries) await volumes.refresh(key.slice(keys.volumePrefix.length));
     this.#follow(revision);
     for (const address of this.#config.member.portals) await portals.open(address);
-    this.#ready = portals.states().some(({ state }) => state === "listening");
-    if (!this.#ready) log.warn("no portal listens yet");
+    this.#begun = true;
+    if (!anyListens(portals)) log.warn("no portal listens yet");
   }
 
   /**
@@ -225,6 +225,10 @@ export class Target {
     for (const name of names) await this.#state.volumes.refresh(name);
     if (this.#stopped === null) this.#follow(revision);
   }
+}
+
+function anyListens(portals: Portals): boolean {
+  return portals.states().some(({ state }) => state === "listening");
 }
 
 interface Assembled {
