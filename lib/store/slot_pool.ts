@@ -36,7 +36,9 @@ class Reclaim {
 }
 
 export class SlotPool {
+  /** Clean slots, a ring: first in, first out, so that a volume filled in order lies in order. */
   readonly #clean: Int32Array;
+  #cleanFirst = 0;
   #cleanCount = 0;
   readonly #suspect: Int32Array;
   #suspectCount = 0;
@@ -64,8 +66,10 @@ export class SlotPool {
     this.#suspect = new Int32Array(table.layout.slots);
     for (let slot = table.layout.slots - 1; slot >= 0; slot--) {
       const state = table.state[slot];
-      if (state === SlotState.clean) this.#clean[this.#cleanCount++] = slot;
-      else if (state === SlotState.suspect) this.#suspect[this.#suspectCount++] = slot;
+      if (state === SlotState.suspect) this.#suspect[this.#suspectCount++] = slot;
+    }
+    for (let slot = 0; slot < table.layout.slots; slot++) {
+      if (table.state[slot] === SlotState.clean) this.#pushClean(slot);
     }
     this.#coming = this.#suspectCount;
   }
@@ -87,8 +91,13 @@ export class SlotPool {
 
   /** A clean slot, or -1 when there is none at the moment. The caller sets its state. */
   take(): number {
-    const slot = this.#cleanCount > 0 ? this.#clean[--this.#cleanCount]! : -1;
-    if (slot >= 0) assert(this.table.state[slot] === SlotState.clean, `slot ${slot} is not clean`);
+    let slot = -1;
+    if (this.#cleanCount > 0) {
+      slot = this.#clean[this.#cleanFirst]!;
+      this.#cleanFirst = (this.#cleanFirst + 1) % this.#clean.length;
+      this.#cleanCount--;
+      assert(this.table.state[slot] === SlotState.clean, `slot ${slot} is not clean`);
+    }
     if (this.#cleanCount < cleanSlotsLow) this.#go();
     return slot;
   }
@@ -236,10 +245,15 @@ export class SlotPool {
     this.#go();
   }
 
+  #pushClean(slot: number): void {
+    this.#clean[(this.#cleanFirst + this.#cleanCount) % this.#clean.length] = slot;
+    this.#cleanCount++;
+  }
+
   #becomesClean(slot: number): void {
     this.table.state[slot] = SlotState.clean;
     this.#coming--;
-    this.#clean[this.#cleanCount++] = slot;
+    this.#pushClean(slot);
     this.becameClean(slot);
     this.#wake();
   }
