@@ -2,6 +2,8 @@
 
 import { strict as assert } from "node:assert";
 import { Buffer } from "node:buffer";
+import { systemRandom } from "../../lib/io/system_random.ts";
+import { formatDisk, inspectDisk } from "../../lib/store/mod.ts";
 import { MemoryDisk } from "../store/memory_disk.ts";
 import { pattern } from "./scsi.ts";
 import { MiB, oneDisk, oneVolume, World } from "./world.ts";
@@ -103,6 +105,20 @@ Deno.test("a truncated disk is refused", async () => {
   await using world = await served();
   world.disks.set(path, new MemoryDisk(path, world.disks.get(path)!.bytes.slice(0, 20 * MiB)));
   await refuses(world, /it has 20971520 bytes and must have at least \d+: it was truncated/);
+});
+
+Deno.test("a disk laid out in pages of another size is refused", async () => {
+  await using world = await served();
+  const identity = await inspectDisk(world.disks.get(path)!);
+  assert.ok(identity.kind === "ours");
+  const disk = new MemoryDisk(path, 32 * MiB);
+  await formatDisk(disk, { ...identity.identity, pageBytes: 2 * MiB }, systemRandom);
+  world.disks.set(path, disk);
+  await assert.rejects(
+    world.start(),
+    /laid out in pages of 2097152 bytes, and those of the group have 1048576/,
+  );
+  assert.equal(world.open.size, 0);
 });
 
 Deno.test("a disk with a file system, or with anything else on it, is refused", async () => {

@@ -174,3 +174,70 @@ Deno.test("two members of one group serve their own disks, and know of each othe
   const lun = await alpha.login();
   assert.equal(await lun.write(0, pattern(8, 1)), "good");
 });
+
+const second = `[[disk]]\npath = "/d/b.img"\nsize = "32MiB"\n`;
+
+Deno.test("a disk that is away takes its own pages away, and nothing else; a deletion waits for it", async () => {
+  await using world = await World.start({ tables: oneDisk + second + oneVolume });
+  const lun = await world.login();
+  for (let page = 0; page < 16; page++) assert.equal(await lun.write(page * 2048, pattern(8, page)), "good");
+  const allocated = (await world.target.control.status()).disks.map(({ allocatedBytes }) =>
+    allocatedBytes / MiB
+  );
+  assert.deepEqual(allocated, [8, 8], "striped over both");
+  await world.stop();
+  world.tables = oneDisk + oneVolume;
+  await world.start();
+  const again = await world.login();
+  const verdicts = new Set<string>();
+  for (let page = 0; page < 16; page++) {
+    const data = await again.read(page * 2048, 8);
+    if (typeof data !== "string") assert.deepEqual(data, pattern(8, page));
+    verdicts.add(typeof data === "string" ? data : "good");
+  }
+  assert.deepEqual([...verdicts].sort(), ["2/04/03", "good"]);
+  await assert.rejects(world.target.control.deleteVolume("vol0"), {
+    kind: "unavailable",
+    message: /could not be given back: disk "\/d\/b.img" is not here. Put it back/,
+  });
+  await world.restart();
+  assert.match((await world.notices()).join("\n"), /disk "\/d\/b.img" is not here/);
+  await world.target.control.createVolume({ name: "other", sizeBytes: MiB });
+  assert.equal(await (await world.login("other")).write(0, pattern(8, 1)), "good");
+
+  await world.stop();
+  world.tables = oneDisk + second;
+  await world.start();
+  const { volumes, disks, notices } = await world.target.control.status();
+  assert.deepEqual(volumes.map(({ name }) => name), ["other"]);
+  assert.deepEqual(disks.map(({ allocatedBytes }) => allocatedBytes / MiB), [1, 0]);
+  assert.deepEqual(notices, []);
+});
+
+Deno.test("a volume whose routes are damaged is unavailable and told of; the others are served", async () => {
+  await using world = await World.start();
+  await world.target.control.createVolume({ name: "other", sizeBytes: MiB });
+  await world.stop();
+  const { image } = json(world.metadataStore.get(keys.volume("vol0"))!.value);
+  world.metadataStore.commit([], [{ kind: "delete", key: keys.route(image, 0) }]);
+  await world.start();
+  const { volumes, notices } = await world.target.control.status();
+  assert.deepEqual(volumes.map(({ name, state }) => `${name} ${state}`).sort(), [
+    "other online",
+    "vol0 unavailable",
+  ]);
+  assert.match(notices.join("\n"), /Target .*:vol0 cannot be served: .*route/i);
+  await assert.rejects(world.login("vol0", { raw: true }), { status: 0x0301 });
+  assert.equal(await (await world.login("other")).write(0, pattern(8, 1)), "good");
+});
+
+Deno.test("a portal that another program has keeps the member from starting, with everything closed again", async () => {
+  await using world = new World();
+  const taken = Deno.listen(world.ports[0]!);
+  await assert.rejects(world.start(), /Cannot listen on portal .*the port is in use/);
+  assert.equal(world.open.size, 0);
+  taken.close();
+  world.bootId = "boot 2";
+  await world.start();
+  assert.deepEqual(await world.notices(), [], "the disk was closed cleanly");
+});

@@ -2,6 +2,8 @@
 
 import type { Clock } from "../../base/clock.ts";
 import { formatSocketAddress } from "../../base/network.ts";
+import { listDisks } from "../../meta/group.ts";
+import type { Metadata } from "../../meta/metadata.ts";
 import type { GroupRecord, MemberRecord, VolumeRecord } from "../../meta/records.ts";
 import {
   ControlError,
@@ -15,6 +17,7 @@ import {
 } from "../../mgmt/control.ts";
 import { version } from "../../mgmt/version.ts";
 import type { VolumeAdmin } from "../../mgmt/volume_admin.ts";
+import { loadRoutes } from "../../route/route_records.ts";
 import { naaIdentifier } from "../../wire/scsi/inquiry.ts";
 import type { SessionInfo, TargetNode } from "../../session/target_node.ts";
 import type { ServedDisk } from "./disks.ts";
@@ -22,6 +25,7 @@ import type { PortalState } from "./portals.ts";
 import type { Volumes } from "./volumes.ts";
 
 export interface ControlParts {
+  readonly metadata: Metadata;
   readonly clock: Clock;
   readonly group: GroupRecord;
   readonly member: MemberRecord;
@@ -63,7 +67,7 @@ export class TargetControl implements MemberControl {
       version,
       engine: { ...engine },
       uptimeMs: Math.round(clock.nowMs() - this.#startedMs),
-      notices: [...this.#parts.notices(), ...this.#roomNotices()],
+      notices: [...this.#parts.notices(), ...this.#parts.volumes.failures(), ...this.#roomNotices()],
       members: [{
         name: member.name,
         state: ready() ? "up" : "joining",
@@ -127,7 +131,7 @@ export class TargetControl implements MemberControl {
   async deleteVolume(name: string): Promise<void> {
     const volume = await this.#parts.admin.beginDelete(name);
     await this.#parts.volumes.refresh(name);
-    await finishDeletion(volume, this.#parts.disks, this.#parts.admin);
+    await finishDeletion(volume, this.#parts);
   }
 
   #report(record: VolumeRecord): VolumeReport {
@@ -200,22 +204,32 @@ function identifierText(record: VolumeRecord): string {
   return `naa.${naaIdentifier(Uint8Array.fromHex(record.id)).toHex()}`;
 }
 
-/** Gives the pages of a volume that is being deleted back, then forgets it. May be done again after a crash. */
+/**
+ * Gives the pages of a volume that is being deleted back, then forgets it. May be done again after a crash. A volume with
+ * pages on a disk that is not here is not forgotten: nobody would give them back when the disk returns.
+ */
 export async function finishDeletion(
   volume: VolumeRecord,
-  disks: readonly ServedDisk[],
-  admin: VolumeAdmin,
+  parts: { readonly metadata: Metadata; readonly disks: readonly ServedDisk[]; readonly admin: VolumeAdmin },
 ): Promise<void> {
+  const { metadata, disks, admin } = parts;
+  const refuse = (why: string, what: string) =>
+    new ControlError(
+      "unavailable",
+      `Volume "${volume.name}" is no longer served, but its pages could not be given back: ${why}. ` +
+        `${what}; the next start of the member goes on with it.`,
+    );
   try {
     for (const { store } of disks) await store.deleteImage(volume.image);
   } catch (error) {
-    throw new ControlError(
-      "unavailable",
-      `Volume "${volume.name}" is no longer served, but its pages could not be given back: ${
-        (error as Error).message
-      }. ` +
-        "Mend the disk; the next start of the member goes on with it.",
-    );
+    throw refuse((error as Error).message, "Mend the disk");
+  }
+  const here = new Set(disks.map(({ record }) => record.placement));
+  const away = (await listDisks(metadata)).filter(({ placement }) => !here.has(placement));
+  if (away.length > 0) {
+    const routes = await loadRoutes(metadata, volume);
+    const missed = away.find(({ placement }) => routes.pagesOf(placement) > 0);
+    if (missed !== undefined) throw refuse(`disk "${missed.path}" is not here`, "Put it back");
   }
   await admin.finishDelete(volume);
 }

@@ -86,6 +86,13 @@ async function openOne(
       bootId: parts.bootId,
       nextImage: nextImage === null ? 1 : decodeNumber(nextImage.value),
     });
+    if (store.pageBytes !== parts.group.pageBytes) {
+      await store.close();
+      throw new Error(
+        `Cannot open disk "${config.path}": it is laid out in pages of ${store.pageBytes} bytes, and those of the ` +
+          `group have ${parts.group.pageBytes}. Name the right disk in the configuration.`,
+      );
+    }
     const usage = store.usage();
     const joined = await joinDisk(parts.metadata, {
       id: identity.diskId,

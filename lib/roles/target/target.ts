@@ -76,6 +76,7 @@ export class Target {
     this.#lasting = [...state.groupNotices];
     this.control = new TargetControl({
       ...state,
+      metadata: parts.metadata,
       clock: parts.clock,
       engine: parts.engine,
       portals: () => state.portals.states(),
@@ -98,7 +99,10 @@ export class Target {
     }
     for (const volume of await admin.deleting()) {
       log.info("going on with the deletion of a volume", { volume: volume.name });
-      await finishDeletion(volume, disks, admin);
+      await finishDeletion(volume, { metadata, disks, admin }).catch((error) => {
+        if (!(error instanceof ControlError)) throw error;
+        this.#lasting.push(error.message); // the other volumes are served all the same
+      });
     }
     this.#lasting.push(...await noteLostWrites(metadata, this.#parts.clock, disks));
     await this.#reconcile(this.#config, await this.#wishes(this.#config));

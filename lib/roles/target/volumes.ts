@@ -64,9 +64,9 @@ export class Volumes implements TargetDirectory {
     return this.#byTarget.get(this.targetName(name)) ?? null;
   }
 
-  /** Why the volume could not be opened; null when it was not tried or is served. */
-  failureOf(name: string): string | null {
-    return this.#failed.get(this.targetName(name)) ?? null;
+  /** A sentence for each volume that could not be opened. */
+  failures(): string[] {
+    return [...this.#failed].map(([name, reason]) => `Target ${name} cannot be served: ${reason}`);
   }
 
   targetName(volumeName: string): string {
@@ -75,7 +75,7 @@ export class Volumes implements TargetDirectory {
 
   /**
    * Brings what is served in line with the group's metadata, read anew: so the last of several changes wins, whatever
-   * order their news came in. Never rejects: what fails is told by failureOf.
+   * order their news came in. Never rejects: what fails is told by failures.
    */
   refresh(volumeName: string): Promise<void> {
     return this.#inTurn(async () => {
