@@ -99,6 +99,24 @@ Deno.test("SendTargets tells every portal, also from inside a session; an IPv6 p
   assert.deepEqual(portals, [`127.0.0.2:${other!.port}`, `[::1]:${v6!.port}`]);
 });
 
+Deno.test("a portal at which a volume is not served is not told of", async () => {
+  await using world = new World({
+    tables: disk + volume("local", "") + volume("open", `initiators = ["*"]`),
+  });
+  const listen = world.network.listen.bind(world.network);
+  const outside = { hostname: "10.9.9.9", port: 3260 };
+  world.network.listen = (address, accept) =>
+    address.hostname === outside.hostname
+      ? Promise.resolve({ address, close: () => Promise.resolve() })
+      : listen(address, accept);
+  await world.start();
+  await world.target.reload(world.config([...world.ports, outside]));
+  const addresses = (await world.discover()).map((
+    { name, addresses },
+  ) => [name.split(":")[1], addresses.length]);
+  assert.deepEqual(addresses.toSorted(), [["local", 1], ["open", 2]]);
+});
+
 Deno.test("a volume of 4096-byte blocks says so and keeps them", async () => {
   await using world = await World.start({ tables: disk + volume("large", "block_size = 4096") });
   const { client } = await world.login("large");

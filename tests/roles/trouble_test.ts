@@ -196,3 +196,23 @@ Deno.test("healthy means that a portal listens: also when its address comes late
   assert.equal(world.target.control.ready(), true);
   await world.login();
 });
+
+Deno.test("a volume that could not be opened is tried again by itself", async () => {
+  await using world = await World.start();
+  const get = world.metadataStore.get.bind(world.metadataStore);
+  world.metadataStore.get = (key) => {
+    if (key.startsWith("reservation/")) throw new Error("database is locked");
+    return get(key);
+  };
+  await world.restart();
+  await assert.rejects(world.login("vol0", { raw: true }), { status: 0x0301 });
+  world.clock.advance(5_000);
+  await turn();
+  assert.equal(world.logged("error", /volume cannot be served/).length, 1, "said once");
+  assert.match((await world.notices()).join("\n"), /vol0 cannot be served: database is locked/);
+  world.metadataStore.get = get;
+  world.clock.advance(5_000);
+  await turn();
+  assert.equal(await (await world.login()).write(0, pattern(8, 1)), "good");
+  assert.deepEqual(await world.notices(), []);
+});

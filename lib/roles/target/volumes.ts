@@ -1,7 +1,7 @@
 // The volumes that this member serves: one device server each, made from the group's metadata and kept in step with it.
 // This is the directory that logins look targets up in.
 
-import type { Clock } from "../../base/clock.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { formatSocketAddress } from "../../base/network.ts";
 import { BlockDeviceServer } from "../../device/block_device_server.ts";
@@ -19,6 +19,9 @@ import type {
 import { accessRuleOf, mayUse } from "./access.ts";
 import { tellLostWrites, type WritesLostNews } from "./lost_writes.ts";
 import { reservationStore } from "./reservations.ts";
+
+/** A volume that could not be opened, or changed, is tried again after this time. */
+const retryMs = 5_000;
 
 export interface ServedVolume {
   readonly record: VolumeRecord;
@@ -47,6 +50,7 @@ export class Volumes implements TargetDirectory {
   readonly #byTarget = new Map<string, ServedVolume>();
   /** Volumes that could not be opened, and why. */
   readonly #failed = new Map<string, string>();
+  readonly #retries = new Map<string, Timer>();
   #closed = false;
   /** Changes are carried out one after the other. */
   #turn: Promise<void> = Promise.resolve();
@@ -87,6 +91,8 @@ export class Volumes implements TargetDirectory {
         await this.#apply(name, record);
         this.#failed.delete(name);
       } catch (error) {
+        this.#tryAgain(volumeName, name);
+        if (this.#failed.get(name) === (error as Error).message) return; // known already
         this.#failed.set(name, (error as Error).message);
         this.#parts.log.error("volume cannot be served", {
           volume: volumeName,
@@ -100,6 +106,7 @@ export class Volumes implements TargetDirectory {
   close(reason: string): Promise<void> {
     return this.#inTurn(async () => {
       this.#closed = true;
+      for (const timer of this.#retries.values()) timer.cancel();
       for (const name of [...this.#byTarget.keys()]) await this.#remove(name, reason);
     });
   }
@@ -117,9 +124,22 @@ export class Volumes implements TargetDirectory {
       .map(({ target }) => target);
   }
 
-  portalsOf(_target: TargetRecord, portal: TargetPortal): readonly TargetPortal[] {
+  /** Portals at which nobody would be let in are not shown: an initiator would try each of them. */
+  portalsOf(target: TargetRecord, portal: TargetPortal): readonly TargetPortal[] {
     const own = formatSocketAddress(portal.address);
-    return [portal, ...this.#parts.portals().filter(({ address }) => formatSocketAddress(address) !== own)];
+    const record = this.#byTarget.get(target.name)?.record;
+    const others = this.#parts.portals().filter(({ address }) =>
+      formatSocketAddress(address) !== own &&
+      (record === undefined || record.initiators !== null || mayUse(record, "", address))
+    );
+    return [portal, ...others];
+  }
+
+  /** Metadata may be away for a while: a volume must not stay unavailable for ever. */
+  #tryAgain(volumeName: string, name: string): void {
+    this.#retries.get(name)?.cancel();
+    const timer = this.#parts.clock.after(retryMs, () => void this.refresh(volumeName));
+    this.#retries.set(name, timer);
   }
 
   async #apply(name: string, record: VolumeRecord | null): Promise<void> {
