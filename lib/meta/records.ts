@@ -92,6 +92,15 @@ export interface VolumeRecord {
   readonly state: "online" | "deleting";
 }
 
+/** Acknowledged writes of an image may be gone, and some initiators have not heard of it. */
+export interface WritesLostRecord {
+  readonly version: 1;
+  /** Wall clock of the start that found out, milliseconds since 1970. */
+  readonly foundMs: number;
+  /** Names of initiator ports (RFC 7143 §4.4.5) that know. */
+  readonly told: readonly string[];
+}
+
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 

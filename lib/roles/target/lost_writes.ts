@@ -9,17 +9,15 @@ import type { Clock, Timer } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { BlockDeviceServer } from "../../device/block_device_server.ts";
 import type { Metadata } from "../../meta/metadata.ts";
-import { decodeRecord, encodeRecord, keys, type VolumeRecord } from "../../meta/records.ts";
+import {
+  decodeRecord,
+  encodeRecord,
+  keys,
+  type VolumeRecord,
+  type WritesLostRecord,
+} from "../../meta/records.ts";
 import { loadRoutes } from "../../route/route_records.ts";
 import type { ServedDisk } from "./disks.ts";
-
-interface WritesLostRecord {
-  readonly version: 1;
-  /** Wall clock of the start that found out, milliseconds since 1970. */
-  readonly foundMs: number;
-  /** Names of initiator ports (RFC 7143 §4.4.5) that know. */
-  readonly told: readonly string[];
-}
 
 const rememberedMs = 24 * 60 * 60 * 1000;
 
