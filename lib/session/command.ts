@@ -145,7 +145,6 @@ export class Command implements Task, Answer, Numbered, Sent {
     assert(this.state === "executing" && this.requestedLength < 0, "data was requested twice or out of turn");
     this.requestedLength = lengthBytes;
     this.dataOutLength = this.writeExpected ? Math.min(this.expectedDataTransferLength, lengthBytes) : 0;
-    this.solicitNext = Math.min(this.received, this.dataOutLength);
     this.host.dataWanted(this);
   }
 

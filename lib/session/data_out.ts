@@ -164,6 +164,8 @@ function solicit(host: DataOutHost, command: Command): void {
     return;
   }
   const { maxOutstandingR2t, maxBurstLength } = host.parameters;
+  // What came unasked, perhaps after requestData(), is not asked for.
+  if (command.r2tSn === 0) command.solicitNext = Math.min(command.received, command.dataOutLength);
   while (command.r2tOpen < maxOutstandingR2t && command.solicitNext < command.dataOutLength) {
     if (host.link === null) return;
     const length = Math.min(maxBurstLength, command.dataOutLength - command.solicitNext);
