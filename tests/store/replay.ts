@@ -32,9 +32,23 @@ export interface ReplayResult {
   readonly doubles: number;
 }
 
+/** What a life is mostly about; "all" is the usual mixture. The others find rare faults sooner. */
+export type Focus =
+  | "all"
+  /** Making the disk, cut short again and again. */
+  | "making"
+  /** A full disk of two entry blocks whose pages are given up and written again at once, seldom flushed. */
+  | "rewriting"
+  /** Short lives, with checks that repair and are cut short. */
+  | "mending";
+
 /** Runs one seed. Throws Violation when the store broke a promise, AssertionError when it broke an invariant. */
-export async function replay(seed: number, omit: ReadonlySet<OrderPoint> = new Set()): Promise<ReplayResult> {
-  return await new Replay(seed, omit).run();
+export async function replay(
+  seed: number,
+  omit: ReadonlySet<OrderPoint> = new Set(),
+  focus: Focus = "all",
+): Promise<ReplayResult> {
+  return await new Replay(seed, omit, focus).run();
 }
 
 class Replay {
@@ -71,16 +85,17 @@ class Replay {
     doubles: 0,
   };
 
-  constructor(readonly seed: number, readonly omit: ReadonlySet<OrderPoint>) {
+  constructor(readonly seed: number, readonly omit: ReadonlySet<OrderPoint>, readonly focus: Focus) {
     this.random = new SeededRandom(seed);
     // One entry sector, some sectors of one block, two blocks; always more pages than slots.
-    const slots = this.random.pick([
+    const rewriting = focus === "rewriting";
+    const slots = rewriting ? 121 + this.random.below(30) : this.random.pick([
       4 + this.random.below(8),
       16 + this.random.below(30),
       115 + this.random.below(20),
     ]);
     this.pages = Math.min(pagesPerImage, 2 + Math.ceil(slots / 3) + this.random.below(6));
-    this.flushChance = this.random.pick([0.01, 0.06, 0.2]);
+    this.flushChance = rewriting ? 0.005 : this.random.pick([0.01, 0.06, 0.2]);
     const size = 131_072 + 16_384 + (slots + 1) * pageBytes;
     const layout = layoutFor(size, pageBytes)!;
     this.medium = new Medium(size, this.random, layout.dataOffset);
@@ -88,19 +103,48 @@ class Replay {
   }
 
   async run(): Promise<ReplayResult> {
-    await this.makeStore();
+    await this.makeStore(this.focus === "making" ? 0.9 : 0.3);
+    if (this.focus === "making") return this.counts;
     await this.open();
     for (let i = 0; i < 3; i++) this.images.push(this.nextImage++);
+    if (this.focus === "rewriting") await this.fill();
     const lives = 4 + this.random.below(5);
     for (let life = 0; life < lives; life++) {
-      await this.live(this.random.chance(0.3) ? this.random.below(8) : 20 + this.random.below(150));
+      const short = this.focus === "all" ? this.random.chance(0.3) : true;
+      await this.live(short ? this.random.below(this.focus === "all" ? 8 : 30) : 20 + this.random.below(150));
       await this.cut();
     }
     return this.counts;
   }
 
+  /** Gives nearly every slot a page, and flushes. */
+  async fill(): Promise<void> {
+    const free = this.random.below(8);
+    for (let n = this.store.usage().slots - free - 1; n >= 0; n--) {
+      const [image, page] = [this.images[n % 3]!, Math.floor(n / 3)];
+      if (page >= this.pages) continue;
+      this.writePage(image, page);
+      while (this.inFlight >= operationsMax) {
+        this.disk.step();
+        await null;
+      }
+    }
+    await this.finishAll();
+    this.flush();
+    await this.finishAll();
+  }
+
+  writePage(image: number, page: number): void {
+    const op = this.operation("write", image, page, 0, 1);
+    const stamp = this.nextStamp++;
+    op.buffer = new Uint8Array(sectorBytes);
+    stampSector(op.buffer, 0, image, page, 0, stamp);
+    this.oracle.begin(image, page, 0, 1, stamp);
+    this.start(op, () => this.oracle.end(image, page, 0, 1, op.outcome === "done", false));
+  }
+
   /** Makes the disk a store, perhaps with a power loss on the way, over what somebody else left there. */
-  async makeStore(): Promise<void> {
+  async makeStore(cutChance: number): Promise<void> {
     for (let i = 0; i < this.medium.cache.length; i++) this.medium.cache[i] = this.random.next() >>> 24;
     this.medium.durable.set(this.medium.cache);
     const before = { ...identity, diskId: "ffffffffffffffffffffffffffffffff", pageBytes };
@@ -110,7 +154,7 @@ class Replay {
       await this.drive(old.close());
       this.medium.harden([...this.medium.unflushed]);
     }
-    for (let again = 0; again < 2 && this.random.chance(0.3); again++) {
+    for (let again = 0; again < 4 && this.random.chance(cutChance); again++) {
       await this.begin(formatDisk(this.disk, { ...identity, pageBytes }, this.random, this.omit), 14);
       this.end(true);
       await this.formattedOrNot();
@@ -237,7 +281,7 @@ class Replay {
     // Where the crash left something to mend, mending is done and cut short more often than elsewhere.
     const found = await checkStore(copyOf(this.medium), { readFree: false });
     this.torn = found.findings.some((f) => /torn|half written|older instance/.test(f.text));
-    const repair = this.random.chance(this.torn ? 0.5 : 0.1);
+    const repair = this.random.chance(this.focus === "mending" ? 0.8 : this.torn ? 0.5 : 0.1);
     const options = { repair: true, readFree: false, omit: this.omit };
     for (let again = 0; repair && again < 3 && this.random.chance(this.torn ? 0.8 : 0.3); again++) {
       await this.begin(checkStore(this.disk, options), 16);
@@ -281,7 +325,7 @@ class Replay {
   }
 
   change(kind: "write" | "writeSame" | "orWrite" | "compareAndWrite" | "unmap", whole = false): void {
-    const hot = this.random.chance(0.3) ? this.hot : null;
+    const hot = this.random.chance(this.focus === "rewriting" ? 0.7 : 0.3) ? this.hot : null;
     const image = hot?.image ?? this.livingImage();
     if (!this.images.includes(image) || this.deleting.some((d) => d.image === image)) return;
     const page = hot?.page ?? this.random.below(this.pages);
