@@ -47,3 +47,19 @@ Deno.test("unsolicited data that comes after the command has begun is not asked 
   assert.deepEqual(world.device.written, [data]);
   assert.equal(answers(stream)[0]!.opcode, bhs.Opcode.scsiResponse);
 });
+
+Deno.test("an immediate write that announces data of no bytes takes no room that nobody promised", () => {
+  // Without this, one PDU ends the process.
+  const world = new FakeWorld();
+  const stream = loggedIn(world, 1, "InitialR2T=No", "FirstBurstLength=4096");
+  const reserved = world.pool.bytesReserved;
+  for (let tag = 1; tag <= 200; tag++) {
+    stream.deliver(write(tag, 1, 0, { opcode: 0x41, final: 0 }));
+    stream.deliver(build({ kind: "dataOut", fields: { initiatorTaskTag: tag } }));
+    answers(stream);
+  }
+  assert.equal(world.pool.bytesReserved, reserved);
+  stream.peerCloses();
+  assert.equal(world.pool.bytesReserved, 0);
+  assert.equal(world.pool.bytesOut, 0);
+});
