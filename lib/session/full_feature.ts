@@ -189,7 +189,9 @@ export class FullFeature implements Numbered {
       if (dataBytes > room) failure ??= failures.incorrectAmountOfData;
       else if ((dataBytes > 0 && !immediateData) || (announced && (initialR2t || !command.writeExpected))) {
         failure ??= failures.unexpectedUnsolicitedData;
-      } else if (failure === null && !session.takeUnsolicitedBuffer(command)) failure = failures.busy;
+      } else if (failure === null && room > 0 && !session.takeUnsolicitedBuffer(command)) {
+        failure = failures.busy;
+      }
     }
     // Without W nothing can follow, whatever F says.
     if (!command.writeExpected) command.unsolicitedOpen = false;
