@@ -143,3 +143,27 @@ Deno.test("more may be promised than there is: the operator is warned", async ()
   await using world = await World.start({ tables: `${oneDisk}[[volume]]\nname = "big"\nsize = "1GiB"\n` });
   assert.match((await world.notices()).join("\n"), /Volume "big" can grow by 1073741824 bytes.*Add disks/);
 });
+
+Deno.test("operators who do the same at once: one of them may be refused, nothing is done twice or by half", async () => {
+  await using world = await World.start();
+  const { control } = world.target;
+  const outcomes = async (work: Promise<unknown>[]) =>
+    (await Promise.allSettled(work)).map((r) => r.status === "fulfilled" ? "done" : String(r.reason.kind))
+      .sort();
+  const made = await outcomes([1, 2, 3].map(() => control.createVolume({ name: "v", sizeBytes: 4 * MiB })));
+  assert.deepEqual(made, ["conflict", "conflict", "done"]);
+  const lun = await world.login("v");
+  for (let page = 0; page < 4; page++) assert.equal(await lun.write(page * 2048, pattern(8, page)), "good");
+  const grown = await outcomes([5, 6, 7].map((mib) => control.resizeVolume("v", mib * MiB)));
+  assert.ok(grown.includes("done"));
+  assert.deepEqual(await lun.attentions(), ["6/2a/09"]);
+  const [size] = (await control.status()).volumes.filter(({ name }) => name === "v").map((v) => v.sizeBytes);
+  assert.equal(await lun.capacity(), size! / 512);
+  const deleted = await outcomes([1, 2, 3].map(() => control.deleteVolume("v")));
+  assert.ok(deleted.every((outcome) => ["done", "notFound"].includes(outcome)), deleted.join());
+  const { volumes, disks } = await control.status();
+  assert.deepEqual([volumes.map(({ name }) => name), disks[0]!.allocatedBytes], [["vol0"], 0]);
+  await control.createVolume({ name: "v", sizeBytes: 4 * MiB });
+  const again = await world.login("v");
+  assert.deepEqual(await again.read(0, 8), new Uint8Array(8 * 512));
+});
