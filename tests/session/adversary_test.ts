@@ -63,3 +63,51 @@ Deno.test("an immediate write that announces data of no bytes takes no room that
   assert.equal(world.pool.bytesReserved, 0);
   assert.equal(world.pool.bytesOut, 0);
 });
+
+Deno.test("many deep queues of writes that begin with immediate data: every one of them ends, within the pool", () => {
+  // Without this, the first pieces of all fill the pool and each waits for the others for ever.
+  const world = new FakeWorld(8 * 1024 * 1024);
+  const data = new Uint8Array(250 * 512);
+  const sessions = Array.from({ length: 40 }, (_, i) => ({
+    stream: loggedIn(world, i + 1, "InitialR2T=Yes", "MaxBurstLength=262144"),
+    nextCmdSn: 1,
+    maxCmdSn: 1,
+    done: 0,
+  }));
+  const writes = 30;
+  let most = 0;
+  for (let round = 0; round < 400 && sessions.some((s) => s.done < writes); round++) {
+    const r2ts: (() => void)[] = [];
+    for (const s of sessions) {
+      for (const { opcode, view } of answers(s.stream)) {
+        s.maxCmdSn = Math.max(s.maxCmdSn, view.getUint32(32));
+        if (opcode === bhs.Opcode.scsiResponse) s.done++;
+        if (opcode !== bhs.Opcode.r2t) continue;
+        const bufferOffset = bhs.R2t.bufferOffset.get(view, 0);
+        const length = bhs.R2t.desiredDataTransferLength.get(view, 0);
+        const fields = {
+          initiatorTaskTag: view.getUint32(16),
+          targetTransferTag: view.getUint32(20),
+          bufferOffset,
+        };
+        const piece = data.subarray(bufferOffset, bufferOffset + length);
+        r2ts.push(() => s.stream.deliver(build({ kind: "dataOut", fields, data: piece })));
+      }
+      for (; s.nextCmdSn <= Math.min(s.maxCmdSn, writes); s.nextCmdSn++) {
+        const fields = {
+          initiatorTaskTag: s.nextCmdSn,
+          cmdSn: s.nextCmdSn,
+          write: 1,
+          expectedDataTransferLength: data.length,
+        };
+        const cdb = Uint8Array.of(0x2a, 0, 0, 0, 0, 0, 0, 0, 250);
+        s.stream.deliver(build({ kind: "command", fields, cdb, data: data.subarray(0, 65_536) }));
+      }
+    }
+    most = Math.max(most, world.pool.bytesOut + world.pool.bytesReserved);
+    for (const send of r2ts) send();
+  }
+  assert.deepEqual(sessions.map((s) => s.done), sessions.map(() => writes));
+  // One place for each session is beyond the bound.
+  assert.ok(most <= world.pool.bytesMax + sessions.length * 65_536, `${most} bytes`);
+});
