@@ -8,8 +8,9 @@ export interface PoolBuffer {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly view: DataView<ArrayBuffer>;
   readonly sizeClass: number;
-  /** Kept by the pool: whether somebody has it. */
+  /** Kept by the pool: whether somebody has it, and whether it was had by a promise (takeReserved). */
   out: boolean;
+  promised: boolean;
 }
 
 interface Waiter {
@@ -25,6 +26,7 @@ export class BufferPool {
   #bytesOut = 0;
   #bytesIdle = 0;
   #bytesReserved = 0;
+  #bytesPromisedOut = 0;
   readonly #idle: PoolBuffer[][] = [];
   readonly #waiters: Waiter[] = [];
 
@@ -45,6 +47,16 @@ export class BufferPool {
   /** Bytes set aside by reserve(). */
   get bytesReserved(): number {
     return this.#bytesReserved;
+  }
+
+  /** Bytes set aside, and those handed out that were: what promises cost the pool until their commands end. */
+  get bytesPromised(): number {
+    return this.#bytesReserved + this.#bytesPromisedOut;
+  }
+
+  /** Bytes that take() could still hand out. */
+  get bytesFree(): number {
+    return Math.max(0, this.#bytesMax - this.#bytesOut - this.#bytesReserved);
   }
 
   /**
@@ -68,7 +80,10 @@ export class BufferPool {
     assert(lengthBytes <= reservedBytes, "more was taken than was reserved");
     this.#bytesReserved -= sizeOf(classOf(reservedBytes));
     assert(this.#bytesReserved >= 0, "room was taken twice");
-    return this.#have(classOf(lengthBytes));
+    const buffer = this.#have(classOf(lengthBytes));
+    buffer.promised = true;
+    this.#bytesPromisedOut += buffer.bytes.length;
+    return buffer;
   }
 
   /** A buffer of at least `lengthBytes`, or null when the bound is reached or others wait. Contents are arbitrary. */
@@ -101,6 +116,8 @@ export class BufferPool {
     buffer.out = false;
     const size = sizeOf(buffer.sizeClass);
     this.#bytesOut -= size;
+    if (buffer.promised) this.#bytesPromisedOut -= size;
+    buffer.promised = false;
     (this.#idle[buffer.sizeClass] ??= []).push(buffer);
     this.#bytesIdle += size;
     this.#serve();
@@ -139,7 +156,7 @@ export class BufferPool {
     if (this.#bytesOut + this.#bytesIdle + size > this.#bytesMax) this.#dropIdle(size);
     const bytes = new Uint8Array(size);
     this.#bytesOut += size;
-    return { bytes, view: new DataView(bytes.buffer), sizeClass, out: true };
+    return { bytes, view: new DataView(bytes.buffer), sizeClass, out: true, promised: false };
   }
 
   #dropIdle(wantedBytes: number): void {

@@ -29,12 +29,15 @@ export class CommandCredit {
     this.#closed = false;
   }
 
-  /** Lets in as many commands as there are slots (beside `inUse` commands that have come) and room for. */
-  open(inUse: number): void {
+  /**
+   * Lets in as many commands as there are slots and room for, beside `inUse` commands that have come, which hold
+   * `heldBytes` of what was promised.
+   */
+  open(inUse: number, heldBytes: number): void {
     if (this.#closed || this.#opening) return;
     this.#opening = true; // a promise given up serves waiters, who may end commands, which opens the window
     const window = this.#window;
-    while (window.open + inUse < this.#slots && this.#mayPromise(window.open)) {
+    while (window.open + inUse < this.#slots && this.#mayPromise(window.open, heldBytes)) {
       this.#promises++;
       if (this.#promiseBytes > 0) this.#pool.reserve(this.#promiseBytes);
       window.openOne();
@@ -64,12 +67,13 @@ export class CommandCredit {
   }
 
   /**
-   * Whether one more command may be let in beside `open` others. Half of the pool may be promised; the fuller it is,
-   * the fewer commands a session gets, and one is always granted, so that no session is shut out by the others.
+   * Whether one more command may be let in beside `open` others. Half of the pool may be promised, data that came by
+   * promises included, so that the other half serves whole transfers and every command ends. The fuller it is, the fewer
+   * commands a session gets; one is always granted to a session that holds less, so that none is shut out.
    */
-  #mayPromise(open: number): boolean {
-    if (this.#promiseBytes === 0 || open === 0) return true;
-    const full = this.#pool.bytesReserved / this.#pool.bytesMax;
+  #mayPromise(open: number, heldBytes: number): boolean {
+    if (this.#promiseBytes === 0 || (open === 0 && heldBytes < this.#promiseBytes)) return true;
+    const full = this.#pool.bytesPromised / this.#pool.bytesMax;
     return open < 2 ? full < 0.5 : open < 8 ? full < 0.44 : open < 32 ? full < 0.375 : full < 0.25;
   }
 }

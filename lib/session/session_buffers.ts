@@ -16,13 +16,20 @@ interface Waiter {
 export class SessionBuffers {
   readonly #pool: BufferPool;
   readonly #shareBytes: number;
+  /** Of buffers had by take() or wait(), and of those had by a promise. */
   #heldBytes = 0;
+  #promisedBytes = 0;
   #queue: Waiter[] = [];
   #serving = false;
 
   constructor(pool: BufferPool) {
     this.#pool = pool;
     this.#shareBytes = pool.bytesMax / limits.sessionShareOfPool;
+  }
+
+  /** Held by commands that got them by a promise. */
+  get promisedBytes(): number {
+    return this.#promisedBytes;
   }
 
   /** A buffer now, or null. */
@@ -36,7 +43,7 @@ export class SessionBuffers {
   /** What was promised is had whatever the share. */
   takeReserved(reservedBytes: number, lengthBytes: number): PoolBuffer {
     const buffer = this.#pool.takeReserved(reservedBytes, lengthBytes);
-    this.#heldBytes += buffer.bytes.length;
+    this.#promisedBytes += buffer.bytes.length;
     return buffer;
   }
 
@@ -60,14 +67,20 @@ export class SessionBuffers {
   }
 
   give(buffer: PoolBuffer): void {
-    this.#heldBytes -= buffer.bytes.length;
+    if (buffer.promised) this.#promisedBytes -= buffer.bytes.length;
+    else this.#heldBytes -= buffer.bytes.length;
     this.#pool.give(buffer);
     this.#serve();
   }
 
-  /** One buffer of any size is always within the share. */
+  /**
+   * One buffer of any size is always within the share. Beyond it a session holds no more than half of what is free, so
+   * that however many take what they can get, something is left for the next. What a session waits for comes at the
+   * latest when it gives its last buffer back; what it got by promises does not count, for that may be part of it.
+   */
   #mayHold(lengthBytes: number): boolean {
-    return this.#heldBytes === 0 || this.#heldBytes + lengthBytes <= this.#shareBytes;
+    if (this.#heldBytes === 0) return true;
+    return this.#heldBytes + lengthBytes <= Math.min(this.#shareBytes, this.#pool.bytesFree / 2);
   }
 
   /** The first waiter goes to the pool's queue when the share allows it; the others stay behind it. */

@@ -249,7 +249,7 @@ export class TargetSession implements CommandHost, DataOutHost {
 
   /** Lets in as many commands as there are slots and room for. */
   openWindow(): void {
-    this.#credit.open(this.commands.numbered);
+    this.#credit.open(this.commands.numbered, this.buffers.promisedBytes);
   }
 
   /** A numbered PDU that is no SCSI command has used its place in the window. */
