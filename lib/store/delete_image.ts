@@ -9,6 +9,7 @@ const pagesAtATime = 64;
 interface Deleting extends BlockService {
   readonly pageBytes: number;
   readonly omit: ReadonlySet<OrderPoint>;
+  flush(): Promise<BlockOutcome>;
   /** Resolves once what was given up has been punched. */
   settled(): Promise<void>;
 }
@@ -21,7 +22,7 @@ export async function deleteImage(
   if (table !== undefined) await unmapAll(store, table, progress);
   await store.settled();
   // One flush for the cleared entries and the punched slots: the image is gone for good, and its room is free.
-  if (!store.omit.has("flushAfterDelete")) check(table?.image, await flush(store));
+  if (!store.omit.has("flushAfterDelete")) check(table?.image, await store.flush());
 }
 
 function check(image: number | undefined, outcome: BlockOutcome): void {
@@ -74,14 +75,5 @@ function unmapAll(store: Deleting, table: ImageTable, progress: (pagesLeft: numb
     }
     inFlight--;
     if (inFlight === 0) settle();
-  });
-}
-
-function flush(store: BlockService): Promise<BlockOutcome> {
-  return new Promise((resolve) => {
-    const operation = new BlockOperation();
-    operation.kind = "flush";
-    operation.done = () => resolve(operation.outcome);
-    store.submit(operation);
   });
 }

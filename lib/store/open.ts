@@ -103,9 +103,25 @@ export async function openStore(
     distrusted: omit.has("withdrawZeroed") ? [] : reading.distrusted,
     markClean: (reported) => markClean(calls, superblock, copy, reported, omit),
   });
-  // Before any page that has an older instance can be unmapped, that instance's entry must be gone.
-  await store.entriesWritten();
+  if (!readOnly && reading.losers.length > 0 && !omit.has("clearLosers")) {
+    await clearLosers(disk, store, omit);
+  }
   return store;
+}
+
+/**
+ * Before a page that has an older instance can be given up, that instance's entry must be gone for good: else the older
+ * one comes back, after initiators have seen the newer one.
+ */
+async function clearLosers(disk: Disk, store: Store, omit: ReadonlySet<OrderPoint>): Promise<void> {
+  await store.entriesWritten();
+  if (omit.has("flushAfterClearing")) return;
+  const outcome = await store.flush();
+  if (outcome === "done") return;
+  throw new StoreOpenError(
+    "failed",
+    `Cannot open disk "${disk.name}": clearing what a crash left ended as ${outcome}. Look for I/O errors in the kernel's log.`,
+  );
 }
 
 /** The newer valid superblock and its copy number. Throws StoreOpenError when there is none. */

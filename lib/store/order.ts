@@ -21,6 +21,7 @@ export const orderPoints = Object.freeze(
     "repairMixedBlocks",
     "flushBetweenCopies",
     "clearLosers",
+    "flushAfterClearing",
     // opening, closing, formatting
     "flushAtOpen",
     "flushBeforeCleanMark",

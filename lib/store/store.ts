@@ -4,7 +4,7 @@
 import { assert } from "../base/assert.ts";
 import type { Disk, DiskOperation, DiskOperationKind } from "../base/disk.ts";
 import { limits } from "../base/limits.ts";
-import type { BlockOperation, BlockOutcome, BlockService } from "../extent/operation.ts";
+import { BlockOperation, type BlockOutcome, type BlockService } from "../extent/operation.ts";
 import { deleteImage } from "./delete_image.ts";
 import { EntryWriter } from "./entry_writer.ts";
 import { Flusher } from "./flusher.ts";
@@ -220,6 +220,16 @@ export class Store implements BlockService {
   /** Resolves once no given-up slot is still being punched. */
   settled(): Promise<void> {
     return this.#until(() => this.#pool.idle);
+  }
+
+  /** A flush to wait for. */
+  flush(): Promise<BlockOutcome> {
+    return new Promise((resolve) => {
+      const operation = new BlockOperation();
+      operation.kind = "flush";
+      operation.done = () => resolve(operation.outcome);
+      this.submit(operation);
+    });
   }
 
   /** Resolves once no slot entry is being written. */

@@ -72,8 +72,8 @@ class Replay {
   torn = false;
   /** How eagerly this seed flushes: rare flushes leave more for a power loss to tear apart. */
   readonly flushChance: number;
-  /** A page just given up: writing it again at once gives it a second slot. */
-  hot: { readonly image: number; readonly page: number } | null = null;
+  /** Pages just given up: writing them again at once gives them a second slot. */
+  hot: { readonly image: number; readonly page: number }[] = [];
   readonly counts = {
     powerLosses: 0,
     kills: 0,
@@ -119,7 +119,7 @@ class Replay {
 
   /** Gives nearly every slot a page, and flushes. */
   async fill(): Promise<void> {
-    const free = this.random.below(8);
+    const free = 9 + this.random.below(12); // enough that no flush is wanted to get slots back
     for (let n = this.store.usage().slots - free - 1; n >= 0; n--) {
       const [image, page] = [this.images[n % 3]!, Math.floor(n / 3)];
       if (page >= this.pages) continue;
@@ -311,6 +311,7 @@ class Replay {
     if (this.random.chance(this.flushChance)) return this.flush();
     const dice = this.random.below(100);
     if (dice < 45) this.change("write");
+    else if (dice < 70 && this.focus === "rewriting") this.change("unmap", true);
     else if (dice < 50) this.change("writeSame");
     else if (dice < 53) this.change("orWrite");
     else if (dice < 56) this.change("compareAndWrite");
@@ -325,7 +326,9 @@ class Replay {
   }
 
   change(kind: "write" | "writeSame" | "orWrite" | "compareAndWrite" | "unmap", whole = false): void {
-    const hot = this.random.chance(this.focus === "rewriting" ? 0.7 : 0.3) ? this.hot : null;
+    const hot = this.random.chance(this.focus === "rewriting" ? 0.7 : 0.3) && this.hot.length > 0
+      ? this.random.pick(this.hot)
+      : null;
     const image = hot?.image ?? this.livingImage();
     if (!this.images.includes(image) || this.deleting.some((d) => d.image === image)) return;
     const page = hot?.page ?? this.random.below(this.pages);
@@ -358,7 +361,7 @@ class Replay {
       if (op.outcome === "noSpace") this.counts.noSpace++;
       else if (op.outcome !== "done") this.fault ||= `${kind} ended as ${op.outcome}`;
       const done = op.outcome === "done";
-      if (whole && done) this.hot = { image, page };
+      if (whole && done && hot === null) this.hot = [...this.hot.slice(-2), { image, page }];
       // An unmap promises durability like a write when it is asked for it.
       this.oracle.end(image, page, first, count, done, done && op.durable);
     });
