@@ -55,12 +55,20 @@ export const limits = Object.freeze({
   transferBytesMax: 8 * MiB,
   /** Data buffers of one member, bytes, shared by all its connections: 256 MiB serve 64 connections x 32 x 128 KiB. */
   dataBufferBytesMax: 256 * MiB,
-  /** One session holds at most one part in so many of the data buffers: 32 MiB of 256, which is 128 commands x 256 KiB. */
+  /**
+   * One session holds at most one part in so many of the data buffers that are free, one buffer aside: alone 28 MiB of
+   * 256, which is 113 commands x 256 KiB; the ninth that takes all it can get leaves 88 MiB, the thirtieth 7.
+   */
   sessionShareOfPool: 8,
   /** Silence before the target sends a NOP-In ping, milliseconds. */
   nopIntervalMs: 15_000,
   /** An unanswered ping ends the connection after this many milliseconds. */
   nopTimeoutMs: 15_000,
+  /**
+   * Looks in a row, one each nopIntervalMs, at which nothing has moved of the data that an initiator was asked for or is
+   * to read, before its connection is dropped: 30 s, as long as silence takes. It holds buffers that others wait for.
+   */
+  stalledLooksMax: 2,
   /** Registered I_T nexuses of persistent reservations of one volume. */
   registrationsMax: 128,
   /** Volumes of one group. */

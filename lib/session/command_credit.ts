@@ -69,10 +69,12 @@ export class CommandCredit {
   /**
    * Whether one more command may be let in beside `open` others. Half of the pool may be promised, data that came by
    * promises included, so that the other half serves whole transfers and every command ends. The fuller it is, the fewer
-   * commands a session gets; one is always granted to a session that holds less, so that none is shut out.
+   * commands a session gets, and its places take a quarter of what is free at most: reads need room too. One is
+   * always granted to a session that holds less, so that none is shut out.
    */
   #mayPromise(open: number, heldBytes: number): boolean {
     if (this.#promiseBytes === 0 || (open === 0 && heldBytes < this.#promiseBytes)) return true;
+    if ((open + 1) * this.#promiseBytes > this.#pool.bytesFree / 4) return false;
     const full = this.#pool.bytesPromised / this.#pool.bytesMax;
     return open < 2 ? full < 0.5 : open < 8 ? full < 0.44 : open < 32 ? full < 0.375 : full < 0.25;
   }

@@ -261,6 +261,7 @@ export class FullFeature implements Numbered {
     this.#dataCommand = command;
     if (command === null) return;
     this.#dataUse = command.use;
+    this.#session.dataOutMoves++;
     expectDataOut(this.#session, command, this.#dataIndex, view, at, dataBytes);
   }
 
@@ -288,6 +289,7 @@ export class FullFeature implements Numbered {
       if (!expected && digestRight) this.#link.reject(RejectReason.invalidPduField.code, view, at);
       return;
     }
+    session.dataOutMoves++;
     if (!digestRight) session.fail(command, failures.protocolServiceCrcError);
     if (command.use !== this.#dataUse) return; // failing may have ended it
     takeDataOut(session, command, this.#dataIndex, dataBytes, ScsiDataOut.final.get(view, at) === 1);

@@ -36,6 +36,8 @@ export class Output implements SendRelease {
   readonly #owners: (Sent | null)[] = new Array<Sent | null>(pdusMax).fill(null);
   #firstPdu = 0;
   #pdus = 0;
+  /** PDUs that have left, for those who look whether anything moves. */
+  pdusLeft = 0;
 
   constructor(stream: Stream) {
     this.#stream = stream;
@@ -118,6 +120,7 @@ export class Output implements SendRelease {
     this.#owners[first] = null;
     this.#firstPdu = first + 1 === pdusMax ? 0 : first + 1;
     this.#pdus--;
+    this.pdusLeft++;
     if (owner !== null) owner.sent();
   }
 

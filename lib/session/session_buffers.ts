@@ -15,7 +15,6 @@ interface Waiter {
 /** The same face as the pool's, for commands. */
 export class SessionBuffers {
   readonly #pool: BufferPool;
-  readonly #shareBytes: number;
   /** Of buffers had by take() or wait(), and of those had by a promise. */
   #heldBytes = 0;
   #promisedBytes = 0;
@@ -24,7 +23,6 @@ export class SessionBuffers {
 
   constructor(pool: BufferPool) {
     this.#pool = pool;
-    this.#shareBytes = pool.bytesMax / limits.sessionShareOfPool;
   }
 
   /** Held by commands that got them by a promise. */
@@ -74,13 +72,13 @@ export class SessionBuffers {
   }
 
   /**
-   * One buffer of any size is always within the share. Beyond it a session holds no more than half of what is free, so
-   * that however many take what they can get, something is left for the next. What a session waits for comes at the
-   * latest when it gives its last buffer back; what it got by promises does not count, for that may be part of it.
+   * One buffer of any size is always within the share; beyond it the share is a part of what is free, so that however
+   * many take what they can get, something is left for the next. What a session waits for comes at the latest when it
+   * has given its last buffer back; what it got by promises does not count, for its own commands may wait with that.
    */
   #mayHold(lengthBytes: number): boolean {
     if (this.#heldBytes === 0) return true;
-    return this.#heldBytes + lengthBytes <= Math.min(this.#shareBytes, this.#pool.bytesFree / 2);
+    return this.#heldBytes + lengthBytes <= this.#pool.bytesFree / limits.sessionShareOfPool;
   }
 
   /** The first waiter goes to the pool's queue when the share allows it; the others stay behind it. */

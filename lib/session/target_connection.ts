@@ -64,6 +64,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   #heard = false;
   #pinged = false;
   #pingTag = 0;
+  readonly #stalls = [new Stall(), new Stall()] as const;
 
   constructor(host: ConnectionHost, portal: TargetPortal, stream: Stream) {
     this.#host = host;
@@ -276,6 +277,15 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
 
   #look(): void {
     if (this.#state !== "full") return;
+    const [reading, sending] = this.#stalls;
+    const output = this.#output!;
+    const session = this.session!;
+    if (reading.look(output.pdusUnderWay > 0, output.pdusLeft)) {
+      return void this.#fail("the initiator does not read its answers");
+    }
+    if (sending.look(session.awaitsData, session.dataOutMoves)) {
+      return void this.#fail("the initiator does not send the data it was asked for");
+    }
     if (this.#heard) {
       this.#heard = false;
       this.#pinged = false;
@@ -387,6 +397,19 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
       remote: this.#stream.remote,
       ...fields,
     });
+  }
+}
+
+/** Something that should move while it is waited for. */
+class Stall {
+  #moves = -1;
+  #looks = 0;
+
+  /** True when it has not moved for limits.stalledLooksMax looks after the first one that waited. */
+  look(waits: boolean, moves: number): boolean {
+    this.#looks = waits && moves === this.#moves ? this.#looks + 1 : 0;
+    this.#moves = waits ? moves : -1;
+    return this.#looks >= limits.stalledLooksMax;
   }
 }
 

@@ -66,6 +66,8 @@ export class TargetSession implements CommandHost, DataOutHost {
   commandsDone = 0;
   bytesRead = 0;
   bytesWritten = 0;
+  /** Data-Out PDUs of its commands that began or ended. */
+  dataOutMoves = 0;
 
   #connection: SessionConnection | null = null;
   #state: "open" | "ending" | "ended" = "open";
@@ -122,6 +124,13 @@ export class TargetSession implements CommandHost, DataOutHost {
 
   get deviceServer(): DeviceServer {
     return this.nexus.deviceServer;
+  }
+
+  /** Whether a command waits for data that was announced or asked for. */
+  get awaitsData(): boolean {
+    let awaits = false;
+    this.commands.forEachInUse((command) => awaits ||= command.dataPending);
+    return awaits;
   }
 
   get ended(): boolean {

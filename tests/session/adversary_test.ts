@@ -1,6 +1,7 @@
 // Hostile and unlucky initiators against the target's machine. Each case was a defect once.
 
 import { strict as assert } from "node:assert";
+import { limits } from "../../lib/base/limits.ts";
 import * as bhs from "../../lib/wire/iscsi/bhs.ts";
 import { type FakeStream, FakeWorld } from "./fake_world.ts";
 import { build, type Response, split, textData } from "./pdus.ts";
@@ -110,4 +111,83 @@ Deno.test("many deep queues of writes that begin with immediate data: every one 
   assert.deepEqual(sessions.map((s) => s.done), sessions.map(() => writes));
   // One place for each session is beyond the bound.
   assert.ok(most <= world.pool.bytesMax + sessions.length * 65_536, `${most} bytes`);
+});
+
+const ping = (tag: number) =>
+  build({ kind: "nop", fields: { opcode: 0x40, initiatorTaskTag: tag, cmdSn: 1 } });
+
+Deno.test("thirty sessions that ask for all they can get and send nothing leave room for one more", () => {
+  // Without this, a handful of dead or hostile initiators stops everybody.
+  const world = new FakeWorld(8 * 1024 * 1024);
+  for (let i = 1; i <= 30; i++) {
+    const hog = loggedIn(world, i, "InitialR2T=Yes", "ImmediateData=No");
+    for (let n = 1; n <= 100; n++) hog.deliver(write(n, n, 16));
+  }
+  const other = loggedIn(world, 31);
+  const fields = { initiatorTaskTag: 1, cmdSn: 1, read: 1, expectedDataTransferLength: 65_536 };
+  const cdb = Uint8Array.of(0x28, 0, 0, 0, 0, 0, 0, 0, 128);
+  other.deliver(build({ kind: "command", fields, cdb }));
+  assert.ok(answers(other).length > 0);
+});
+
+Deno.test("who sends pings but never the data it was asked for is dropped, and its buffers come back", () => {
+  // Without this, buffers of writes without data are held for ever.
+  const world = new FakeWorld();
+  const stream = loggedIn(world, 1, "InitialR2T=Yes", "ImmediateData=No");
+  stream.deliver(write(1, 1, 64));
+  assert.equal(answers(stream)[0]!.opcode, bhs.Opcode.r2t);
+  const until = (limits.stalledLooksMax + 1) * limits.nopIntervalMs;
+  let passed = 0;
+  for (; passed < 10 * until && stream.state === "open"; passed += 1000) {
+    stream.deliver(ping(passed));
+    answers(stream);
+    world.clock.advance(1000);
+  }
+  assert.ok(passed <= until, `${passed} ms`);
+  assert.equal(world.pool.bytesOut, 0);
+});
+
+Deno.test("who sends its data slowly, or has nothing to send, is not dropped", () => {
+  // Without this, a slow link loses its session under load.
+  const world = new FakeWorld();
+  const stream = loggedIn(world, 1, "InitialR2T=Yes", "ImmediateData=No");
+  stream.deliver(write(1, 1, 64));
+  const targetTransferTag = bhs.R2t.targetTransferTag.get(answers(stream)[0]!.view, 0);
+  for (let at = 0; at < 64; at++) {
+    const fields = {
+      initiatorTaskTag: 1,
+      targetTransferTag,
+      bufferOffset: at * 512,
+      dataSn: at,
+      final: at === 63 ? 1 : 0,
+    };
+    stream.deliver(build({ kind: "dataOut", fields, data: new Uint8Array(512) }));
+    world.clock.advance(limits.nopIntervalMs - 1);
+    stream.deliver(ping(at));
+    answers(stream);
+  }
+  for (let i = 0; i < 20; i++) {
+    stream.deliver(ping(i));
+    answers(stream);
+    world.clock.advance(limits.nopIntervalMs - 1);
+  }
+  assert.equal(stream.state, "open");
+  assert.equal(world.device.written.length, 1);
+});
+
+Deno.test("who sends pings but never reads its data is dropped, and its buffers come back", () => {
+  // Without this, the answers of readers that do not read hold the pool.
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  stream.blocked = true;
+  const fields = { initiatorTaskTag: 1, cmdSn: 1, read: 1, expectedDataTransferLength: 65_536 };
+  stream.deliver(build({ kind: "command", fields, cdb: Uint8Array.of(0x28, 0, 0, 0, 0, 0, 0, 0, 128) }));
+  const until = (limits.stalledLooksMax + 1) * limits.nopIntervalMs;
+  let passed = 0;
+  for (; passed < 10 * until && stream.state === "open"; passed += 1000) {
+    stream.deliver(ping(passed));
+    world.clock.advance(1000);
+  }
+  assert.ok(passed <= until, `${passed} ms`);
+  assert.equal(world.pool.bytesOut, 0);
 });
