@@ -253,9 +253,12 @@ export async function soak(o: SoakOptions): Promise<SoakReport> {
   }
 
   async function reconnect(seat: Seat): Promise<void> {
-    seat.client.session.abort("cut by the soak");
-    await seat.client.closed;
+    const old = seat.client;
+    // Half of the time the target learns of the end from the new login only.
+    if (dice.below(2) === 0) old.session.abort("cut by the soak");
     seat.client = await o.connect(seat.index);
+    old.session.abort("reinstated by the soak");
+    await old.closed;
     for (const dead of seat.lost.splice(0)) dead();
     seat.reconnecting = null;
   }
