@@ -56,6 +56,13 @@ export class Medium {
     this.cache = this.durable.slice();
   }
 
+  /** The power fails, and of what is not durable just the picked changes had got to the disk. */
+  keep(pick: (offsetBytes: number) => boolean): void {
+    this.harden(this.unflushed.filter((c) => pick(c.offsetBytes)));
+    this.unflushed = [];
+    this.cache = this.durable.slice();
+  }
+
   /** The process is killed: each operation in flight has happened, has not, or has in part. */
   kill(inFlight: readonly Change[]): void {
     for (const change of shuffled(inFlight, this.random)) {

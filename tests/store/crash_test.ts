@@ -2,8 +2,22 @@
 // and nobody would notice before a customer did. PLIMSOLL_REPLAY_SEEDS sets how many lives are tried (default 200).
 
 import { strict as assert } from "node:assert";
-import { StoreOpenError } from "../../lib/store/mod.ts";
+import { layoutFor } from "../../lib/store/format.ts";
+import { formatDisk, openStore, StoreOpenError } from "../../lib/store/mod.ts";
 import { type OrderPoint, orderPoints } from "../../lib/store/order.ts";
+import { CrashDisk, Medium } from "./crash_disk.ts";
+import {
+  bootId,
+  diskBytesFor,
+  filled,
+  flush,
+  identity,
+  pageBytes,
+  read,
+  SeededRandom,
+  unmap,
+  write,
+} from "./store_calls.ts";
 import { type Focus, replay, type ReplayResult, Violation } from "./replay.ts";
 
 const seeds = Number(Deno.env.get("PLIMSOLL_REPLAY_SEEDS") ?? 200);
@@ -23,11 +37,9 @@ const lookAt: Partial<Record<OrderPoint, { readonly focus: Focus; readonly first
   flushAfterWipe: { focus: "making", first: 55 },
   flushBeforeSuperblocks: { focus: "making" },
   flushAfterFormat: { focus: "making" },
-  withdrawZeroed: { focus: "mending" },
-  repairMixedBlocks: { focus: "mending" },
-  flushBetweenCopies: { focus: "mending", first: 140 },
-  clearLosers: { focus: "rewriting", first: 40 },
-  flushAfterClearing: { focus: "rewriting" },
+  withdrawZeroed: { focus: "all", first: 55 },
+  flushBetweenCopies: { focus: "all", first: 70 },
+  repairMixedBlocks: { focus: "rewriting", first: 80 },
 };
 
 Deno.test("flushed blocks survive every power loss, acknowledged ones every kill, and no block is another's", async () => {
@@ -46,7 +58,56 @@ Deno.test("the same seed lives the same life", async () => {
   assert.deepEqual(await replay(42), await replay(42));
 });
 
+/**
+ * A page that a power loss left in a slot of each of two entry blocks is given up, and the power fails again: what was seen
+ * in between must not go back to what was there before. Too rare to wait for by chance.
+ */
+async function doublePage(omit: ReadonlySet<OrderPoint>): Promise<void> {
+  const medium = new Medium(diskBytesFor(130), new SeededRandom(1), 0);
+  let disk = new CrashDisk(medium);
+  const { tableOffsets } = layoutFor(disk.sizeBytes, pageBytes)!;
+  const open = async () => {
+    disk = new CrashDisk(medium);
+    return await drive(disk, openStore(disk, identity, { bootId, omit }));
+  };
+  await drive(disk, formatDisk(disk, { ...identity, pageBytes }, new SeededRandom(1)));
+  let store = await open();
+  for (let page = 0; page < 121; page++) await drive(disk, write(store, 1, page, 0, filled(512, 1)));
+  await drive(disk, flush(store));
+  await drive(disk, unmap(store, 1, 3)); // clears an entry of the first block
+  await drive(disk, write(store, 1, 3, 0, filled(512, 2))); // makes one in the second
+  medium.keep((at) => at !== tableOffsets[0] && at !== tableOffsets[1]);
+  store = await open();
+  assert.deepEqual(await drive(disk, read(store, 1, 3, 0, 512)), filled(512, 2));
+  await drive(disk, unmap(store, 1, 3));
+  medium.keep((at) => tableOffsets.some((table) => at === table + 4096)); // the second block only
+  store = await open();
+  const found = await drive(disk, read(store, 1, 3, 0, 512));
+  if (found[0] === 1) throw new Violation("an older instance of a page came back");
+  assert.deepEqual(found, filled(512, 0));
+}
+
+async function drive<T>(disk: CrashDisk, promise: Promise<T>): Promise<T> {
+  let settled = false;
+  const mark = () => void (settled = true);
+  promise.then(mark, mark);
+  while (!settled) {
+    if (disk.held > 0) disk.step();
+    for (let n = 0; n < 5 && !settled; n++) await null;
+  }
+  return await promise;
+}
+
+Deno.test("the older of two instances of a page does not come back", () => doublePage(nothing));
+
+for (const point of ["clearLosers", "flushAfterClearing"] as const) {
+  Deno.test(`a double page notices a store without ${point}`, async () => {
+    await assert.rejects(doublePage(new Set([point])), Violation);
+  });
+}
+
 for (const point of orderPoints) {
+  if (point === "clearLosers" || point === "flushAfterClearing") continue;
   Deno.test(`the replay notices a store without ${point}`, async () => {
     const { focus, first = 0 } = lookAt[point] ?? { focus: "all" };
     for (let seed = first; seed < first + plantedSeedsMax; seed++) {

@@ -15,6 +15,11 @@ const sectorsPerPage = pageBytes / sectorBytes;
 const pagesPerImage = 60;
 const operationsMax = 12;
 
+interface HotPage {
+  readonly image: number;
+  readonly page: number;
+}
+
 /** Thrown with the seed's story when a promise was broken. */
 export class Violation extends Error {
   override name = "Violation";
@@ -73,7 +78,7 @@ class Replay {
   /** How eagerly this seed flushes: rare flushes leave more for a power loss to tear apart. */
   readonly flushChance: number;
   /** Pages just given up: writing them again at once gives them a second slot. */
-  hot: { readonly image: number; readonly page: number }[] = [];
+  hot: HotPage[] = [];
   readonly counts = {
     powerLosses: 0,
     kills: 0,
@@ -198,6 +203,10 @@ class Replay {
 
   /** Work for a while. */
   async live(steps: number): Promise<void> {
+    // A page that a crash left in two slots is among these: giving it up must not bring the older one back.
+    if (this.torn && this.focus === "rewriting") {
+      for (const page of this.hot) this.change("unmap", true, page);
+    }
     for (let i = 0; i < steps; i++) {
       if (this.inFlight < operationsMax && this.random.chance(0.6)) this.submit();
       for (let n = this.random.below(4); n > 0 && this.disk.held > 0; n--) this.disk.step();
@@ -325,10 +334,11 @@ class Replay {
     return this.random.pick(this.images);
   }
 
-  change(kind: "write" | "writeSame" | "orWrite" | "compareAndWrite" | "unmap", whole = false): void {
-    const hot = this.random.chance(this.focus === "rewriting" ? 0.7 : 0.3) && this.hot.length > 0
-      ? this.random.pick(this.hot)
-      : null;
+  change(
+    kind: "write" | "writeSame" | "orWrite" | "compareAndWrite" | "unmap",
+    whole = false,
+    hot: HotPage | null = this.pickHot(),
+  ): void {
     const image = hot?.image ?? this.livingImage();
     if (!this.images.includes(image) || this.deleting.some((d) => d.image === image)) return;
     const page = hot?.page ?? this.random.below(this.pages);
@@ -365,6 +375,11 @@ class Replay {
       // An unmap promises durability like a write when it is asked for it.
       this.oracle.end(image, page, first, count, done, done && op.durable);
     });
+  }
+
+  pickHot(): HotPage | null {
+    const wanted = this.random.chance(this.focus === "rewriting" ? 0.7 : 0.3);
+    return wanted && this.hot.length > 0 ? this.random.pick(this.hot) : null;
   }
 
   readonly sameStamps = new Set<number>();
