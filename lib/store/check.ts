@@ -190,17 +190,14 @@ async function readSlot(
 }
 
 function count(reading: TableReading): Pick<CheckReport, "allocatedSlots" | "freeSlots" | "images"> {
-  const { table } = reading;
-  const losers = new Set(reading.losers);
-  const pages = new Map<number, number>();
-  let allocatedSlots = 0;
-  for (let slot = 0; slot < table.layout.slots; slot++) {
-    if (table.state[slot] !== SlotState.allocated || losers.has(slot)) continue;
-    allocatedSlots++;
-    pages.set(table.image[slot]!, (pages.get(table.image[slot]!) ?? 0) + 1);
-  }
-  const images = [...pages].map(([image, pages]) => ({ image, pages })).sort((a, b) => a.image - b.image);
-  return { allocatedSlots, freeSlots: table.layout.slots - allocatedSlots - reading.damagedSlots, images };
+  const { table, map } = reading;
+  const images = [...map.images()].map((image) => ({ image, pages: map.get(image)!.allocated }));
+  const allocatedSlots = images.reduce((sum, { pages }) => sum + pages, 0);
+  return {
+    allocatedSlots,
+    freeSlots: table.layout.slots - allocatedSlots - reading.damagedSlots,
+    images: images.sort((a, b) => a.image - b.image),
+  };
 }
 
 /** Each write over a copy that the other one backs, with a flush between: a crash in here loses nothing either. */

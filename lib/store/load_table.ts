@@ -15,6 +15,7 @@ import {
   sectorsPerBlock,
   type Superblock,
 } from "./format.ts";
+import { PageMap } from "./page_map.ts";
 import { SlotState, SlotTable } from "./slot_table.ts";
 
 const blocksAtATime = 256;
@@ -32,6 +33,8 @@ export interface SectorRepair {
 
 export interface TableReading {
   readonly table: SlotTable;
+  /** Where each page is. */
+  readonly map: PageMap;
   readonly blocks: BlockReading[];
   /** Highest generation seen. */
   generation: number;
@@ -64,6 +67,7 @@ export async function loadTable(
   const table = new SlotTable(superblock.layout, superblock.diskId);
   const reading: TableReading = {
     table,
+    map: new PageMap(),
     blocks: [],
     generation: 0,
     badCopies: 0,
@@ -85,7 +89,7 @@ export async function loadTable(
     }
     for (let i = 0; i < count; i++) readBlock(reading, first + i, copies, i * blockBytes, trustZeroed);
   }
-  findLosers(reading);
+  mapPages(reading);
   return reading;
 }
 
@@ -205,21 +209,15 @@ function quarantine(table: SlotTable, block: number): void {
 }
 
 /** A crash may leave a page's older slot beside its newer one; the newer generation is the page. */
-function findLosers(reading: TableReading): void {
-  const { table } = reading;
-  const owner = new Map<number, Map<number, number>>();
+function mapPages(reading: TableReading): void {
+  const { table, map } = reading;
   for (let slot = 0; slot < table.layout.slots; slot++) {
     if (table.state[slot] !== SlotState.allocated) continue;
-    let pages = owner.get(table.image[slot]!);
-    if (pages === undefined) owner.set(table.image[slot]!, pages = new Map());
+    const pages = map.make(table.image[slot]!);
     const page = table.page[slot]!;
-    const other = pages.get(page);
-    if (other === undefined) {
-      pages.set(page, slot);
-      continue;
-    }
-    const newer = table.generation[slot]! > table.generation[other]!;
-    reading.losers.push(newer ? other : slot);
+    const other = pages.slotOf(page);
+    const newer = other < 0 || table.generation[slot]! > table.generation[other]!;
+    if (other >= 0) reading.losers.push(newer ? other : slot);
     if (newer) pages.set(page, slot);
   }
 }

@@ -13,8 +13,6 @@ import {
 } from "./format.ts";
 import { loadTable, type TableReading } from "./load_table.ts";
 import { omitNothing, type OrderPoint } from "./order.ts";
-import { PageMap } from "./page_map.ts";
-import { SlotState } from "./slot_table.ts";
 import { Store } from "./store.ts";
 
 /** The disk cannot be opened as this store; the message says what was tried, why, and what to do. */
@@ -90,7 +88,7 @@ export async function openStore(
     disk,
     table: reading.table,
     identity: { groupId: before.groupId, memberId: before.memberId, diskId: before.diskId },
-    map: mapOf(reading),
+    map: reading.map,
     generation: reading.generation,
     damagedSlots: reading.damagedSlots,
     damagedImagesBelow: superblock.damagedImagesBelow,
@@ -219,17 +217,6 @@ function checkSize(disk: Disk, superblock: Superblock): void {
     `Cannot open disk "${disk.name}": it has ${disk.sizeBytes} bytes and must have at least ${needed}: it was truncated. ` +
       `Restore it from a copy; what was behind the end is gone.`,
   );
-}
-
-function mapOf(reading: TableReading): PageMap {
-  const { table } = reading;
-  const map = new PageMap();
-  const losers = new Set(reading.losers);
-  for (let slot = 0; slot < table.layout.slots; slot++) {
-    if (losers.has(slot)) continue;
-    if (table.state[slot] === SlotState.allocated) map.make(table.image[slot]!).set(table.page[slot]!, slot);
-  }
-  return map;
 }
 
 /**

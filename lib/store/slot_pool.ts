@@ -126,7 +126,7 @@ export class SlotPool {
     }
     if (before === SlotState.stuck) this.#coming++;
     this.table.state[slot] = SlotState.cleared;
-    this.#cleared.push(slot);
+    if (!this.#closing) this.#cleared.push(slot);
     this.#go();
   }
 
@@ -143,9 +143,10 @@ export class SlotPool {
     this.#go();
   }
 
-  /** Begins no more looks at suspect slots. */
+  /** Begins no more looks and punches; slots not punched by now are when the store is opened again and needs them. */
   close(): void {
     this.#closing = true;
+    this.#cleared = [];
   }
 
   /** Writes are over: whoever waits for a slot gets none. */

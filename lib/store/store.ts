@@ -241,6 +241,7 @@ export class Store implements BlockService {
   async close(): Promise<CloseReport> {
     assert(!this.#closing, "a store was closed twice");
     this.#closing = true;
+    await this.#until(() => this.#inFlight === 0); // which may still need slots
     this.#pool.close();
     const quiet = () => this.#inFlight === 0 && this.#pool.idle && this.#entries.idle && this.#flusher.idle;
     await this.#until(quiet);
