@@ -64,7 +64,8 @@ export function startAdminServer(options: AdminServerOptions): AdminServer {
   }
   let hosts: ReadonlySet<string> = new Set();
   const abort = new AbortController();
-  const app = routes(options, () => hosts);
+  const traffic = new Traffic();
+  const app = routes(options, () => hosts, traffic);
   let server: Deno.HttpServer<Deno.NetAddr>;
   try {
     server = Deno.serve({
@@ -72,7 +73,10 @@ export function startAdminServer(options: AdminServerOptions): AdminServer {
       port: address.port,
       signal: abort.signal,
       onListen() {},
-    }, (request) => app.fetch(request));
+    }, (request, info) => {
+      traffic.add(info.completed);
+      return app.fetch(request);
+    });
   } catch (error) {
     throw new Error(
       `Cannot serve the admin API on ${text}: ${(error as Error).message}. ` +
@@ -85,23 +89,52 @@ export function startAdminServer(options: AdminServerOptions): AdminServer {
   return {
     address: bound,
     async close() {
-      const timer = setTimeout(() => abort.abort(), closeTimeMs);
-      try {
-        await server.shutdown();
-      } finally {
-        clearTimeout(timer);
-      }
+      // Not server.shutdown(): it waits for bodies that never come, and abort() after it throws (Deno 2.9).
+      await traffic.end(closeTimeMs);
+      abort.abort();
+      await server.finished;
     },
   };
 }
 
-function routes({ control, token, log }: AdminServerOptions, hosts: () => ReadonlySet<string>): Hono {
+/** The requests whose answers have not left. */
+class Traffic {
+  ending = false;
+  #running = 0;
+  #ended: () => void = () => {};
+
+  /** A request, until `answered` settles. */
+  add(answered: Promise<void>): void {
+    this.#running++;
+    answered.catch(() => {}).finally(() => {
+      this.#running--;
+      if (this.#running === 0) this.#ended();
+    });
+  }
+
+  /** Lets no more in; resolves when none runs, at the latest after `timeMs`. */
+  async end(timeMs: number): Promise<void> {
+    this.ending = true;
+    if (this.#running === 0) return;
+    const ended = new Promise<void>((resolve) => this.#ended = resolve);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await Promise.race([ended, new Promise<void>((resolve) => timer = setTimeout(resolve, timeMs))]);
+    clearTimeout(timer);
+  }
+}
+
+function routes(
+  { control, token, log }: AdminServerOptions,
+  hosts: () => ReadonlySet<string>,
+  traffic: Traffic,
+): Hono {
   const app = new Hono();
   let running = 0;
 
   app.use("*", async (c, next) => {
     const problem = hostProblem(hosts(), c.req.header("host") ?? null, c.req.header("origin") ?? null);
     if (problem !== null) throw new Refusal("forbidden", problem);
+    if (traffic.ending) throw new Refusal("unavailable", "The member is stopping.");
     if (running >= limits.adminRequestsMax) {
       throw new Refusal(
         "unavailable",
@@ -215,6 +248,10 @@ async function jsonBody(c: Context): Promise<unknown> {
   }
 }
 
+function cutOff(): never {
+  throw new Refusal("invalid", "The request body ended before it was complete.");
+}
+
 async function bodyText(request: Request): Promise<string> {
   const reader = request.body?.getReader();
   if (reader === undefined) return "";
@@ -231,7 +268,7 @@ async function bodyText(request: Request): Promise<string> {
   let length = 0;
   try {
     for (;;) {
-      const { done, value } = await Promise.race([reader.read(), late]);
+      const { done, value } = await Promise.race([reader.read().catch(cutOff), late]);
       if (done) return new TextDecoder().decode(bytes.subarray(0, length));
       if (length + value.length > bytes.length) {
         throw new Refusal("tooLarge", `The request body is larger than ${limits.adminBodyBytesMax} bytes.`);
