@@ -2,9 +2,22 @@
 
 import { strict as assert } from "node:assert";
 import type { Network, Stream, StreamHandler } from "../../lib/base/network.ts";
+import { NativeNetwork } from "../../lib/io/native/network.ts";
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
+import { turnLoop } from "./native_rig.ts";
 
-const engines: Record<string, () => Network> = { portable: () => new PortableNetwork() };
+interface Engine {
+  readonly network: Network;
+  stop(): Promise<void>;
+}
+
+const engines: Record<string, () => Engine> = {
+  portable: () => ({ network: new PortableNetwork(), stop: () => Promise.resolve() }),
+  native: () => {
+    const rig = turnLoop();
+    return { network: new NativeNetwork(rig.loop), stop: rig.stop };
+  },
+};
 
 /** Collects what arrives; `until` resolves when a condition holds after some event. */
 class Collector implements StreamHandler {
@@ -60,8 +73,18 @@ async function pair(network: Network, hostname = "127.0.0.1") {
 }
 
 for (const [name, make] of Object.entries(engines)) {
-  Deno.test(`${name}: bytes arrive in order from many segments, and every release is told once, in order`, async () => {
-    const { listener, client, server, accepted, connected } = await pair(make());
+  const test = (words: string, body: (network: Network) => Promise<void>) =>
+    Deno.test(`${name}: ${words}`, async () => {
+      const engine = make();
+      try {
+        await body(engine.network);
+      } finally {
+        await engine.stop();
+      }
+    });
+
+  test("bytes arrive in order from many segments, and every release is told once, in order", async (network) => {
+    const { listener, client, server, accepted, connected } = await pair(network);
     const released: number[] = [];
     const buffer = new Uint8Array(1000).map((_, i) => i & 0xff);
     for (let i = 0; i < 500; i++) client.send(buffer, i, 2, { released: () => released.push(i) });
@@ -81,8 +104,8 @@ for (const [name, make] of Object.entries(engines)) {
     await listener.close();
   });
 
-  Deno.test(`${name}: a peer that reads slowly gets 32 MiB whole, and pendingBytes shows the backlog`, async () => {
-    const { listener, client, server, accepted, connected } = await pair(make(), "::1");
+  test("a peer that reads slowly gets 32 MiB whole, and pendingBytes shows the backlog", async (network) => {
+    const { listener, client, server, accepted, connected } = await pair(network, "::1");
     accepted.keep = false;
     const block = new Uint8Array(1 << 20).map((_, i) => (i * 7) & 0xff);
     let wrong = 0;
@@ -101,8 +124,8 @@ for (const [name, make] of Object.entries(engines)) {
     await listener.close();
   });
 
-  Deno.test(`${name}: abort drops what is queued, tells releases, and both handlers learn of the end once`, async () => {
-    const { listener, client, accepted, connected } = await pair(make());
+  test("abort drops what is queued, tells releases, and both handlers learn of the end once", async (network) => {
+    const { listener, client, accepted, connected } = await pair(network);
     let releases = 0;
     const block = new Uint8Array(8 << 20);
     for (let i = 0; i < 4; i++) client.send(block, 0, block.length, { released: () => releases++ });
@@ -115,8 +138,7 @@ for (const [name, make] of Object.entries(engines)) {
     await listener.close();
   });
 
-  Deno.test(`${name}: an address in use and a port where nobody listens are clear errors`, async () => {
-    const network = make();
+  test("an address in use and a port where nobody listens are clear errors", async (network) => {
     const listener = await network.listen({ hostname: "127.0.0.1", port: 0 }, () => null);
     await assert.rejects(network.listen(listener.address, () => null), /in use/i);
     await listener.close();
