@@ -43,6 +43,7 @@ const symbols = {
     parameters: ["i32", "i32", "u32", "u32", "u32", "pointer", "u64"],
     result: "i32",
   },
+  uringRegister: { name: "syscall", parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
 } as const;
 

@@ -12,6 +12,8 @@ export const epollIn = 0x001;
 export const epollOut = 0x004;
 export const epollError = 0x008;
 export const epollHangUp = 0x010;
+/** Told once for every signal of an eventfd, which so needs no reading. */
+export const epollEdge = 0x8000_0000;
 
 /** Told which of the epoll events a descriptor has. It does a bounded share of work; the rest is told again. */
 export interface EventSource {
@@ -48,6 +50,8 @@ const clockMonotonic = 1;
 const eventWords = Deno.build.arch === "x86_64" ? 3 : 4;
 const eventDataWord = eventWords - 2;
 const eventsPerTurn = 128;
+/** Rounds of work that completes at once, before descriptors are looked at again. */
+const settleRounds = 4;
 /** A blocked loop still beats so often, milliseconds. */
 const idleTurnMs = 1_000;
 /** After work, how long to wait for more before the isolate's own event loop gets its turn, milliseconds. */
@@ -81,7 +85,8 @@ export class NativeLoop implements Clock {
   #soonCount = 0;
   #next: LoopTask[] = [];
   #nextSpare: LoopTask[] = [];
-  readonly #beforeWait: (() => void)[] = [];
+  readonly #beforeWait: (() => boolean)[] = [];
+  #unsettled = false;
   #promises = 0;
   #hopWanted = false;
   #turnMs: number;
@@ -100,7 +105,7 @@ export class NativeLoop implements Clock {
     this.wakeDescriptor = c.eventfd(0, closeOnExec | nonBlocking);
     if (this.wakeDescriptor < 0) throw new Error(`Cannot make an eventfd: ${errnoText(c.errno())}.`);
     this.#turnMs = this.nowMs();
-    this.watch(this.wakeDescriptor, epollIn, { ready: () => this.#woken() });
+    this.watch(this.wakeDescriptor, epollIn | epollEdge, { ready: () => this.#woken() });
   }
 
   // Clock.
@@ -146,8 +151,8 @@ export class NativeLoop implements Clock {
     this.#next.push(task);
   }
 
-  /** Calls `fn` every time before the loop waits in the kernel. */
-  beforeWait(fn: () => void): void {
+  /** Calls `fn` every time before the loop waits in the kernel; it returns whether it had anything to do. */
+  beforeWait(fn: () => boolean): void {
     this.#beforeWait.push(fn);
   }
 
@@ -283,15 +288,19 @@ export class NativeLoop implements Clock {
   }
 
   #woken(): void {
-    this.libc.read(this.wakeDescriptor, this.#wakeCount.pointer, 8n);
     this.#hopWanted = true;
     for (const fn of this.#wakeListeners) fn();
   }
 
+  /** What was queued goes to the kernel; what that completes at once may queue more. */
   #settle(): void {
-    this.#runSoon();
-    for (const fn of this.#beforeWait) fn();
-    if (this.#soonCount > 0) this.#runSoon();
+    for (let round = 0; round < settleRounds; round++) {
+      this.#runSoon();
+      this.#unsettled = false;
+      for (const fn of this.#beforeWait) if (fn()) this.#unsettled = true;
+      if (!this.#unsettled && this.#soonCount === 0) return;
+    }
+    this.#unsettled = true;
   }
 
   #runSoon(): void {
@@ -316,7 +325,7 @@ export class NativeLoop implements Clock {
   }
 
   #timeout(timeoutMs: number): number {
-    if (this.#next.length > 0 || this.#stopped) return 0;
+    if (this.#next.length > 0 || this.#unsettled || this.#stopped) return 0;
     const next = this.#timers.nextMs();
     if (next === Infinity) return timeoutMs;
     return Math.max(0, Math.min(timeoutMs, Math.ceil(next - this.nowMs())));
