@@ -157,7 +157,7 @@ function random(seed: number): (below: number) => number {
 }
 
 async function onDisk(open: Open, body: (disk: Disk, path: string) => Promise<void>): Promise<void> {
-  const directory = await Deno.makeTempDir({ dir: Deno.cwd(), prefix: "disk-contract-" }); // no tmpfs: O_DIRECT
+  const directory = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "disk-contract-" }); // no tmpfs: O_DIRECT
   const path = `${directory}/disk.img`;
   const rig = open(path, diskBytes);
   try {
@@ -305,7 +305,7 @@ Deno.test("native: errors of slow calls keep their numbers, and end one operatio
     failing ? queueMicrotask(() => call.completed(fail.get(call.kind)!)) : inner.submit(call);
   const engine = new DiskEngine(rig.loop, { way: "io_uring", submit, close: () => inner.close() }, "failing");
   for (const direct of [false, true]) {
-    const directory = await Deno.makeTempDir({ dir: Deno.cwd(), prefix: "disk-contract-" });
+    const directory = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "disk-contract-" });
     const disk = openNativeDisk(engine, `${directory}/disk.img`, { createBytes: MiB, direct });
     failing = true;
     assert.equal((await operate(disk, "flush", 0)).errno, 5);
@@ -333,7 +333,7 @@ Deno.test("native: a disk without holes is zeroed by writing", async () => {
     "no holes",
   );
   for (const direct of [false, true]) {
-    const directory = await Deno.makeTempDir({ dir: Deno.cwd(), prefix: "disk-contract-" });
+    const directory = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "disk-contract-" });
     const disk = openNativeDisk(engine, `${directory}/disk.img`, { createBytes: 8 * MiB, direct });
     await expectDone(operate(disk, "write", 0, 8 * MiB, new Uint8Array(8 * MiB).fill(7)));
     await expectDone(operate(disk, "punch", 512, 3 * MiB + 1024));
