@@ -15,14 +15,17 @@ const pageBytes = 4096;
 const inlineBytes = 1024 * 1024;
 /** submit() within done() within submit(): deeper ones wait until the stack has unwound. */
 const depthMax = 8;
-/** A write that took so long has waited for the device; writes are slow calls for a while then, milliseconds. */
-const stallMs = 4;
-const afterStallMs = 250;
+/**
+ * Bytes of one write into the page cache. The kernel makes folios as large as the write that fills them, and a later
+ * small write walks all blocks of its folio: after 1 MiB writes, 4 KiB ones took 20 us.
+ */
+const writeBytes = 64 * 1024;
+/** The same for slow calls, which cost more each. */
+const slowWriteBytes = 256 * 1024;
 /** Calls kept for reuse. */
 const idleCallsMax = 4096;
-const zeroBytes = 1024 * 1024;
 /** What a punch writes where there are no holes. */
-const zeroes = alignedBytes(zeroBytes);
+const zeroes = alignedBytes(slowWriteBytes);
 
 export class NativeDisk implements Disk, DiskCallOwner {
   /** Operations that the loop's own thread has completed, and those that went to the slow calls; for measurements. */
@@ -42,7 +45,6 @@ export class NativeDisk implements Disk, DiskCallOwner {
   #writesNoWait = true;
   /** Flushes hold the journal, punches the whole file: a write beside them would wait. */
   #exclusivesUnderWay = 0;
-  #slowWritesUntilMs = -Infinity;
 
   /** Takes the descriptor over, which openFileDisk (lib/io/file_disk.ts) has opened and locked. */
   constructor(engine: DiskEngine, readonly name: string, readonly fd: number, readonly sizeBytes: number) {
@@ -111,7 +113,7 @@ export class NativeDisk implements Disk, DiskCallOwner {
     while (movedBytes < length) {
       if (inTurn >= inlineBytes) return loop.nextTurn(this.#call(operation, kindOf(operation), movedBytes));
       setLong(words, 0, address + movedBytes);
-      setLong(words, 2, Math.min(length - movedBytes, inlineBytes));
+      setLong(words, 2, Math.min(length - movedBytes, write ? writeBytes : inlineBytes));
       setLong(this.#offset.words, 0, operation.offsetBytes + movedBytes);
       const offset = this.#offset.longs[0]!;
       const count = write
@@ -133,7 +135,7 @@ export class NativeDisk implements Disk, DiskCallOwner {
       else if (errno !== Errno.EAGAIN) return this.#finish(operation, errno);
       return this.#slow(operation, kindOf(operation), movedBytes);
     }
-    if (write && !this.#writesNoWait) this.#watchStall();
+    if (write && !this.#writesNoWait) this.#engine.stalls.wrote(loop.nowMs());
     this.inlineOperations++;
     this.#finish(operation, 0);
   }
@@ -145,9 +147,9 @@ export class NativeDisk implements Disk, DiskCallOwner {
    */
   #mayWrite(operation: DiskOperation): boolean {
     if (this.#writesNoWait) return true;
-    const { turnMs } = this.#engine.loop;
-    if (this.#exclusivesUnderWay > 0 || turnMs < this.#slowWritesUntilMs) return false;
-    if (this.#engine.gauge.near(turnMs, operation.lengthBytes)) return false;
+    const { loop, gauge, stalls } = this.#engine;
+    if (this.#exclusivesUnderWay > 0 || !stalls.mayWrite(loop.turns, loop.turnMs)) return false;
+    if (gauge.near(loop.turnMs, operation.lengthBytes)) return false;
     const start = operation.offsetBytes;
     const end = start + operation.lengthBytes;
     if (start % pageBytes !== 0 && !this.#resident(start)) return false;
@@ -163,17 +165,6 @@ export class NativeDisk implements Disk, DiskCallOwner {
     return this.#engine.loop.libc.preadv2(this.fd, pointer, 1, this.#offset.longs[0]!, noWait) === 1;
   }
 
-  #watchStall(): void {
-    const { loop } = this.#engine;
-    const now = loop.nowMs();
-    // The turn may be long for other reasons; then some writes are slow calls for no reason, and no harm is done.
-    if (now - Math.max(loop.turnMs, this.#lastWriteMs) > stallMs) {
-      this.#slowWritesUntilMs = now + afterStallMs;
-    }
-    this.#lastWriteMs = now;
-  }
-  #lastWriteMs = -Infinity;
-
   #slow(operation: DiskOperation, kind: number, movedBytes: number): void {
     this.slowOperations++;
     this.#submitSlow(this.#call(operation, kind, movedBytes));
@@ -186,7 +177,7 @@ export class NativeDisk implements Disk, DiskCallOwner {
     }
     call.offsetBytes = operation.offsetBytes + call.movedBytes;
     call.lengthBytes = operation.lengthBytes - call.movedBytes;
-    if (call.zeroing) call.lengthBytes = Math.min(call.lengthBytes, zeroBytes);
+    if (call.kind === SlowKind.write) call.lengthBytes = Math.min(call.lengthBytes, slowWriteBytes);
     this.#engine.slow.submit(call);
   }
 

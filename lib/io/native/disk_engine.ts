@@ -4,6 +4,7 @@ import { DirtyGauge } from "./dirty_gauge.ts";
 import { DiskThreads } from "./disk_threads.ts";
 import type { NativeLoop } from "./loop.ts";
 import type { SlowCalls } from "./slow_calls.ts";
+import { StallWatch } from "./stall_watch.ts";
 import { Uring } from "./uring.ts";
 
 export interface DiskEngineOptions {
@@ -17,6 +18,7 @@ const threadsByDefault = 4;
 
 export class DiskEngine {
   readonly gauge = new DirtyGauge();
+  readonly stalls: StallWatch;
 
   /** For tests; others use open(). */
   constructor(
@@ -24,7 +26,9 @@ export class DiskEngine {
     readonly slow: SlowCalls,
     /** Which way slow calls go and why, for status and log: "io_uring", "4 threads (io_uring: function not implemented)". */
     readonly status: string,
-  ) {}
+  ) {
+    this.stalls = new StallWatch(loop.libc);
+  }
 
   /** Throws when io_uring is asked for and cannot be had. */
   static open(loop: NativeLoop, options: DiskEngineOptions = {}): DiskEngine {
