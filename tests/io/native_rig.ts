@@ -18,7 +18,7 @@ export function turnLoop(options: NativeLoopOptions = {}): LoopRig {
       await new Promise<void>((resolve) => setImmediate(resolve));
     }
   })();
-  turning.catch(() => {}); // stop() tells
+  turning.catch((error) => console.error(error)); // a test that hangs says why; stop() tells as well
   return {
     loop,
     async stop() {

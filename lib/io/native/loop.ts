@@ -202,11 +202,9 @@ export class NativeLoop implements Clock {
       eventsPerTurn,
       timeout,
     );
+    if (count < 0) this.#waitFailed(this.libc.errno());
     this.#turnMs = this.nowMs();
-    let any = count > 0;
-    if (count < 0 && this.libc.errno() !== Errno.EINTR) {
-      throw new Error(`Cannot wait for events: ${errnoText(this.libc.errno())}.`);
-    }
+    let any = count !== 0;
     if (this.#timers.fire(this.#turnMs)) {
       any = true;
       this.#hopWanted = true;
@@ -322,6 +320,11 @@ export class NativeLoop implements Clock {
       if (this.#soonCount > 0) this.#runSoon();
     }
     tasks.length = 0;
+  }
+
+  /** A signal, or io_uring with news for this thread, ends a wait early. */
+  #waitFailed(errno: number): void {
+    if (errno !== Errno.EINTR) throw new Error(`Cannot wait for events: ${errnoText(errno)}.`);
   }
 
   #timeout(timeoutMs: number): number {
