@@ -82,6 +82,10 @@ function shakyLibc(): Libc {
     ...others,
     preadv2: shake(c.preadv2),
     pwritev2: shake(c.pwritev2),
+    epoll_wait(...parameters: Parameters<Libc["epoll_wait"]>) {
+      errno = 0; // its own counts from now on
+      return c.epoll_wait(...parameters);
+    },
     errno: () => errno || c.errno(),
   };
 }
