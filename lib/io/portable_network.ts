@@ -87,6 +87,7 @@ class PortableStream implements Stream {
   #queue: Segment[] = [];
   #pendingBytes = 0;
   #pumping = false;
+  #pumped: Promise<void> = Promise.resolve();
   #ending = false;
   #dead = false;
   #deathReason = "closed by peer";
@@ -135,7 +136,7 @@ class PortableStream implements Stream {
   #wake(): void {
     if (this.#pumping) return;
     this.#pumping = true;
-    queueMicrotask(() => void this.#pump());
+    queueMicrotask(() => this.#pumped = this.#pump());
   }
 
   async #receive(handler: StreamHandler): Promise<void> {
@@ -153,6 +154,7 @@ class PortableStream implements Stream {
       reason = error.message;
     }
     this.#die(reason);
+    await this.#pumped; // the releases of what was being sent come before closed()
     handler.closed(this.#deathReason);
   }
 

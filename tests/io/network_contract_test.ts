@@ -2,9 +2,27 @@
 
 import { strict as assert } from "node:assert";
 import type { Network, Stream, StreamHandler } from "../../lib/base/network.ts";
+import { NativeNetwork } from "../../lib/io/native/network.ts";
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
+import { turnLoop } from "./native_rig.ts";
+import { shakySocketLibc } from "./shaky_libc.ts";
 
-const engines: Record<string, () => Network> = { portable: () => new PortableNetwork() };
+interface Engine {
+  readonly network: Network;
+  stop(): Promise<void>;
+}
+
+const engines: Record<string, () => Engine> = {
+  portable: () => ({ network: new PortableNetwork(), stop: () => Promise.resolve() }),
+  native: () => {
+    const rig = turnLoop();
+    return { network: new NativeNetwork(rig.loop), stop: rig.stop };
+  },
+  "native, shaky": () => {
+    const rig = turnLoop({ libc: shakySocketLibc() });
+    return { network: new NativeNetwork(rig.loop), stop: rig.stop };
+  },
+};
 
 /** Collects what arrives; `until` resolves when a condition holds after some event. */
 class Collector implements StreamHandler {
@@ -60,8 +78,18 @@ async function pair(network: Network, hostname = "127.0.0.1") {
 }
 
 for (const [name, make] of Object.entries(engines)) {
-  Deno.test(`${name}: bytes arrive in order from many segments, and every release is told once, in order`, async () => {
-    const { listener, client, server, accepted, connected } = await pair(make());
+  const test = (words: string, body: (network: Network) => Promise<void>) =>
+    Deno.test(`${name}: ${words}`, async () => {
+      const engine = make();
+      try {
+        await body(engine.network);
+      } finally {
+        await engine.stop();
+      }
+    });
+
+  test("bytes arrive in order from many segments, and every release is told once, in order", async (network) => {
+    const { listener, client, server, accepted, connected } = await pair(network);
     const released: number[] = [];
     const buffer = new Uint8Array(1000).map((_, i) => i & 0xff);
     for (let i = 0; i < 500; i++) client.send(buffer, i, 2, { released: () => released.push(i) });
@@ -81,8 +109,8 @@ for (const [name, make] of Object.entries(engines)) {
     await listener.close();
   });
 
-  Deno.test(`${name}: a peer that reads slowly gets 32 MiB whole, and pendingBytes shows the backlog`, async () => {
-    const { listener, client, server, accepted, connected } = await pair(make(), "::1");
+  test("a peer that reads slowly gets 32 MiB whole, and pendingBytes shows the backlog", async (network) => {
+    const { listener, client, server, accepted, connected } = await pair(network, "::1");
     accepted.keep = false;
     const block = new Uint8Array(1 << 20).map((_, i) => (i * 7) & 0xff);
     let wrong = 0;
@@ -101,8 +129,8 @@ for (const [name, make] of Object.entries(engines)) {
     await listener.close();
   });
 
-  Deno.test(`${name}: abort drops what is queued, tells releases, and both handlers learn of the end once`, async () => {
-    const { listener, client, accepted, connected } = await pair(make());
+  test("abort drops what is queued, tells releases, and both handlers learn of the end once", async (network) => {
+    const { listener, client, accepted, connected } = await pair(network);
     let releases = 0;
     const block = new Uint8Array(8 << 20);
     for (let i = 0; i < 4; i++) client.send(block, 0, block.length, { released: () => releases++ });
@@ -115,8 +143,7 @@ for (const [name, make] of Object.entries(engines)) {
     await listener.close();
   });
 
-  Deno.test(`${name}: an address in use and a port where nobody listens are clear errors`, async () => {
-    const network = make();
+  test("an address in use and a port where nobody listens are clear errors", async (network) => {
     const listener = await network.listen({ hostname: "127.0.0.1", port: 0 }, () => null);
     await assert.rejects(network.listen(listener.address, () => null), /in use/i);
     await listener.close();
@@ -125,4 +152,155 @@ for (const [name, make] of Object.entries(engines)) {
       /Cannot connect to 127\.0\.0\.1:\d+: .+/,
     );
   });
+
+  test("a stream may send, end and abort from inside every callback", async (network) => {
+    const { listener, client, server, accepted, connected } = await pair(network);
+    const bytes = new Uint8Array(256).map((_, i) => i);
+    let releases = 0;
+    // The server answers from inside received(), more from inside released(), and ends from inside drained().
+    accepted.onBytes = () => {
+      server.send(bytes, 0, 4, {
+        released: () => {
+          releases++;
+          if (releases === 1) server.send(bytes, 4, 4, { released: () => releases++ });
+        },
+      });
+      accepted.drained = () => {
+        if (releases === 2) server.end();
+      };
+    };
+    client.send(bytes, 0, 1, null);
+    await connected.until(() => connected.closedWith !== null);
+    await accepted.until(() => accepted.closedWith !== null);
+    assert.deepEqual(connected.bytes, [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert.equal(releases, 2);
+    assert.equal(accepted.closedWith, "ended");
+    await listener.close();
+
+    const second = await pair(network);
+    second.accepted.onBytes = () => second.server.abort();
+    second.client.send(bytes, 0, 100, null);
+    await second.accepted.until(() => second.accepted.closedWith !== null);
+    await second.connected.until(() => second.connected.closedWith !== null);
+    await second.listener.close();
+
+    const third = await pair(network);
+    let told = 0;
+    for (let i = 0; i < 10; i++) {
+      third.server.send(bytes, i, 1, {
+        released: () => {
+          if (++told === 3) third.server.abort();
+        },
+      });
+    }
+    await third.accepted.until(() => third.accepted.closedWith !== null);
+    assert.equal(told, 10);
+    assert.equal(third.server.pendingBytes, 0);
+    await third.connected.until(() => third.connected.closedWith !== null);
+    await third.listener.close();
+  });
+
+  test("a peer that does not read holds up nobody else, and its end releases everything", async (network) => {
+    const streams: Stream[] = [];
+    const handlers: Collector[] = [];
+    const listener = await network.listen({ hostname: "127.0.0.1", port: 0 }, (stream) => {
+      streams.push(stream);
+      const handler = new Collector();
+      handlers.push(handler);
+      handler.onBytes = (bytes) => {
+        const copy = bytes.slice();
+        stream.send(copy, 0, copy.length, null);
+      };
+      return handler;
+    });
+    const mute = await Deno.connect({ hostname: "127.0.0.1", port: listener.address.port });
+    await mute.write(new Uint8Array(1));
+    while (handlers.length === 0 || handlers[0]!.total === 0) await new Promise((r) => setTimeout(r, 1));
+    const block = new Uint8Array(1 << 20);
+    let releases = 0;
+    for (let i = 0; i < 32; i++) streams[0]!.send(block, 0, block.length, { released: () => releases++ });
+    const echoed = new Collector();
+    const echo = await network.connect(listener.address, 1000, () => echoed);
+    for (let i = 1; i <= 200; i++) {
+      echo.send(block, 0, 100, null);
+      await echoed.until(() => echoed.total === i * 100);
+    }
+    assert.ok(streams[0]!.pendingBytes > 1 << 20, "32 MiB cannot lie in the kernel's buffers");
+    mute.close(); // with unread bytes: a reset
+    await handlers[0]!.until(() => handlers[0]!.closedWith !== null);
+    assert.equal(releases, 32);
+    assert.equal(streams[0]!.pendingBytes, 0);
+    echo.end();
+    await echoed.until(() => echoed.closedWith !== null);
+    await handlers[1]!.until(() => handlers[1]!.closedWith !== null);
+    assert.equal(handlers[1]!.closedWith, "closed by peer");
+    await listener.close();
+  });
+
+  test("a refused connection is closed, and nothing is delivered after end()", async (network) => {
+    const refusing = await network.listen({ hostname: "127.0.0.1", port: 0 }, () => null);
+    const refused = new Collector();
+    await network.connect(refusing.address, 1000, () => refused);
+    await refused.until(() => refused.closedWith !== null);
+    await refusing.close();
+
+    const { listener, client, server, accepted, connected } = await pair(network);
+    server.end();
+    client.send(new Uint8Array(1000), 0, 1000, null);
+    await connected.until(() => connected.closedWith !== null);
+    await accepted.until(() => accepted.closedWith !== null);
+    assert.equal(accepted.total, 0);
+    await listener.close();
+  });
+
+  test("many connections at once each keep their bytes", async (network) => {
+    const listener = await network.listen({ hostname: "127.0.0.1", port: 0 }, (stream) => {
+      const echo = new Collector();
+      echo.onBytes = (bytes) => {
+        const copy = bytes.slice();
+        stream.send(copy, 0, copy.length, null);
+      };
+      return echo;
+    });
+    await Promise.all(Array.from({ length: 64 }, async (_, n) => {
+      const handler = new Collector();
+      const stream = await network.connect(listener.address, 5000, () => handler);
+      const bytes = new Uint8Array(5000).map((_, i) => (i * 31 + n) & 0xff);
+      for (let at = 0; at < bytes.length; at += 100) stream.send(bytes, at, 100, null);
+      await handler.until(() => handler.total === bytes.length);
+      assert.deepEqual(handler.bytes, [...bytes]);
+      stream.end();
+      await handler.until(() => handler.closedWith !== null);
+    }));
+    await listener.close();
+  });
 }
+
+Deno.test("native: without descriptors new connections wait, and the loop does not spin", async () => {
+  const c = shakySocketLibc();
+  let full = true;
+  let accepts = 0;
+  const rig = turnLoop({
+    libc: {
+      ...c,
+      accept4: (...parameters) => {
+        accepts++;
+        return full ? -1 : c.accept4(...parameters);
+      },
+      errno: () => full ? 24 : c.errno(),
+    },
+  });
+  const network = new NativeNetwork(rig.loop);
+  const accepted = new Collector();
+  const listener = await network.listen({ hostname: "127.0.0.1", port: 0 }, () => accepted);
+  const connection = await Deno.connect({ hostname: "127.0.0.1", port: listener.address.port });
+  await connection.write(new Uint8Array([7]));
+  await new Promise((resolve) => rig.loop.after(200, () => resolve(null)));
+  assert.ok(accepts > 0 && accepts < 20, `${accepts} attempts to accept`);
+  full = false;
+  await accepted.until(() => accepted.total === 1);
+  connection.close();
+  await accepted.until(() => accepted.closedWith !== null);
+  await listener.close();
+  await rig.stop();
+});

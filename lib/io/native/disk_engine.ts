@@ -1,0 +1,51 @@
+// What the native disks of one loop share: the way in which slow calls are made, and what is known of the page cache.
+
+import { DirtyGauge } from "./dirty_gauge.ts";
+import { DiskThreads } from "./disk_threads.ts";
+import type { NativeLoop } from "./loop.ts";
+import type { SlowCalls } from "./slow_calls.ts";
+import { StallWatch } from "./stall_watch.ts";
+import { Uring } from "./uring.ts";
+
+export interface DiskEngineOptions {
+  /** "auto" takes io_uring and falls back to threads. */
+  readonly slowCalls?: "auto" | "io_uring" | "threads";
+  /** How many threads where there is no io_uring. */
+  readonly threads?: number;
+}
+
+const threadsByDefault = 4;
+
+export class DiskEngine {
+  readonly gauge = new DirtyGauge();
+  readonly stalls: StallWatch;
+
+  /** For tests; others use open(). */
+  constructor(
+    readonly loop: NativeLoop,
+    readonly slow: SlowCalls,
+    /** Which way slow calls go and why, for status and log: "io_uring", "4 threads (io_uring: function not implemented)". */
+    readonly status: string,
+  ) {
+    this.stalls = new StallWatch(loop.libc);
+  }
+
+  /** Throws when io_uring is asked for and cannot be had. */
+  static open(loop: NativeLoop, options: DiskEngineOptions = {}): DiskEngine {
+    const wanted = options.slowCalls ?? "auto";
+    const threads = options.threads ?? threadsByDefault;
+    if (wanted === "threads") {
+      return new DiskEngine(loop, DiskThreads.start(loop, threads), `${threads} threads (as configured)`);
+    }
+    const ring = Uring.open(loop);
+    if (typeof ring !== "string") return new DiskEngine(loop, ring, "io_uring");
+    if (wanted === "io_uring") throw new Error(`Cannot use io_uring: ${ring}.`);
+    return new DiskEngine(loop, DiskThreads.start(loop, threads), `${threads} threads (io_uring: ${ring})`);
+  }
+
+  /** Call it when every disk is closed. */
+  async close(): Promise<void> {
+    this.gauge.close();
+    await this.slow.close();
+  }
+}

@@ -1,0 +1,213 @@
+// One TCP connection of the native engine. What handlers queue in a turn leaves in one sendmsg, straight from where it
+// lies; what arrives is handed on from one buffer that all connections share.
+
+import { assert } from "../../base/assert.ts";
+import type { Timer } from "../../base/clock.ts";
+import type { SendRelease, SocketAddress, Stream, StreamHandler } from "../../base/network.ts";
+import { Errno, errnoText } from "./errno.ts";
+import { addressOf, setLong, Words } from "./libc.ts";
+import type { EventSource, LoopTask, NativeLoop, Watch } from "./loop.ts";
+import { epollIn, epollOut } from "./loop.ts";
+import { SendQueue } from "./send_queue.ts";
+
+const receiveBytes = 256 * 1024;
+/** What the kernel takes in one call (UIO_MAXIOV). */
+const iovecsMax = 1024;
+/** Bytes of one sendmsg, and of one connection before others get their turn. */
+const sendBytes = 1024 * 1024;
+const sendBytesPerTurn = 2 * sendBytes;
+/** After the last byte sent, how long to wait for the peer's own end before closing, milliseconds. */
+const lingerMs = 2_000;
+
+const messageDontWait = 0x40;
+const messageNoSignal = 0x4000;
+const shutdownWrite = 1;
+const solSocket = 1;
+const soLinger = 13;
+const lingerReset = new Int32Array([1, 0]);
+
+/** Buffers that all streams of a loop use in turn: no stream keeps anything in them. */
+export class StreamWorkspace {
+  readonly received = new Uint8Array(receiveBytes);
+  readonly view = new DataView(this.received.buffer);
+  /** struct iovec that names `received`. */
+  readonly receiveVector = new Words(4);
+  readonly sendVectors = new Words(4 * iovecsMax);
+  /** struct msghdr: name, namelen, iov, iovlen, control, controllen, flags; 56 bytes. */
+  readonly message = new Words(14);
+
+  constructor(readonly loop: NativeLoop) {
+    setLong(this.receiveVector.words, 0, addressOf(this.received));
+    setLong(this.message.words, 4, this.sendVectors.address);
+    this.receiveAtMost(receiveBytes);
+  }
+
+  receiveAtMost(bytes: number): void {
+    setLong(this.receiveVector.words, 2, bytes);
+  }
+
+  sendVectorsUsed(count: number): void {
+    setLong(this.message.words, 6, count);
+  }
+}
+
+export class NativeStream implements Stream, EventSource, LoopTask {
+  queued = false;
+  readonly #space: StreamWorkspace;
+  readonly #loop: NativeLoop;
+  readonly #fd: number;
+  readonly #queue = new SendQueue();
+  #watch: Watch | null = null;
+  #handler: StreamHandler | null = null;
+  #waitsForRoom = false;
+  #ending = false;
+  #shut = false;
+  #dead = false;
+  #told = false;
+  #reason = "";
+  #lingerTimer: Timer | null = null;
+
+  constructor(
+    space: StreamWorkspace,
+    fd: number,
+    readonly local: SocketAddress,
+    readonly remote: SocketAddress,
+  ) {
+    this.#space = space;
+    this.#loop = space.loop;
+    this.#fd = fd;
+  }
+
+  get pendingBytes(): number {
+    return this.#queue.bytes;
+  }
+
+  /** Begins to deliver. */
+  start(handler: StreamHandler): void {
+    this.#handler = handler;
+    if (this.#dead) return this.#loop.soon(this);
+    this.#watch = this.#loop.watch(this.#fd, epollIn, this);
+  }
+
+  /** Closes a stream that nobody wants; nobody is told. */
+  refuse(): void {
+    this.#told = true;
+    this.#die("refused", false);
+  }
+
+  send(buffer: Uint8Array, start: number, length: number, release: SendRelease | null): void {
+    if (this.#dead || this.#ending) {
+      release?.released();
+      return;
+    }
+    this.#queue.push(buffer, start, length, release);
+    if (!this.#waitsForRoom) this.#loop.soon(this);
+  }
+
+  end(): void {
+    if (this.#dead || this.#ending) return;
+    this.#ending = true;
+    if (!this.#waitsForRoom) this.#loop.soon(this);
+  }
+
+  abort(): void {
+    if (!this.#dead) this.#die(this.#ending ? "ended" : "aborted", true);
+  }
+
+  /** LoopTask: the handlers of this turn have queued what they had, or the stream has died. */
+  runTask(): void {
+    if (!this.#dead) this.#flush();
+    if (this.#dead) this.#tellClosed();
+  }
+
+  ready(events: number): void {
+    if (this.#dead) return;
+    if ((events & epollOut) !== 0 && this.#waitsForRoom) {
+      this.#waitsForRoom = false;
+      this.#watch!.modify(epollIn);
+      this.#flush();
+    }
+    if ((events & ~epollOut) !== 0 && !this.#dead) this.#receive();
+  }
+
+  #receive(): void {
+    const space = this.#space;
+    const count = this.#loop.libc.readv(this.#fd, space.receiveVector.pointer, 1);
+    if (count > 0) {
+      if (!this.#ending) this.#handler!.received(space.received, space.view, 0, count);
+      return;
+    }
+    if (count === 0) return this.#die("closed by peer", false);
+    const errno = this.#loop.libc.errno();
+    if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.#die(errnoText(errno), false);
+  }
+
+  /** Sends until the queue is empty, the kernel has no room, or others should have their turn. */
+  #flush(): void {
+    if (this.#waitsForRoom) return;
+    const queue = this.#queue;
+    let budget = sendBytesPerTurn;
+    while (!queue.empty) {
+      if (budget <= 0) return this.#loop.nextTurn(this);
+      const sent = this.#sendSome();
+      if (sent < 0) return;
+      budget -= sent;
+      const partial = sent < queue.gatheredBytes;
+      queue.sent(sent);
+      if (this.#dead) return;
+      if (partial) return this.#waitForRoom();
+      if (queue.empty && !this.#ending) {
+        this.#handler?.drained();
+        if (this.#dead) return;
+      }
+    }
+    if (this.#ending && !this.#shut) this.#linger();
+  }
+
+  /** Bytes that one call has sent; -1 when the flush is over for now. */
+  #sendSome(): number {
+    const space = this.#space;
+    const count = this.#queue.gather(space.sendVectors.words, iovecsMax, sendBytes);
+    if (count === 0) return 0;
+    space.sendVectorsUsed(count);
+    const sent = this.#loop.libc.sendmsg(this.#fd, space.message.pointer, messageDontWait | messageNoSignal);
+    if (sent >= 0) return sent;
+    const errno = this.#loop.libc.errno();
+    if (errno === Errno.EAGAIN) this.#waitForRoom();
+    else if (errno === Errno.EINTR || errno === Errno.ENOBUFS || errno === Errno.ENOMEM) {
+      this.#loop.nextTurn(this);
+    } else this.#die(errnoText(errno), false);
+    return -1;
+  }
+
+  #waitForRoom(): void {
+    this.#waitsForRoom = true;
+    this.#watch?.modify(epollIn | epollOut);
+  }
+
+  /** Closes our direction and waits for the peer's end: closing at once could reset what it has not read yet. */
+  #linger(): void {
+    this.#shut = true;
+    if (this.#loop.libc.shutdown(this.#fd, shutdownWrite) < 0) return this.#die("ended", false);
+    this.#lingerTimer = this.#loop.after(lingerMs, () => this.#die("ended", false));
+  }
+
+  #die(reason: string, reset: boolean): void {
+    assert(!this.#dead, "a stream died twice");
+    this.#dead = true;
+    this.#reason = this.#ending ? "ended" : reason;
+    this.#lingerTimer?.cancel();
+    this.#watch?.remove();
+    const { libc } = this.#loop;
+    if (reset) libc.setsockopt(this.#fd, solSocket, soLinger, lingerReset, 8);
+    libc.close(this.#fd);
+    this.#queue.drop();
+    this.#loop.soon(this); // who called may be in the middle of something
+  }
+
+  #tellClosed(): void {
+    if (this.#told || this.#handler === null) return;
+    this.#told = true;
+    this.#handler.closed(this.#reason);
+  }
+}
