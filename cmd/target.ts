@@ -1,21 +1,20 @@
 // plimsoll target: serve the member of a configuration file until it is told to stop.
 
-import { existsSync } from "node:fs";
 import type { Log } from "../lib/base/log.ts";
 import { formatSocketAddress } from "../lib/base/network.ts";
 import type { MemberConfig } from "../lib/config/mod.ts";
 import { openFileDisk } from "../lib/io/file_disk.ts";
-import { bootId, makeDirectoryOf, makePrivateFile, readTextIfThere } from "../lib/io/files.ts";
+import { nativeMissing } from "../lib/io/native/mod.ts";
 import { PortableNetwork } from "../lib/io/portable_network.ts";
 import { systemClock } from "../lib/io/system_clock.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
-import type { Metadata } from "../lib/meta/metadata.ts";
-import { openSqliteMetadata } from "../lib/meta/sqlite_metadata.ts";
 import { type AdminServer, startAdminServer } from "../lib/mgmt/http_server.ts";
 import { loadOrMakeToken } from "../lib/mgmt/http_token.ts";
-import { Target } from "../lib/roles/target/target.ts";
-import { readMemberConfig } from "./member_config.ts";
 import { setUpLogging } from "./logging.ts";
+import { readMemberConfig } from "./member_config.ts";
+import { endOnOwnMistakes } from "./own_mistakes.ts";
+import { type RunningMember, startMember } from "./target_member.ts";
+import { startRemoteMember } from "./target_remote.ts";
 import { CommandError } from "./terminal.ts";
 
 export interface TargetOptions {
@@ -31,16 +30,16 @@ const signalRepeatMs = 1_000;
 export async function runTarget(options: TargetOptions): Promise<number> {
   const log = await setUpLogging({ level: options.logLevel, format: options.logFormat });
   const config = await readMemberConfig(options.config, (line) => log.warn(line));
-  endOnOwnMistakes(log);
+  endOnOwnMistakes(log, () => Deno.exit(70)); // EX_SOFTWARE: systemd starts the member again
   const stop = stopSignal();
-  let target: Target | null = null;
+  let member: RunningMember | null = null;
   // From now on: a SIGHUP that nobody listens to ends the process.
   const reload = () => {
-    if (target !== null) void reloadFrom(options.config, target, log);
+    if (member !== null) void reloadFrom(options.config, member, log);
   };
   Deno.addSignalListener("SIGHUP", reload);
-  const running = await start(config, log);
-  target = running.target;
+  const running = await start(config, options, log);
+  member = running.member;
   log.info("serving", { member: config.member.name, admin: running.adminUrl });
 
   const signal = await stop.received;
@@ -52,70 +51,48 @@ export async function runTarget(options: TargetOptions): Promise<number> {
 }
 
 interface Running {
-  readonly target: Target;
+  readonly member: RunningMember;
   readonly adminUrl: string;
   stop(progress: (step: string) => void): Promise<void>;
 }
 
-/** Starts everything, from the metadata up; what was opened is closed again when a later part fails. */
-async function start(config: MemberConfig, log: Log): Promise<Running> {
-  let metadata: Metadata | null = null;
-  let target: Target | null = null;
-  let admin: AdminServer | null = null;
-  const stop = async (progress: (step: string) => void = () => {}) => {
-    await admin?.close();
-    await target?.stop(progress);
-    await metadata?.close();
-  };
+/** Starts the member and its admin server; what was opened is closed again when a later part fails. */
+async function start(config: MemberConfig, options: TargetOptions, log: Log): Promise<Running> {
+  const token = await loadOrMakeToken(`${config.member.stateDir}/admin.token`, systemRandom);
+  const member = await startOnEngine(config, options, log);
+  let admin: AdminServer;
   try {
-    for (const disk of config.disks) await makeDirectoryOf(disk.path);
-    const token = await loadOrMakeToken(`${config.member.stateDir}/admin.token`, systemRandom);
-    metadata = await openMetadata(config);
-    target = await Target.start(config, {
-      clock: systemClock,
-      random: systemRandom,
-      network: new PortableNetwork(),
-      log,
-      metadata,
-      secretFile: secretFile(config.group.secretFile),
-      openDisk: (path, createBytes) => openFileDisk(path, createBytes === undefined ? {} : { createBytes }),
-      exists: existsSync,
-      readSecretFile: (path) => Deno.readTextFile(path),
-      bootId: await bootId() ?? `unknown ${crypto.randomUUID()}`,
-      engine: { name: "portable", reason: "the native engine is not part of this version" },
-    });
-    admin = startAdminServer({ address: config.member.admin, control: target.control, token, log });
-    return { target, adminUrl: `http://${formatSocketAddress(config.member.admin)}`, stop };
+    admin = startAdminServer({ address: config.member.admin, control: member.control, token, log });
   } catch (error) {
-    await stop();
+    await member.stop(() => {});
     throw error instanceof Error ? new CommandError(error.message) : error;
   }
-}
-
-async function openMetadata(config: MemberConfig): Promise<Metadata> {
-  const { metadata } = config.group;
-  if (metadata.kind !== "sqlite") {
-    throw new CommandError(
-      `Cannot use metadata "etcd:…": this version keeps the group in SQLite only. Write metadata = "sqlite:PATH".`,
-    );
-  }
-  await makeDirectoryOf(metadata.path);
-  return await openSqliteMetadata(metadata.path);
-}
-
-function secretFile(path: string) {
-  return {
-    path,
-    read: () => readTextIfThere(path),
-    make: (text: string) => makePrivateFile(path, text),
-    remove: () => Deno.remove(path),
+  const stop = async (progress: (step: string) => void) => {
+    await admin.close();
+    await member.stop(progress);
   };
+  return { member, adminUrl: `http://${formatSocketAddress(config.member.admin)}`, stop };
+}
+
+/** The native engine where the machine has what it needs, unless the configuration asks for the portable one. */
+async function startOnEngine(config: MemberConfig, options: TargetOptions, log: Log): Promise<RunningMember> {
+  const missing = config.member.engine === "portable" ? "the configuration asks for it" : nativeMissing();
+  if (missing === null) {
+    return await startRemoteMember(config, log, { level: options.logLevel, format: options.logFormat });
+  }
+  return await startMember(config, {
+    clock: systemClock,
+    network: new PortableNetwork(),
+    openDisk: (path, createBytes) => openFileDisk(path, createBytes === undefined ? {} : { createBytes }),
+    name: "portable",
+    reason: missing,
+  }, log);
 }
 
 /** SIGHUP: a configuration that is wrong changes nothing. */
-async function reloadFrom(path: string, target: Target, log: Log): Promise<void> {
+async function reloadFrom(path: string, member: RunningMember, log: Log): Promise<void> {
   try {
-    await target.reload(await readMemberConfig(path, (line) => log.warn(line)));
+    await member.reload(await readMemberConfig(path, (line) => log.warn(line)));
   } catch (error) {
     log.error("the configuration was not reloaded; the old one goes on", {
       reason: (error as Error).message,
@@ -147,20 +124,4 @@ function stopSignal(): StopSignal {
   });
   const forget = () => listeners.forEach((listener, signal) => Deno.removeSignalListener(signal, listener));
   return { received, forget };
-}
-
-/** An error that nobody expected is a bug of ours: the process ends, and systemd starts it again. */
-function endOnOwnMistakes(log: Log): void {
-  const end = (what: string, error: unknown) => {
-    log.error(what, { error: error instanceof Error ? error.stack ?? error.message : String(error) });
-    Deno.exit(70); // EX_SOFTWARE
-  };
-  globalThis.addEventListener("unhandledrejection", (event) => {
-    event.preventDefault();
-    end("unhandled rejection: a bug of Plimsoll", event.reason);
-  });
-  globalThis.addEventListener("error", (event) => {
-    event.preventDefault();
-    end("unhandled error: a bug of Plimsoll", event.error);
-  });
 }

@@ -49,12 +49,16 @@ export interface MemberSettings {
   readonly peer: SocketAddress;
   readonly admin: SocketAddress;
   readonly stateDir: string;
+  /** "auto": the native engine where the machine has what it needs, else the portable one. */
+  readonly engine: "auto" | "portable";
 }
 
 export interface DiskConfig {
   readonly path: string;
   /** Null: the whole block device. */
   readonly sizeBytes: number | null;
+  /** Past the page cache (O_DIRECT); the native engine only. */
+  readonly direct: boolean;
   /** Line of the file, for messages. */
   readonly line: number;
 }

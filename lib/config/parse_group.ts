@@ -169,6 +169,7 @@ export function readMember(root: TableReader, required: boolean): MemberSettings
   const peer = member.text("peer", addressExpected, address);
   const admin = member.requiredText("admin", adminExpected, loopbackAddress);
   const stateDir = member.requiredText("state_dir", pathExpected, pathIn(member));
+  const engine = member.text("engine", engineExpected, engineOf);
   member.finish();
   const first = portals[0];
   if (name === null || first === undefined || admin === null || stateDir === null) return null;
@@ -178,7 +179,14 @@ export function readMember(root: TableReader, required: boolean): MemberSettings
     peer: peer?.value ?? { hostname: first.hostname, port: peerPort },
     admin: admin.value,
     stateDir: stateDir.value,
+    engine: engine?.value ?? "auto",
   };
+}
+
+const engineExpected = `"auto" or "portable"`;
+
+function engineOf(text: string): Check<"auto" | "portable"> {
+  return text === "auto" || text === "portable" ? right(text) : wrong("there is no such I/O engine");
 }
 
 /** Null when it is not there, or wrong. */
@@ -228,13 +236,19 @@ export function readDisks(root: TableReader, pageBytes: number | null): DiskConf
   const disks = root.tables("disk", limits.disksMax).flatMap((table): DiskConfig[] => {
     const path = table.requiredText("path", pathExpected, pathIn(table));
     const size = table.quantity("size", sizeExpected, diskSize(pageBytes ?? pageBytesDefault));
+    const direct = table.flag("direct");
     table.finish();
     if (path === null) return [];
     found.push(path);
     if (!table.has("size") && !path.value.startsWith("/dev/")) {
       table.missing("size", `${sizeExpected}: a file is made with it at the disk's first start`);
     }
-    return [{ path: path.value, sizeBytes: size?.value ?? null, line: table.place.line }];
+    return [{
+      path: path.value,
+      sizeBytes: size?.value ?? null,
+      direct: direct?.value ?? false,
+      line: table.place.line,
+    }];
   });
   refuseTwice(root, found, (path) => path);
   return disks;

@@ -67,8 +67,14 @@ Deno.test("the shipped appliance.toml is right, and its paths are relative to it
       peer: { hostname: "127.0.0.1", port: 3262 },
       admin: { hostname: "127.0.0.1", port: 3280 },
       stateDir: "etc/var/alpha",
+      engine: "auto",
     },
-    disks: [{ path: "etc/var/alpha/disk0.img", sizeBytes: 8 * 2 ** 30, line: lineOf(shipped, "[[disk]]") }],
+    disks: [{
+      path: "etc/var/alpha/disk0.img",
+      sizeBytes: 8 * 2 ** 30,
+      direct: false,
+      line: lineOf(shipped, "[[disk]]"),
+    }],
     volumes: [{
       name: "vol0",
       sizeBytes: 4 * 2 ** 30,
@@ -135,6 +141,7 @@ mutual.secret = "0123456789abcdef"
     peer: { hostname: "10.1.0.1", port: 3262 },
     admin: { hostname: "::1", port: 3280 },
     stateDir: "etc",
+    engine: "auto",
   });
   assert.deepEqual(got.disks.map(({ path, sizeBytes }) => [path, sizeBytes]), [["/dev/sdb", null], [
     "etc/d.img",

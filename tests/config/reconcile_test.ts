@@ -134,7 +134,12 @@ function diskRecord(path: string, changes: Partial<DiskRecord> = {}): DiskRecord
 }
 
 Deno.test("disks are opened when known, new when not, and missed when gone from the file", () => {
-  const disk = (path: string, sizeBytes: number | null = GiB) => ({ path, sizeBytes, line: 3 });
+  const disk = (path: string, sizeBytes: number | null = GiB) => ({
+    path,
+    sizeBytes,
+    direct: false,
+    line: 3,
+  });
   const known = diskRecord("/d0"), gone = diskRecord("/gone"), other = diskRecord("/d1", { member: "beta" });
   const result = reconcileDisks("a.toml", "alpha", [disk("/d0", 2 * GiB), disk("/d1")], [known, gone, other]);
   assert.deepEqual(result.known, [{ disk: disk("/d0", 2 * GiB), record: known }]);
