@@ -415,6 +415,20 @@ Deno.test("disks: a file needs a size, a device does not, and each path is there
   assert.match(complaint(twice), /disk\[1\]\.path = "\.\/d\.img": disk\[0\]\.path in line 12 is the same/);
 });
 
+Deno.test("engine and direct: one of two names, true or false", () => {
+  const portable = config(`${group}${member}engine = "portable"\n[[disk]]\npath = "/dev/x"\ndirect = true\n`);
+  assert.equal(portable.role === "member" && portable.member.engine, "portable");
+  assert.equal(portable.role === "member" && portable.disks[0]!.direct, true);
+  assert.match(
+    complaint(`${group}${member}engine = "fast"\n`),
+    /member\.engine = "fast".*"auto" or "portable"/,
+  );
+  assert.match(
+    complaint(`${base}[[disk]]\npath = "/dev/x"\ndirect = "yes"\n`),
+    /disk\[0\]\.direct.*true or false/,
+  );
+});
+
 Deno.test("CHAP: one secret, 12 bytes at least, mutual beside chap and different from it", () => {
   const volume = (lines: string) => `${base}[[volume]]\nname = "v"\nsize = 512\n${lines}\n`;
   const open = 'initiators = ["*"]\n';
