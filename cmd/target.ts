@@ -1,10 +1,11 @@
 // plimsoll target: serve the member of a configuration file until it is told to stop.
 
+import type { Disk } from "../lib/base/disk.ts";
 import type { Log } from "../lib/base/log.ts";
 import { formatSocketAddress } from "../lib/base/network.ts";
 import type { MemberConfig } from "../lib/config/mod.ts";
 import { openFileDisk } from "../lib/io/file_disk.ts";
-import { nativeMissing } from "../lib/io/native/mod.ts";
+import { libc, libcMissing } from "../lib/io/native/libc.ts";
 import { PortableNetwork } from "../lib/io/portable_network.ts";
 import { systemClock } from "../lib/io/system_clock.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
@@ -12,6 +13,7 @@ import { type AdminServer, startAdminServer } from "../lib/mgmt/http_server.ts";
 import { loadOrMakeToken } from "../lib/mgmt/http_token.ts";
 import { setUpLogging } from "./logging.ts";
 import { readMemberConfig } from "./member_config.ts";
+import type { OpenDiskOptions } from "../lib/roles/target/disks.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
 import { type RunningMember, startMember } from "./target_member.ts";
 import { startRemoteMember } from "./target_remote.ts";
@@ -76,17 +78,32 @@ async function start(config: MemberConfig, options: TargetOptions, log: Log): Pr
 
 /** The native engine where the machine has what it needs, unless the configuration asks for the portable one. */
 async function startOnEngine(config: MemberConfig, options: TargetOptions, log: Log): Promise<RunningMember> {
-  const missing = config.member.engine === "portable" ? "the configuration asks for it" : nativeMissing();
+  const missing = config.member.engine === "portable"
+    ? "the configuration asks for it"
+    : libc() === null
+    ? libcMissing()
+    : null;
   if (missing === null) {
     return await startRemoteMember(config, log, { level: options.logLevel, format: options.logFormat });
   }
   return await startMember(config, {
     clock: systemClock,
     network: new PortableNetwork(),
-    openDisk: (path, createBytes) => openFileDisk(path, createBytes === undefined ? {} : { createBytes }),
+    openDisk: openPortableDisk,
+    during: (work) => work,
     name: "portable",
     reason: missing,
   }, log);
+}
+
+function openPortableDisk(path: string, { createBytes, direct }: OpenDiskOptions): Disk {
+  if (direct) {
+    throw new Error(
+      `Cannot open disk "${path}" with direct = true: the portable engine has no O_DIRECT. ` +
+        `Leave direct out, or see in "plimsoll status" why the native engine does not run.`,
+    );
+  }
+  return openFileDisk(path, createBytes === undefined ? {} : { createBytes });
 }
 
 /** SIGHUP: a configuration that is wrong changes nothing. */

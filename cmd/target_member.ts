@@ -19,6 +19,8 @@ export interface MemberEngine {
   readonly clock: Clock;
   readonly network: Network;
   readonly openDisk: OpenDisk;
+  /** Sees to it that promises go on in this thread while `work` is under way. */
+  readonly during: <T>(work: Promise<T>) => Promise<T>;
   /** Which one it is and why, for status and log. */
   readonly name: string;
   readonly reason: string;
@@ -41,7 +43,7 @@ export async function startMember(
   let metadata: Metadata | null = null;
   try {
     for (const disk of config.disks) await makeDirectoryOf(disk.path);
-    metadata = await openMetadata(config);
+    metadata = attended(await openMetadata(config), engine);
     const target = await Target.start(config, {
       clock: engine.clock,
       random: systemRandom,
@@ -79,6 +81,20 @@ async function openMetadata(config: MemberConfig): Promise<Metadata> {
   }
   await makeDirectoryOf(metadata.path);
   return await openSqliteMetadata(metadata.path);
+}
+
+/** The metadata's answers come from a worker, as messages: a native loop must know that somebody waits for them. */
+function attended(metadata: Metadata, { during }: MemberEngine): Metadata {
+  return {
+    get: (key) => during(metadata.get(key)),
+    list: (prefix) => during(metadata.list(prefix)),
+    commit: (compares, changes) => during(metadata.commit(compares, changes)),
+    watch: (prefix, afterRevision, seen, lost) => metadata.watch(prefix, afterRevision, seen, lost),
+    grantLease: (ttlMs) => during(metadata.grantLease(ttlMs)),
+    renewLease: (leaseId) => during(metadata.renewLease(leaseId)),
+    revokeLease: (leaseId) => during(metadata.revokeLease(leaseId)),
+    close: () => during(metadata.close()),
+  };
 }
 
 function secretFile(path: string) {

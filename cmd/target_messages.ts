@@ -1,9 +1,23 @@
-// What the main thread and the data-plane worker tell each other. Plain data only: it is copied between isolates.
+// What the main thread and the data-plane worker call on each other (lib/io/native/channel.ts). JSON values only.
 
 import type { MemberConfig } from "../lib/config/mod.ts";
-import { ControlError } from "../lib/mgmt/control.ts";
+import type { ChannelMemory } from "../lib/io/native/channel.ts";
+import type {
+  SessionReport,
+  StatusReport,
+  VolumeChange,
+  VolumeCreation,
+  VolumeReport,
+} from "../lib/mgmt/control.ts";
 import type { LogFormat, LogLevel } from "./logging.ts";
-import { CommandError } from "./terminal.ts";
+
+/** The one message that is posted: everything else goes through the channel. */
+export interface WorkerSetup {
+  readonly channel: ChannelMemory;
+  readonly cells: Int32Array<SharedArrayBuffer>;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}
 
 /** Cells of the shared memory. */
 export const Cell = Object.freeze({
@@ -14,58 +28,28 @@ export const Cell = Object.freeze({
   count: 2,
 });
 
-export type MemberMethod =
-  | "status"
-  | "sessions"
-  | "createVolume"
-  | "setVolume"
-  | "resizeVolume"
-  | "deleteVolume"
-  | "reload"
-  | "stop";
-
-export interface StartMessage {
-  readonly kind: "start";
-  readonly config: MemberConfig;
-  readonly logLevel: LogLevel;
-  readonly logFormat: LogFormat;
-  readonly cells: SharedArrayBuffer;
+interface Method<A, R> {
+  args: A;
+  result: R;
 }
 
-export interface CallMessage {
-  readonly kind: "call";
-  readonly id: number;
-  readonly method: MemberMethod;
-  readonly args: readonly unknown[];
-}
+/** Offered by the worker. */
+export type MemberMethods = {
+  readonly start: Method<MemberConfig, null>;
+  readonly status: Method<null, StatusReport>;
+  readonly sessions: Method<null, SessionReport[]>;
+  readonly createVolume: Method<VolumeCreation, VolumeReport>;
+  readonly setVolume: Method<{ name: string; change: VolumeChange }, VolumeReport>;
+  readonly resizeVolume: Method<{ name: string; sizeBytes: number }, VolumeReport>;
+  readonly deleteVolume: Method<string, null>;
+  readonly reload: Method<MemberConfig, null>;
+  readonly stop: Method<null, null>;
+};
 
-export type ToWorker = StartMessage | CallMessage;
-
-export type FromWorker =
-  | { readonly kind: "started" }
-  | { readonly kind: "answer"; readonly id: number; readonly value: unknown }
-  /** `id` 0: of the start. */
-  | { readonly kind: "failure"; readonly id: number; readonly failure: Failure }
-  | { readonly kind: "progress"; readonly step: string }
-  /** The worker has met a mistake of ours; Deno.exit() in a worker would end it silently, so the main thread ends all. */
-  | { readonly kind: "mistake"; readonly what: string };
-
-/** An error as data. */
-export interface Failure {
-  readonly type: "command" | "control" | "other";
-  readonly controlKind?: ControlError["kind"];
-  readonly message: string;
-}
-
-export function failureOf(error: unknown): Failure {
-  const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof ControlError) return { type: "control", controlKind: error.kind, message };
-  return { type: error instanceof CommandError ? "command" : "other", message };
-}
-
-export function errorOf(failure: Failure): Error {
-  if (failure.type === "control") {
-    return new ControlError(failure.controlKind ?? "unavailable", failure.message);
-  }
-  return failure.type === "command" ? new CommandError(failure.message) : new Error(failure.message);
-}
+/** Offered by the main thread. */
+export type ProcessMethods = {
+  /** A sentence about the stop that goes on. */
+  readonly progress: Method<string, null>;
+  /** The worker has met a mistake of ours. Deno.exit() in a worker would end it silently: the main thread ends all. */
+  readonly mistake: Method<string, null>;
+};

@@ -1,86 +1,71 @@
 // The data-plane worker: the whole member on the native I/O engine, in a thread of its own. The main thread keeps signals
-// and the admin server, and talks to this one by messages (target_messages.ts).
+// and the admin server, and calls this one through a channel (target_messages.ts).
 
 /// <reference lib="deno.worker" />
 
+import type { MemberConfig } from "../lib/config/mod.ts";
+import { type Handlers, LoopChannel } from "../lib/io/native/channel.ts";
 import { DiskEngine } from "../lib/io/native/disk_engine.ts";
 import { NativeLoop } from "../lib/io/native/loop.ts";
 import { NativeNetwork } from "../lib/io/native/network.ts";
 import { openNativeDisk } from "../lib/io/native/open_disk.ts";
 import { setUpLogging } from "./logging.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
-import { type RunningMember, startMember } from "./target_member.ts";
-import {
-  type CallMessage,
-  Cell,
-  failureOf,
-  type FromWorker,
-  type StartMessage,
-  type ToWorker,
-} from "./target_messages.ts";
+import { type MemberEngine, type RunningMember, startMember } from "./target_member.ts";
+import { Cell, type MemberMethods, type ProcessMethods, type WorkerSetup } from "./target_messages.ts";
 
 /** How often the main thread's view of readiness is brought up to date, milliseconds. */
 const readyMs = 100;
 
-let member: RunningMember | null = null;
-let loop: NativeLoop | null = null;
+self.onmessage = (event: MessageEvent<WorkerSetup>) => void run(event.data);
 
-self.onmessage = (event: MessageEvent<ToWorker>) => {
-  const message = event.data;
-  if (message.kind === "start") void start(message);
-  else void answer(message);
-};
-
-function tell(message: FromWorker): void {
-  self.postMessage(message);
-}
-
-async function start({ config, logLevel, logFormat, cells }: StartMessage): Promise<void> {
+async function run({ channel: memory, cells, logLevel, logFormat }: WorkerSetup): Promise<void> {
   const log = await setUpLogging({ level: logLevel, format: logFormat });
-  endOnOwnMistakes(log, (what) => tell({ kind: "mistake", what }));
-  const shared = new Int32Array(cells);
-  loop = new NativeLoop({ heartbeat: { cells: shared, index: Cell.heartbeat } });
-  const disks = new DiskEngine(loop);
-  const running = loop.run();
-  try {
-    member = await startMember(config, {
-      clock: loop,
-      network: new NativeNetwork(loop),
-      openDisk: (path, createBytes) =>
-        openNativeDisk(disks, path, createBytes === undefined ? {} : { createBytes }),
-      name: "native",
-      reason: disks.description,
-    }, log);
-  } catch (error) {
-    tell({ kind: "failure", id: 0, failure: failureOf(error) });
-    return;
-  }
-  showReady(shared);
-  tell({ kind: "started" });
-  await running;
+  const loop = new NativeLoop({ heartbeat: { cells, index: Cell.heartbeat } });
+  const disks = DiskEngine.open(loop);
+  const engine: MemberEngine = {
+    clock: loop,
+    network: new NativeNetwork(loop),
+    openDisk: (path, options) => openNativeDisk(disks, path, options),
+    during: (work) => loop.during(work),
+    name: "native",
+    reason: `epoll and ${disks.status}`,
+  };
+  let member: RunningMember | null = null;
+  const showReady = () => {
+    Atomics.store(cells, Cell.ready, member?.control.ready() === true ? 1 : 0);
+    loop.after(readyMs, showReady);
+  };
+  const start = async (config: MemberConfig) => {
+    member = await startMember(config, engine, log);
+    showReady();
+    return member;
+  };
+  const channel: LoopChannel<MemberMethods, ProcessMethods> = new LoopChannel(
+    loop,
+    memory,
+    methods(start, () => member!, (step) => channel.tell("progress", step)),
+  );
+  endOnOwnMistakes(log, (what) => channel.tell("mistake", what));
+  await loop.run();
 }
 
-function showReady(cells: Int32Array<SharedArrayBuffer>): void {
-  Atomics.store(cells, Cell.ready, member?.control.ready() === true ? 1 : 0);
-  loop!.after(readyMs, () => showReady(cells));
-}
-
-async function answer({ id, method, args }: CallMessage): Promise<void> {
-  try {
-    tell({ kind: "answer", id, value: await call(method, args) });
-  } catch (error) {
-    tell({ kind: "failure", id, failure: failureOf(error) });
-  }
-}
-
-/** The main thread's RemoteMember sends what the types of MemberControl say. */
-function call(method: CallMessage["method"], args: readonly unknown[]): Promise<unknown> {
-  const running = member!;
-  if (method === "stop") return running.stop((step) => tell({ kind: "progress", step }));
-  if (method === "reload") return running.reload(args[0] as Parameters<RunningMember["reload"]>[0]);
-  const control = running.control as unknown as Record<
-    string,
-    (...args: readonly unknown[]) => Promise<unknown>
-  >;
-  return control[method]!(...args);
+/** The main thread calls `start` first, once, and nothing else unless that went well. */
+function methods(
+  start: (config: MemberConfig) => Promise<unknown>,
+  member: () => RunningMember,
+  progress: (step: string) => void,
+): Handlers<MemberMethods> {
+  const nothing = (work: Promise<unknown>) => work.then(() => null);
+  return {
+    start: (config) => nothing(start(config)),
+    status: () => member().control.status(),
+    sessions: () => member().control.sessions(),
+    createVolume: (creation) => member().control.createVolume(creation),
+    setVolume: ({ name, change }) => member().control.setVolume(name, change),
+    resizeVolume: ({ name, sizeBytes }) => member().control.resizeVolume(name, sizeBytes),
+    deleteVolume: (name) => nothing(member().control.deleteVolume(name)),
+    reload: (config) => nothing(member().reload(config)),
+    stop: () => nothing(member().stop(progress)),
+  };
 }

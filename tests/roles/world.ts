@@ -119,7 +119,7 @@ export class World implements AsyncDisposable {
         log: this.#logger(),
         metadata,
         secretFile: this.#secretFile(),
-        openDisk: (path, createBytes) => this.openDisk(path, createBytes),
+        openDisk: (path, { createBytes }) => this.openDisk(path, createBytes),
         exists: (path) => this.#directory === null ? this.disks.has(path) : existsSync(path),
         readSecretFile: (path) => Promise.resolve(this.files.get(path)!),
         bootId: this.bootId,

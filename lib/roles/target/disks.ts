@@ -17,7 +17,14 @@ import {
 import { formatDisk, inspectDisk, openStore, type Store, type StoreIdentity } from "../../store/mod.ts";
 
 /** Opens the file or device at `path`; with `createBytes` a sparse file is made. Rejects with what to do. */
-export type OpenDisk = (path: string, createBytes?: number) => Disk;
+export type OpenDisk = (path: string, options: OpenDiskOptions) => Disk;
+
+export interface OpenDiskOptions {
+  /** Makes a sparse file of this size first. */
+  readonly createBytes?: number;
+  /** Past the page cache (O_DIRECT). */
+  readonly direct: boolean;
+}
 
 export interface ServedDisk {
   readonly record: DiskRecord;
@@ -71,7 +78,8 @@ async function openOne(
       `Cannot make disk "${config.path}": it has no size. Give it a size in the configuration.`,
     );
   }
-  const disk = there ? parts.openDisk(config.path) : parts.openDisk(config.path, config.sizeBytes!);
+  const { path, direct, sizeBytes } = config;
+  const disk = parts.openDisk(path, there ? { direct } : { direct, createBytes: sizeBytes! });
   try {
     const identity = await identify(disk, record, parts);
     const twin = opened.find((other) => other.record.id === identity.diskId);
