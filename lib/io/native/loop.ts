@@ -57,7 +57,9 @@ const idleTurnMs = 1_000;
 /** After work, how long to wait for more before the isolate's own event loop gets its turn, milliseconds. */
 const quietMs = 1;
 /** While promises are under way, they are seen to so often, milliseconds: they may wait for the isolate's own event loop. */
-const promiseMs = 5;
+const promiseMs = 1;
+/** A busy loop with promises under way parks so often, milliseconds. */
+const parkMs = 5;
 /** Under constant load the isolate's own event loop gets a turn so often, milliseconds. It costs some 15 us. */
 const hopMs = 50;
 
@@ -232,18 +234,23 @@ export class NativeLoop implements Clock {
     this.#running = true;
     let quiet = false;
     let hopDueMs = this.nowMs() + hopMs;
+    let parkDueMs = 0;
     while (!this.#stopped) {
-      const any = this.turn(this.#promises > 0 ? promiseMs : quiet ? idleTurnMs : quietMs);
-      if (this.#hopWanted || this.#promises > 0 || !any || this.#turnMs >= hopDueMs) {
+      const promises = this.#promises > 0;
+      const any = this.turn(promises ? promiseMs : quiet ? idleTurnMs : quietMs);
+      const nowMs = this.#turnMs;
+      if (nowMs >= hopDueMs || (promises && (!any || nowMs >= parkDueMs))) {
+        // Answers from other threads come only to an event loop that has parked: a timer does that, setImmediate does not.
+        await new Promise<void>((resolve) => setTimeout(resolve, 0));
+        parkDueMs = this.nowMs() + parkMs;
+        hopDueMs = parkDueMs - parkMs + hopMs;
+        this.#hopWanted = false;
+      } else if (this.#hopWanted || !any) {
         // Everything that promises have to do is done after a hop; one `await` is only one step of a chain.
-        quiet = !any;
         this.#hopWanted = false;
         await new Promise<void>((resolve) => setImmediate(resolve));
-        hopDueMs = this.#turnMs + hopMs;
-      } else {
-        quiet = false;
-        await null;
-      }
+      } else await null;
+      quiet = !any;
     }
     this.#running = false;
   }
