@@ -99,6 +99,7 @@ export async function openStore(
     blocks: reading.blocks,
     losers: readOnly || omit.has("clearLosers") ? [] : reading.losers,
     distrusted: omit.has("withdrawZeroed") ? [] : reading.distrusted,
+    markLost: () => markLost(calls, superblock, copy),
     markClean: (reported) => markClean(calls, superblock, copy, reported, omit),
   });
   if (!readOnly && reading.losers.length > 0 && !omit.has("clearLosers")) {
@@ -238,6 +239,16 @@ export async function writeSuperblock(
   await calls.write(superblockOffsets[firstCopy as 0 | 1], bytes);
   if (!omitFlush) await calls.flush();
   await calls.write(superblockOffsets[1 - firstCopy as 0 | 1], bytes);
+}
+
+/**
+ * After a failed flush the kernel may drop what it could not write: as after a power loss, acknowledged writes may be gone.
+ * Only the copy that the other one backs is written.
+ */
+async function markLost(calls: DiskCalls, open: Superblock, copy: 0 | 1): Promise<void> {
+  const lost: Superblock = { ...open, sequence: open.sequence + 1, powerLossSuspected: true };
+  await calls.write(superblockOffsets[copy], encodeSuperblock(lost));
+  await calls.flush();
 }
 
 async function markClean(

@@ -24,6 +24,8 @@ export interface StoreParts extends DataPathParts {
   readonly identity: StoreIdentity;
   readonly powerLossSuspected: boolean;
   readonly usageThresholds: readonly number[];
+  /** Notes on the disk that acknowledged writes may be gone. */
+  readonly markLost: () => Promise<void>;
   /** Writes the clean mark, after everything has been flushed. */
   readonly markClean: (powerLossReported: boolean) => Promise<void>;
 }
@@ -49,6 +51,7 @@ export class Store implements BlockService {
   readonly #hadSlots: ReadonlySet<number>;
   #thresholdsPassed: number;
   #powerLossReported = false;
+  #markingLost: Promise<void> = Promise.resolve();
 
   constructor(parts: StoreParts) {
     this.#parts = parts;
@@ -56,7 +59,7 @@ export class Store implements BlockService {
     this.identity = parts.identity;
     this.pageBytes = parts.table.layout.pageBytes;
     this.#hadSlots = new Set(parts.map.images());
-    this.#path = new DataPath(parts, () => this.#usedChanged(), () => this.onWritesStopped());
+    this.#path = new DataPath(parts, () => this.#usedChanged(), () => this.#stopped());
     this.#thresholdsPassed = this.#thresholdsNow();
   }
 
@@ -146,7 +149,10 @@ export class Store implements BlockService {
     if (this.#parts.readOnly) return { clean: true, reason: "" };
     if (this.#path.pool.wantsFlush && !this.#path.writesStopped) this.#path.flusher.request(null);
     await this.#path.until(quiet);
-    if (this.#path.writesStopped) return { clean: false, reason: "a flush had failed" };
+    if (this.#path.writesStopped) {
+      await this.#markingLost;
+      return { clean: false, reason: "a flush had failed" };
+    }
     this.#path.entries.writeStale();
     await this.#path.until(quiet);
     if (this.#path.entries.failed > 0) return { clean: false, reason: "slot entries could not be written" };
@@ -156,6 +162,11 @@ export class Store implements BlockService {
     } catch (error) {
       return { clean: false, reason: (error as Error).message };
     }
+  }
+
+  #stopped(): void {
+    this.#markingLost = this.#parts.markLost().catch(() => {}); // a disk that cannot flush may not write either
+    this.onWritesStopped();
   }
 
   #usedChanged(): void {

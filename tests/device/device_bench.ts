@@ -326,7 +326,7 @@ export const write10 = (lba: number, blocks: number, flags = 0) => [
 ];
 
 function poolBuffer(bytes: Uint8Array<ArrayBuffer>): PoolBuffer {
-  return { bytes, view: new DataView(bytes.buffer), sizeClass: 12, out: true } as PoolBuffer;
+  return { bytes, view: new DataView(bytes.buffer), sizeClass: 12, out: true, promised: false } as PoolBuffer;
 }
 
 function hex2(value: number): string {

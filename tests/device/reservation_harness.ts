@@ -64,7 +64,7 @@ export class FakeTask {
 }
 
 function poolBuffer(bytes: Uint8Array<ArrayBuffer>): PoolBuffer {
-  return { bytes, view: new DataView(bytes.buffer), sizeClass: 12, out: true };
+  return { bytes, view: new DataView(bytes.buffer), sizeClass: 12, out: true, promised: false };
 }
 
 export interface OutOptions {

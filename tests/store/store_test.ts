@@ -261,6 +261,7 @@ Deno.test("a failed flush stops the writing until the disk is opened again; read
   assert.deepEqual(await read(store, 1, 0, 0, 512), filled(512, 1));
   assert.equal((await store.close()).clean, false);
   const again = await openStore(inner, identity, { bootId });
+  assert.equal(again.powerLossSuspected, true, "the kernel may have dropped what it could not write");
   assert.equal((await write(again, 1, 0, 0, filled(512, 2))).outcome, "done");
 });
 
