@@ -119,6 +119,18 @@ Deno.test("a full disk: an early warning, then a clear refusal; what is unmapped
   assert.equal(await again.write(perPage, pattern(8, 1)), "7/27/07");
 });
 
+Deno.test("a disk file that is removed under the member is told: it takes writes, and ends with the member", async () => {
+  await using world = await World.start();
+  assert.deepEqual(await world.notices(), []);
+  const disk = world.disks.get(path)!;
+  world.disks.delete(path);
+  assert.match(
+    (await world.notices()).join("\n"),
+    /Disk "\/d\/a\.img" was removed from its path while in use/,
+  );
+  world.disks.set(path, disk);
+});
+
 Deno.test("metadata that fails lets reads and writes go on, and says no to what needs it", async () => {
   await using world = await World.start();
   const lun = await world.login();

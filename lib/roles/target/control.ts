@@ -38,6 +38,8 @@ export interface ControlParts {
   /** Sentences for the operator that hold since the start or the last reload. */
   readonly notices: () => readonly string[];
   readonly ready: () => boolean;
+  /** Is there something at this path? */
+  readonly exists: (path: string) => boolean;
 }
 
 /** From this share of a disk's slots on, status warns. */
@@ -67,7 +69,7 @@ export class TargetControl implements MemberControl {
       version,
       engine: { ...engine },
       uptimeMs: Math.round(clock.nowMs() - this.#startedMs),
-      notices: [...this.#parts.notices(), ...this.#parts.volumes.failures(), ...this.#roomNotices()],
+      notices: [...this.#parts.notices(), ...this.#parts.volumes.failures(), ...this.#diskNotices()],
       members: [{
         name: member.name,
         state: ready() ? "up" : "joining",
@@ -177,9 +179,15 @@ export class TargetControl implements MemberControl {
     });
   }
 
-  #roomNotices(): string[] {
+  #diskNotices(): string[] {
     const out: string[] = [];
     for (const { record, store } of this.#parts.disks) {
+      if (!this.#parts.exists(record.path)) {
+        out.push(
+          `Disk "${record.path}" was removed from its path while in use: what it holds is gone when the member stops. ` +
+            `Copy it first: cp --sparse=always "/proc/PID/fd/N" (ls -l /proc/PID/fd shows it as deleted).`,
+        );
+      }
       const { slots, usedSlots, damagedSlots } = store.usage();
       const share = usedSlots / Math.max(1, slots - damagedSlots);
       if (share >= nearlyFull) {

@@ -79,6 +79,7 @@ export class Target {
       metadata: parts.metadata,
       clock: parts.clock,
       engine: parts.engine,
+      exists: parts.exists,
       portals: () => state.portals.states(),
       notices: () => this.#notices,
       ready: () => this.#begun && this.#stopped === null && anyListens(state.portals),
