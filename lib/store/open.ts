@@ -82,7 +82,13 @@ export async function openStore(
   };
   if (!readOnly) {
     if (!omit.has("repairMixedBlocks")) await mendMixed(calls, reading);
-    await writeSuperblock(calls, superblock, 1 - copy, omit.has("flushAtOpen"));
+    try {
+      await writeSuperblock(calls, superblock, 1 - copy, omit.has("flushAtOpen"));
+    } catch (error) {
+      // What a killed process had left in the cache may be gone with this flush.
+      await markLost(calls, superblock, 1 - copy as 0 | 1).catch(() => {});
+      throw error;
+    }
   }
   const store = new Store({
     disk,
@@ -99,7 +105,7 @@ export async function openStore(
     blocks: reading.blocks,
     losers: readOnly || omit.has("clearLosers") ? [] : reading.losers,
     distrusted: omit.has("withdrawZeroed") ? [] : reading.distrusted,
-    markLost: () => markLost(calls, superblock, copy),
+    markLost: () => omit.has("noteFailedFlush") ? Promise.resolve() : markLost(calls, superblock, copy),
     markClean: (reported) => markClean(calls, superblock, copy, reported, omit),
   });
   if (!readOnly && reading.losers.length > 0 && !omit.has("clearLosers")) {
@@ -246,7 +252,7 @@ export async function writeSuperblock(
  * Only the copy that the other one backs is written.
  */
 async function markLost(calls: DiskCalls, open: Superblock, copy: 0 | 1): Promise<void> {
-  const lost: Superblock = { ...open, sequence: open.sequence + 1, powerLossSuspected: true };
+  const lost: Superblock = { ...open, sequence: open.sequence + 2, powerLossSuspected: true }; // newer than any mark that failed
   await calls.write(superblockOffsets[copy], encodeSuperblock(lost));
   await calls.flush();
 }

@@ -15,6 +15,7 @@ export const orderPoints = Object.freeze(
     "flushOnDurable",
     "flushAfterWrites",
     "flushAfterDelete",
+    "noteFailedFlush",
     // the two copies of entry blocks
     "alternateCopies",
     "holdEntriesDuringFlush",

@@ -126,7 +126,7 @@ export class SlotPool {
     }
     if (before === SlotState.stuck) this.#coming++;
     this.table.state[slot] = SlotState.cleared;
-    if (!this.#closing) this.#cleared.push(slot);
+    if (!this.#closing && !this.#stopped) this.#cleared.push(slot);
     this.#go();
   }
 
@@ -152,6 +152,7 @@ export class SlotPool {
   /** Writes are over: whoever waits for a slot gets none. */
   stop(): void {
     this.#stopped = true;
+    this.#cleared = [];
     for (let task = this.#waiting.shift(); task !== null; task = this.#waiting.shift()) {
       task.outcome = "writesStopped";
       this.loop.ready.push(task);

@@ -160,6 +160,7 @@ export class Store implements BlockService {
       await this.#parts.markClean(this.#powerLossReported);
       return { clean: true, reason: "" };
     } catch (error) {
+      await this.#parts.markLost().catch(() => {});
       return { clean: false, reason: (error as Error).message };
     }
   }

@@ -16,6 +16,8 @@ interface Block {
   /** Oldest first; the first one is promised. */
   readonly values: Value[];
   busy: boolean;
+  /** The last change failed: a living store may answer the old value or the new one. */
+  unsure: boolean;
 }
 
 export class Oracle {
@@ -50,6 +52,7 @@ export class Oracle {
     for (let s = first; s < first + count; s++) {
       const block = this.#block(image, page, s);
       block.busy = false;
+      block.unsure = !done;
       const value = block.values.at(-1)!;
       if (!done) {
         // Nothing was promised: the old value stays what is read, but the new one may have got to the disk.
@@ -74,10 +77,10 @@ export class Oracle {
     }
   }
 
-  /** What a living store must answer; null while a change is in flight. */
+  /** What a living store must answer; null while a change is in flight or has failed. */
   current(image: number, page: number, sector: number): Stamp | null {
     const block = this.#block(image, page, sector);
-    return block.busy ? null : block.values.at(-1)!.stamp;
+    return block.busy || block.unsure ? null : block.values.at(-1)!.stamp;
   }
 
   /**
@@ -109,6 +112,7 @@ export class Oracle {
       this.#open.add(block);
     }
     block.busy = false;
+    block.unsure = false;
     return fault;
   }
 
@@ -121,7 +125,7 @@ export class Oracle {
     const key = (image * this.pagesMax + page) * this.sectorsPerPage + sector;
     let block = this.#blocks.get(key);
     if (block === undefined) {
-      block = { values: [{ stamp: 0, ackedAt: 0 }], busy: false };
+      block = { values: [{ stamp: 0, ackedAt: 0 }], busy: false, unsure: false };
       this.#blocks.set(key, block);
     }
     return block;

@@ -20,6 +20,9 @@ export class Medium {
   cache: Uint8Array<ArrayBuffer>;
   /** Changes in the cache that are not durable, oldest first. */
   unflushed: Change[] = [];
+  /** A flush has failed: the cache may show what the medium does not have and will not get. */
+  dropped = false;
+  failedFlushes = 0;
 
   constructor(
     sizeBytes: number,
@@ -43,6 +46,23 @@ export class Medium {
     this.unflushed = this.unflushed.filter((c) => !hard.has(c));
   }
 
+  /** A flush fails: some of what it should have made durable is, and of the rest the system knows no more. */
+  failFlush(changes: readonly Change[]): void {
+    for (const change of changes) if (this.random.chance(0.5)) this.#tear(this.durable, change, true);
+    const gone = new Set(changes);
+    this.unflushed = this.unflushed.filter((c) => !gone.has(c));
+    this.dropped = true;
+    this.failedFlushes++;
+  }
+
+  /** The cache lets go of what it could not write. */
+  #forget(): void {
+    if (!this.dropped) return;
+    this.dropped = false;
+    this.cache = this.durable.slice();
+    for (const change of this.unflushed) this.cache.set(change.bytes, change.offsetBytes);
+  }
+
   /** The power fails while `inFlight` changes are on their way. */
   losePower(inFlight: readonly Change[]): void {
     const { random } = this;
@@ -53,6 +73,7 @@ export class Medium {
       else if (random.chance(0.1)) this.#tear(this.durable, change, true);
     }
     this.unflushed = [];
+    this.dropped = false;
     this.cache = this.durable.slice();
   }
 
@@ -65,6 +86,7 @@ export class Medium {
 
   /** The process is killed: each operation in flight has happened, has not, or has in part. */
   kill(inFlight: readonly Change[]): void {
+    this.#forget();
     for (const change of shuffled(inFlight, this.random)) {
       if (this.random.chance(0.4)) this.change(change);
       else if (this.random.chance(0.3)) {
@@ -93,6 +115,8 @@ export class CrashDisk implements Disk {
   readonly name = "crash disk";
   #held: { operation: DiskOperation; covered: Change[] }[] = [];
   #dead = false;
+  /** So many flushes go well before one fails; negative: none does. */
+  flushesToFailure = -1;
 
   constructor(readonly medium: Medium) {}
 
@@ -115,7 +139,10 @@ export class CrashDisk implements Disk {
     const { operation, covered } = this.#held.splice(this.medium.random.below(this.#held.length), 1)[0]!;
     const { kind, offsetBytes, lengthBytes, buffer, bufferStart } = operation;
     operation.errno = 0;
-    if (kind === "flush") this.medium.harden(covered);
+    if (kind === "flush" && this.flushesToFailure-- === 0) {
+      this.medium.failFlush(covered);
+      operation.errno = 5;
+    } else if (kind === "flush") this.medium.harden(covered);
     else if (kind === "read") {
       buffer.set(this.medium.cache.subarray(offsetBytes, offsetBytes + lengthBytes), bufferStart);
     } else this.medium.change(changeOf(operation));

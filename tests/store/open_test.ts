@@ -175,6 +175,14 @@ Deno.test("a power loss is told by another boot after an unclean end, and kept u
   assert.equal(store.powerLossSuspected, false);
 });
 
+Deno.test("an opening whose flush fails is refused, and the next one suspects a loss", async () => {
+  const inner = memoryDisk();
+  await write(await freshStore(inner), 5, 0, 0, filled(512, 1));
+  const disk = new FaultDisk(inner, (o) => o.kind === "flush" ? EIO : 0);
+  await assert.rejects(open(disk), /Cannot flush disk "memory": error 5/);
+  assert.equal((await open(inner)).powerLossSuspected, true);
+});
+
 /** Offset of the entry sector of slots 0 to 14 in one copy of the table. */
 function entrySector(disk: MemoryDisk, copy: 0 | 1): number {
   return layoutFor(disk.sizeBytes, pageBytes)!.tableOffsets[copy];

@@ -45,7 +45,9 @@ export type Focus =
   /** A full disk of two entry blocks whose pages are given up and written again at once, seldom flushed. */
   | "rewriting"
   /** Short lives, with checks that repair and are cut short. */
-  | "mending";
+  | "mending"
+  /** Flushes of the disk that fail. */
+  | "failing";
 
 /** Runs one seed. Throws Violation when the store broke a promise, AssertionError when it broke an invariant. */
 export async function replay(
@@ -115,7 +117,8 @@ class Replay {
     if (this.focus === "rewriting") await this.fill();
     const lives = 4 + this.random.below(5);
     for (let life = 0; life < lives; life++) {
-      const short = this.focus === "all" ? this.random.chance(0.3) : true;
+      if (this.focus === "failing") this.disk.flushesToFailure = this.random.below(12);
+      const short = this.focus === "all" || this.focus === "failing" ? this.random.chance(0.3) : true;
       await this.live(short ? this.random.below(this.focus === "all" ? 8 : 30) : 20 + this.random.below(150));
       await this.cut();
     }
@@ -226,14 +229,20 @@ class Replay {
       const closing = this.store.close();
       if (this.random.chance(0.6)) {
         const report = await this.drive(closing);
-        if (!report.clean) throw this.violation(`close ended as ${report.reason}`);
-        closed = true;
+        closed = report.clean;
+        if (!closed && !this.flushFailed) throw this.violation(`close ended as ${report.reason}`);
       } else {
         await this.begin(closing, 8);
         sure = false;
       }
       this.counts.stops++;
     }
+    // The process lives long enough to note on the disk that a flush has failed.
+    if (this.flushFailed) {
+      this.disk.flushesToFailure = -1;
+      await this.finishAll();
+    }
+    const lossy = this.flushFailed;
     const powerLost = how < 3 ? this.random.chance(0.7) : how < 8;
     this.end(powerLost);
     const suspectedBefore = this.suspected && !(closed && this.reported);
@@ -244,6 +253,7 @@ class Replay {
       this.end(powerLost);
       sure = false;
     }
+    this.medium.failedFlushes = 0;
     await this.open();
     const { powerLossSuspected } = this.store;
     if (sure && !closed && powerLost && !powerLossSuspected) {
@@ -258,7 +268,7 @@ class Replay {
     this.suspected = powerLossSuspected;
     this.reported = this.random.chance(0.7);
     if (this.reported) this.store.powerLossReported();
-    await this.readAll(powerLost, powerLossSuspected);
+    await this.readAll(powerLost || lossy, powerLossSuspected);
     for (const d of this.deleting) this.images = this.images.filter((i) => i !== d.image);
     this.deleting = [];
     while (this.images.length < 3) this.images.push(this.nextImage++);
@@ -275,6 +285,11 @@ class Replay {
       this.disk.kill();
     }
     this.disk = new CrashDisk(this.medium);
+  }
+
+  /** A flush of the disk has failed in this life: the store stops writing, and the next one must suspect a loss. */
+  get flushFailed(): boolean {
+    return !this.store.writable || this.medium.failedFlushes > 0;
   }
 
   openWith(): Promise<Store> {
@@ -352,7 +367,8 @@ class Replay {
     op.durable = this.random.chance(this.flushChance);
     op.mayUnmap = kind === "unmap";
     if (kind === "compareAndWrite" || kind === "orWrite") {
-      const old = this.oracle.current(image, page, first)!;
+      const old = this.oracle.current(image, page, first);
+      if (old === null) return;
       if (kind === "orWrite" && old !== 0) return; // OR of two stamps is no stamp
       op.buffer = new Uint8Array(2 * sectorBytes);
       const at = kind === "orWrite" ? 0 : sectorBytes;
@@ -369,7 +385,7 @@ class Replay {
     this.oracle.begin(image, page, first, count, stamp);
     this.start(op, () => {
       if (op.outcome === "noSpace") this.counts.noSpace++;
-      else if (op.outcome !== "done") this.fault ||= `${kind} ended as ${op.outcome}`;
+      else if (op.outcome !== "done" && !this.flushFailed) this.fault ||= `${kind} ended as ${op.outcome}`;
       const done = op.outcome === "done";
       if (whole && done && hot === null) this.hot = [...this.hot.slice(-2), { image, page }];
       // An unmap promises durability like a write when it is asked for it.
@@ -388,8 +404,8 @@ class Replay {
     const at = this.oracle.tick();
     const op = this.operation("flush", this.livingImage(), 0, 0, 0);
     this.start(op, () => {
-      if (op.outcome !== "done") this.fault ||= `flush ended as ${op.outcome}`;
-      this.oracle.flushed(at);
+      if (op.outcome === "done") return this.oracle.flushed(at);
+      if (!this.flushFailed) this.fault ||= `flush ended as ${op.outcome}`;
     });
   }
 
@@ -426,7 +442,7 @@ class Replay {
 
   settleDeletes(): void {
     for (const d of this.deleting) {
-      if (d.failed !== "") this.fault ||= `delete failed: ${d.failed}`;
+      if (d.failed !== "" && !this.flushFailed) this.fault ||= `delete failed: ${d.failed}`;
       if (!d.done) continue;
       for (let p = 0; p < this.pages; p++) this.oracle.end(d.image, p, 0, sectorsPerPage, true, true);
       this.images = this.images.filter((i) => i !== d.image);
@@ -463,7 +479,7 @@ class Replay {
   }
 
   async finishAll(): Promise<void> {
-    while (this.inFlight > 0 || this.deleting.length > 0) {
+    while (this.inFlight > 0 || this.disk.held > 0 || this.deleting.some((d) => d.failed === "")) {
       if (this.disk.held > 0) this.disk.step();
       else await tick();
       for (let n = 0; n < 5; n++) await null;
