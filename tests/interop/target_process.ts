@@ -67,6 +67,7 @@ function configurationText(
     `portals = [${portals.map((p) => quote(p)).join(", ")}]`,
     `admin = ${quote(admin)}`,
     `state_dir = "var/alpha"`,
+    `engine = ${quote(Deno.env.get("PLIMSOLL_ENGINE") ?? "auto")}`, // .ci/run tries both
     "[[disk]]",
     `path = ${quote(o.diskPath ?? `${directory}/var/alpha/disk0.img`)}`,
     `size = ${quote(o.diskSize ?? "2GiB")}`,
