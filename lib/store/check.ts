@@ -69,7 +69,7 @@ export async function checkStore(disk: Disk, options: CheckOptions = {}): Promis
   if (superblock.powerLossSuspected) {
     find("note", "after a power loss, not every initiator is known to have been told", false);
   }
-  const trusted = superblock.state === "closed";
+  const trusted = superblock.state !== "open";
   const reading = await loadTable(calls, superblock, trusted);
   reportTable(reading, find);
   const slots = await readSlots(calls, superblock, reading, options);

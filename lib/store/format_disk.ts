@@ -17,7 +17,7 @@ import {
   tableOffsetBytes,
 } from "./format.ts";
 import { omitNothing, type OrderPoint } from "./order.ts";
-import { SlotTable } from "./slot_table.ts";
+import { SlotState, SlotTable } from "./slot_table.ts";
 
 const tailBytes = 65_536;
 const blocksAtATime = 256;
@@ -28,6 +28,8 @@ export interface NewStore {
   /** Default: random. */
   readonly diskId?: string;
   readonly pageBytes: number;
+  /** The disk is known to read as zeroes (a sparse file just made): no slot needs to be looked at before its first use. */
+  readonly zeroed?: boolean;
 }
 
 export interface FormattedStore extends StoreIdentity {
@@ -37,7 +39,7 @@ export interface FormattedStore extends StoreIdentity {
 
 /**
  * Overwrites the disk, whatever is on it (ask inspectDisk first). Throws when it has no room for one page or fails.
- * What slots hold is not looked at here: a free slot is looked at before its first use.
+ * What slots hold is not looked at here: unless `zeroed`, a free slot is looked at before its first use.
  */
 export async function formatDisk(
   disk: Disk,
@@ -62,6 +64,7 @@ export async function formatDisk(
   if (!omit.has("flushAfterWipe")) await calls.flush();
 
   const table = new SlotTable(layout, diskId);
+  if (make.zeroed === true) table.state.fill(SlotState.clean);
   const bytes = new Uint8Array(blocksAtATime * blockBytes);
   for (let first = 0; first < layout.tableBlocks; first += blocksAtATime) {
     const count = Math.min(blocksAtATime, layout.tableBlocks - first);

@@ -56,7 +56,7 @@ export interface TableReading {
 }
 
 /**
- * `trustZeroed`: the store was closed cleanly, so slots that say so are zero.
+ * `trustZeroed`: the store was closed cleanly or is new, so slots that say so are zero.
  * Throws DiskError only where a whole copy cannot be told from a bad one; sectors that cannot be read are bad.
  */
 export async function loadTable(

@@ -66,7 +66,7 @@ export async function openStore(
   checkFeatures(disk, before, readOnly);
   checkSize(disk, before);
 
-  const trust = before.state === "closed" || omit.has("checkFreeSlotsAfterCrash");
+  const trust = before.state !== "open" || omit.has("checkFreeSlotsAfterCrash");
   const reading = await loadTable(calls, before, trust);
   const lostPower = before.state === "open" && before.bootId !== options.bootId;
   const newDamage = reading.damagedSlots > before.damagedSlots;

@@ -73,6 +73,18 @@ Deno.test("an unmapped page gives its slot back, and the next owner sees zeroes"
   }
 });
 
+Deno.test("slots of a new sparse file are not looked at before their first use, those of another disk are", async () => {
+  for (const zeroed of [true, false]) {
+    const disk = memoryDisk();
+    await formatDisk(disk, { ...identity, pageBytes, zeroed }, new SeededRandom(1));
+    const store = await openStore(disk, identity, { bootId });
+    const before = disk.counts.read;
+    for (let page = 0; page < 20; page++) await write(store, 1, page, 0, filled(512, 1));
+    assert.equal(disk.counts.read - before > 0, !zeroed);
+    await store.close();
+  }
+});
+
 Deno.test("a part of a page that is unmapped reads as zeroes, and its neighbours stay", async () => {
   const disk = new MemoryDisk("memory", 131_072 + 8192 + 4 * 1_048_576);
   await formatDisk(disk, { ...identity, pageBytes: 1_048_576 }, new SeededRandom(1));

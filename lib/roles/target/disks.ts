@@ -81,7 +81,7 @@ async function openOne(
   const { path, direct, sizeBytes } = config;
   const disk = parts.openDisk(path, there ? { direct } : { direct, createBytes: sizeBytes! });
   try {
-    const identity = await identify(disk, record, parts);
+    const identity = await identify(disk, record, parts, !there);
     const twin = opened.find((other) => other.record.id === identity.diskId);
     if (twin !== undefined) {
       throw new Error(
@@ -122,11 +122,12 @@ async function openOne(
   }
 }
 
-/** Who this disk is; a blank one is formatted first. */
+/** Who this disk is; a blank one is formatted first. `justMade`: its file is new, so all of it is a hole. */
 async function identify(
   disk: Disk,
   record: DiskRecord | undefined,
   parts: DiskParts,
+  justMade: boolean,
 ): Promise<StoreIdentity> {
   const found = await inspectDisk(disk);
   const own = { groupId: parts.group.id, memberId: parts.member.id };
@@ -145,7 +146,8 @@ async function identify(
       const id = new Uint8Array(16);
       parts.random.fill(id);
       const identity = { ...own, diskId: id.toHex() };
-      await formatDisk(disk, { ...identity, pageBytes: parts.group.pageBytes }, parts.random);
+      const { pageBytes } = parts.group;
+      await formatDisk(disk, { ...identity, pageBytes, zeroed: justMade }, parts.random);
       parts.log.info("disk is formatted", { path: disk.name, disk: identity.diskId });
       return identity;
     }
