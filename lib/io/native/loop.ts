@@ -60,8 +60,9 @@ const quietMs = 1;
 const promiseMs = 1;
 /** A busy loop with promises under way parks so often, milliseconds. */
 const parkMs = 5;
-/** Under constant load the isolate's own event loop gets a turn so often, milliseconds. It costs some 15 us. */
+/** Under constant load the isolate's own event loop gets a turn (15 us) and parks (2 ms) so often, milliseconds. */
 const hopMs = 50;
+const parkMsUnderLoad = 500;
 
 export class NativeLoop implements Clock {
   readonly libc: Libc;
@@ -234,21 +235,24 @@ export class NativeLoop implements Clock {
     this.#running = true;
     let quiet = false;
     let hopDueMs = this.nowMs() + hopMs;
-    let parkDueMs = 0;
+    let parkDueMs = hopDueMs;
     while (!this.#stopped) {
       const promises = this.#promises > 0;
       const any = this.turn(promises ? promiseMs : quiet ? idleTurnMs : quietMs);
       const nowMs = this.#turnMs;
-      if (nowMs >= hopDueMs || (promises && (!any || nowMs >= parkDueMs))) {
+      if (promises && !any || nowMs >= parkDueMs) {
         // Answers from other threads come only to an event loop that has parked: a timer does that, setImmediate does not.
-        await new Promise<void>((resolve) => setTimeout(resolve, 0));
-        parkDueMs = this.nowMs() + parkMs;
-        hopDueMs = parkDueMs - parkMs + hopMs;
         this.#hopWanted = false;
-      } else if (this.#hopWanted || !any) {
+        await new Promise<void>((resolve) => setTimeout(resolve, 0));
+        const afterMs = this.nowMs();
+        parkDueMs = afterMs + (this.#promises > 0 ? parkMs : parkMsUnderLoad);
+        hopDueMs = afterMs + hopMs;
+      } else if (this.#hopWanted || !any || nowMs >= hopDueMs) {
         // Everything that promises have to do is done after a hop; one `await` is only one step of a chain.
         this.#hopWanted = false;
         await new Promise<void>((resolve) => setImmediate(resolve));
+        hopDueMs = nowMs + hopMs;
+        if (this.#promises > 0) parkDueMs = Math.min(parkDueMs, nowMs + parkMs);
       } else await null;
       quiet = !any;
     }
