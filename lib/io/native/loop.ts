@@ -52,6 +52,8 @@ const eventDataWord = eventWords - 2;
 const eventsPerTurn = 128;
 /** Rounds of work that completes at once, before descriptors are looked at again. */
 const settleRounds = 4;
+/** For so many turns after two descriptors met, sources keep their turns short. */
+const contendedTurns = 64;
 /** A blocked loop still beats so often, milliseconds. */
 const idleTurnMs = 1_000;
 /** After work, how long to wait for more before the isolate's own event loop gets its turn, milliseconds. */
@@ -93,6 +95,7 @@ export class NativeLoop implements Clock {
   #promises = 0;
   #hopWanted = false;
   #turnMs: number;
+  #contendedUntil = 0;
   #stopped = false;
   #running = false;
   #closed = false;
@@ -133,6 +136,11 @@ export class NativeLoop implements Clock {
   }
 
   // For the engine's parts.
+
+  /** Several descriptors have had work in one of the last turns: a source that takes long makes others wait. */
+  get contended(): boolean {
+    return this.turns < this.#contendedUntil;
+  }
 
   watch(fd: number, events: number, source: EventSource): Watch {
     const index = this.#freeWatches.pop() ?? this.#watches.push(null) - 1;
@@ -207,6 +215,7 @@ export class NativeLoop implements Clock {
     );
     if (count < 0) this.#waitFailed(this.libc.errno());
     this.#turnMs = this.nowMs();
+    if (count > 1) this.#contendedUntil = this.turns + contendedTurns;
     let any = count !== 0;
     if (this.#timers.fire(this.#turnMs)) {
       any = true;

@@ -11,7 +11,7 @@ import { epollIn, epollOut } from "./loop.ts";
 import { SendQueue } from "./send_queue.ts";
 
 const receiveBytes = 256 * 1024;
-/** What one connection receives in a turn is bounded by the time its handler takes for it, milliseconds … */
+/** Beside others, what a connection receives in a turn is bounded by the time its handler takes, milliseconds … */
 const receiveMs = 0.1;
 /** … but never below so many bytes: ten commands. Fewer are not measured. */
 const receiveBytesMin = 512;
@@ -135,7 +135,7 @@ export class NativeStream implements Stream, EventSource, LoopTask {
 
   #receive(): void {
     const space = this.#space;
-    space.receiveAtMost(this.#receiveBytes);
+    space.receiveAtMost(this.#loop.contended ? this.#receiveBytes : receiveBytes);
     const count = this.#loop.libc.readv(this.#fd, space.receiveVector.pointer, 1);
     if (count > 0) {
       if (this.#ending) return;
@@ -157,7 +157,7 @@ export class NativeStream implements Stream, EventSource, LoopTask {
     const tookMs = this.#loop.nowMs() - before;
     if (tookMs > receiveMs) {
       this.#receiveBytes = Math.max(receiveBytesMin, Math.min(this.#receiveBytes, count) >> 1);
-    } else if (tookMs < receiveMs / 2 && count === this.#receiveBytes) {
+    } else if (tookMs < receiveMs / 2 && count >= this.#receiveBytes) {
       this.#receiveBytes = Math.min(receiveBytes, count * 2);
     }
   }
