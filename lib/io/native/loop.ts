@@ -52,6 +52,8 @@ const eventDataWord = eventWords - 2;
 const eventsPerTurn = 128;
 /** Rounds of work that completes at once, before descriptors are looked at again. */
 const settleRounds = 4;
+/** For so many turns after two descriptors met, sources keep their turns short. */
+const contendedTurns = 64;
 /** A blocked loop still beats so often, milliseconds. */
 const idleTurnMs = 1_000;
 /** After work, how long to wait for more before the isolate's own event loop gets its turn, milliseconds. */
@@ -60,8 +62,9 @@ const quietMs = 1;
 const promiseMs = 1;
 /** A busy loop with promises under way parks so often, milliseconds. */
 const parkMs = 5;
-/** Under constant load the isolate's own event loop gets a turn so often, milliseconds. It costs some 15 us. */
+/** Under constant load the isolate's own event loop gets a turn (15 us) and parks (2 ms) so often, milliseconds. */
 const hopMs = 50;
+const parkMsUnderLoad = 500;
 
 export class NativeLoop implements Clock {
   readonly libc: Libc;
@@ -92,6 +95,7 @@ export class NativeLoop implements Clock {
   #promises = 0;
   #hopWanted = false;
   #turnMs: number;
+  #contendedUntil = 0;
   #stopped = false;
   #running = false;
   #closed = false;
@@ -132,6 +136,11 @@ export class NativeLoop implements Clock {
   }
 
   // For the engine's parts.
+
+  /** Several descriptors have had work in one of the last turns: a source that takes long makes others wait. */
+  get contended(): boolean {
+    return this.turns < this.#contendedUntil;
+  }
 
   watch(fd: number, events: number, source: EventSource): Watch {
     const index = this.#freeWatches.pop() ?? this.#watches.push(null) - 1;
@@ -206,6 +215,7 @@ export class NativeLoop implements Clock {
     );
     if (count < 0) this.#waitFailed(this.libc.errno());
     this.#turnMs = this.nowMs();
+    if (count > 1) this.#contendedUntil = this.turns + contendedTurns;
     let any = count !== 0;
     if (this.#timers.fire(this.#turnMs)) {
       any = true;
@@ -234,21 +244,24 @@ export class NativeLoop implements Clock {
     this.#running = true;
     let quiet = false;
     let hopDueMs = this.nowMs() + hopMs;
-    let parkDueMs = 0;
+    let parkDueMs = hopDueMs;
     while (!this.#stopped) {
       const promises = this.#promises > 0;
       const any = this.turn(promises ? promiseMs : quiet ? idleTurnMs : quietMs);
       const nowMs = this.#turnMs;
-      if (nowMs >= hopDueMs || (promises && (!any || nowMs >= parkDueMs))) {
+      if (promises && !any || nowMs >= parkDueMs) {
         // Answers from other threads come only to an event loop that has parked: a timer does that, setImmediate does not.
-        await new Promise<void>((resolve) => setTimeout(resolve, 0));
-        parkDueMs = this.nowMs() + parkMs;
-        hopDueMs = parkDueMs - parkMs + hopMs;
         this.#hopWanted = false;
-      } else if (this.#hopWanted || !any) {
+        await new Promise<void>((resolve) => setTimeout(resolve, 0));
+        const afterMs = this.nowMs();
+        parkDueMs = afterMs + (this.#promises > 0 ? parkMs : parkMsUnderLoad);
+        hopDueMs = afterMs + hopMs;
+      } else if (this.#hopWanted || !any || nowMs >= hopDueMs) {
         // Everything that promises have to do is done after a hop; one `await` is only one step of a chain.
         this.#hopWanted = false;
         await new Promise<void>((resolve) => setImmediate(resolve));
+        hopDueMs = nowMs + hopMs;
+        if (this.#promises > 0) parkDueMs = Math.min(parkDueMs, nowMs + parkMs);
       } else await null;
       quiet = !any;
     }

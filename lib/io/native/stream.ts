@@ -11,11 +11,14 @@ import { epollIn, epollOut } from "./loop.ts";
 import { SendQueue } from "./send_queue.ts";
 
 const receiveBytes = 256 * 1024;
+/** Beside others, what a connection receives in a turn is bounded by the time its handler takes, milliseconds … */
+const receiveMs = 0.1;
+/** … but never below so many bytes: ten commands. Fewer are not measured. */
+const receiveBytesMin = 512;
 /** What the kernel takes in one call (UIO_MAXIOV). */
 const iovecsMax = 1024;
-/** Bytes of one sendmsg, and of one connection before others get their turn. */
-const sendBytes = 1024 * 1024;
-const sendBytesPerTurn = 2 * sendBytes;
+/** Bytes of one sendmsg, and of one connection before others get their turn: some 100 us. */
+const sendBytes = 512 * 1024;
 /** After the last byte sent, how long to wait for the peer's own end before closing, milliseconds. */
 const lingerMs = 2_000;
 
@@ -39,7 +42,6 @@ export class StreamWorkspace {
   constructor(readonly loop: NativeLoop) {
     setLong(this.receiveVector.words, 0, addressOf(this.received));
     setLong(this.message.words, 4, this.sendVectors.address);
-    this.receiveAtMost(receiveBytes);
   }
 
   receiveAtMost(bytes: number): void {
@@ -59,6 +61,7 @@ export class NativeStream implements Stream, EventSource, LoopTask {
   readonly #queue = new SendQueue();
   #watch: Watch | null = null;
   #handler: StreamHandler | null = null;
+  #receiveBytes = receiveBytes;
   #waitsForRoom = false;
   #ending = false;
   #shut = false;
@@ -132,9 +135,12 @@ export class NativeStream implements Stream, EventSource, LoopTask {
 
   #receive(): void {
     const space = this.#space;
+    space.receiveAtMost(this.#loop.contended ? this.#receiveBytes : receiveBytes);
     const count = this.#loop.libc.readv(this.#fd, space.receiveVector.pointer, 1);
     if (count > 0) {
-      if (!this.#ending) this.#handler!.received(space.received, space.view, 0, count);
+      if (this.#ending) return;
+      if (count < receiveBytesMin) this.#handler!.received(space.received, space.view, 0, count);
+      else this.#receiveMeasured(count);
       return;
     }
     if (count === 0) return this.#die("closed by peer", false);
@@ -142,11 +148,25 @@ export class NativeStream implements Stream, EventSource, LoopTask {
     if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.#die(errnoText(errno), false);
   }
 
+  /** Fair service: a deep queue of commands must not keep a shallow one on another connection waiting. */
+  #receiveMeasured(count: number): void {
+    const space = this.#space;
+    const before = this.#loop.nowMs();
+    this.#handler!.received(space.received, space.view, 0, count);
+    if (!this.#dead) this.#flush();
+    const tookMs = this.#loop.nowMs() - before;
+    if (tookMs > receiveMs) {
+      this.#receiveBytes = Math.max(receiveBytesMin, Math.min(this.#receiveBytes, count) >> 1);
+    } else if (tookMs < receiveMs / 2 && count >= this.#receiveBytes) {
+      this.#receiveBytes = Math.min(receiveBytes, count * 2);
+    }
+  }
+
   /** Sends until the queue is empty, the kernel has no room, or others should have their turn. */
   #flush(): void {
     if (this.#waitsForRoom) return;
     const queue = this.#queue;
-    let budget = sendBytesPerTurn;
+    let budget = sendBytes;
     while (!queue.empty) {
       if (budget <= 0) return this.#loop.nextTurn(this);
       const sent = this.#sendSome();

@@ -4,13 +4,15 @@
 import { assert } from "../../base/assert.ts";
 import { Errno, errnoText } from "./errno.ts";
 import { setLong } from "./libc.ts";
-import type { NativeLoop, Watch } from "./loop.ts";
+import type { LoopTask, NativeLoop, Watch } from "./loop.ts";
 import { epollEdge, epollIn } from "./loop.ts";
 import { type SlowCall, SlowCallQueue, type SlowCalls, SlowKind } from "./slow_calls.ts";
 
 const submissions = 256;
 /** Calls under way at most; more wait here. */
 const completions = 4096;
+/** Completions told in one go before others get their turn. */
+const reapMax = 32;
 
 // System calls have the same numbers on every machine since Linux 5.1.
 const sysSetup = 425;
@@ -53,6 +55,7 @@ export class Uring implements SlowCalls {
   readonly #waiting = new SlowCallQueue();
   #underWay = 0;
   #unsubmitted = 0;
+  readonly #rest: LoopTask = { queued: false, runTask: () => void this.#reap() };
   #closed = false;
   #idle: (() => void) | null = null;
 
@@ -199,12 +202,17 @@ export class Uring implements SlowCalls {
   }
 
   #reap(): boolean {
+    if (this.#closed && this.#underWay === 0) return false; // nothing is mapped any more
     const rings = this.#rings;
     const { completionHead, completionTail, completionMask, completionEntries } = this.#at;
     let head = rings[completionHead]!;
     const tail = Atomics.load(rings, completionTail);
     if (head === tail) return false;
-    while (head !== tail) {
+    for (let told = 0; head !== tail; told++) {
+      if (told === reapMax) {
+        this.#loop.nextTurn(this.#rest);
+        break;
+      }
       const at = completionEntries + (head & completionMask) * completionWords;
       const number = rings[at]!;
       const result = rings[at + 2]!;
