@@ -6,14 +6,11 @@ import type { MemberConfig } from "../lib/config/mod.ts";
 import { createChannelMemory, MainChannel } from "../lib/io/native/channel.ts";
 import { systemClock } from "../lib/io/system_clock.ts";
 import { ControlError, type MemberControl } from "../lib/mgmt/control.ts";
+import { watchHeartbeat } from "./heartbeat.ts";
 import type { LogFormat, LogLevel } from "./logging.ts";
 import type { RunningMember } from "./target_member.ts";
 import { Cell, type MemberMethods, type ProcessMethods, type WorkerSetup } from "./target_messages.ts";
 import { CommandError } from "./terminal.ts";
-
-/** A loop that has not turned for so long is dead, milliseconds. An idle one turns every second. */
-const silenceMsMax = 5_000;
-const watchMs = 1_000;
 
 /** Starts the member in the worker; rejects with what startMember rejects with over there. */
 export async function startRemoteMember(
@@ -39,7 +36,9 @@ export async function startRemoteMember(
     });
 
   await call("start", config);
-  watchHeartbeat(cells, end);
+  watchHeartbeat(cells, systemClock, (milliseconds) => {
+    end("the data-plane worker does not turn any more", `silent for ${milliseconds} ms`);
+  });
   return {
     control: remoteControl(cells, call),
     async reload(changed) {
@@ -81,24 +80,6 @@ function startWorker(setup: WorkerSetup, end: (what: string, reason: string) => 
     end("the data-plane worker has failed", event.message);
   };
   worker.postMessage(setup);
-}
-
-function watchHeartbeat(
-  cells: Int32Array<SharedArrayBuffer>,
-  end: (what: string, reason: string) => void,
-): void {
-  let lastBeat = -1;
-  let lastMs = systemClock.nowMs();
-  const look = () => {
-    const beat = Atomics.load(cells, Cell.heartbeat);
-    const nowMs = systemClock.nowMs();
-    if (beat !== lastBeat) lastMs = nowMs;
-    else if (nowMs - lastMs > silenceMsMax) {
-      end("the data-plane worker does not turn any more", `silent for ${Math.round(nowMs - lastMs)} ms`);
-    }
-    lastBeat = beat;
-  };
-  Deno.unrefTimer(setInterval(look, watchMs));
 }
 
 /** An error of the worker as the class it had there. */

@@ -17,6 +17,9 @@ export interface TargetOptions {
   /** Where state, disk and metadata lie; made and removed by the process object when left out. */
   readonly directory?: string;
   readonly diskPath?: string;
+  /** The disk past the page cache. */
+  readonly direct?: boolean;
+  readonly engine?: "auto" | "portable";
   /** What to run instead of `deno run -A main.ts`: the packed file, say. Its arguments follow. */
   readonly command?: readonly string[];
   readonly environment?: Record<string, string>;
@@ -67,10 +70,11 @@ function configurationText(
     `portals = [${portals.map((p) => quote(p)).join(", ")}]`,
     `admin = ${quote(admin)}`,
     `state_dir = "var/alpha"`,
-    `engine = ${quote(Deno.env.get("PLIMSOLL_ENGINE") ?? "auto")}`, // .ci/run tries both
+    `engine = ${quote(o.engine ?? Deno.env.get("PLIMSOLL_ENGINE") ?? "auto")}`, // .ci/run tries both
     "[[disk]]",
     `path = ${quote(o.diskPath ?? `${directory}/var/alpha/disk0.img`)}`,
     `size = ${quote(o.diskSize ?? "2GiB")}`,
+    `direct = ${o.direct === true}`,
   ];
   for (const v of o.volumes ?? [{ name: "vol0", size: "1GiB" } as VolumeOptions]) {
     lines.push("[[volume]]", `name = ${quote(v.name)}`, `size = ${quote(v.size)}`);

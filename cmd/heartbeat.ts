@@ -1,0 +1,29 @@
+// Whether the data-plane worker still turns. A loop that hangs in a system call or in a bug of ours cannot say so itself.
+
+import type { Clock } from "../lib/base/clock.ts";
+import { Cell } from "./target_messages.ts";
+
+/** A loop that has not turned for so long is dead, milliseconds. An idle one turns every second. */
+export const silenceMsMax = 5_000;
+const lookMs = 1_000;
+
+/** Calls `silent` once, with how long, when the heartbeat cell has stood still. */
+export function watchHeartbeat(
+  cells: Int32Array<SharedArrayBuffer>,
+  clock: Clock,
+  silent: (milliseconds: number) => void,
+): void {
+  let lastBeat = Atomics.load(cells, Cell.heartbeat);
+  let lastMs = clock.nowMs();
+  const look = () => {
+    const beat = Atomics.load(cells, Cell.heartbeat);
+    const nowMs = clock.nowMs();
+    if (beat === lastBeat && nowMs - lastMs > silenceMsMax) return silent(Math.round(nowMs - lastMs));
+    if (beat !== lastBeat) {
+      lastBeat = beat;
+      lastMs = nowMs;
+    }
+    clock.after(lookMs, look);
+  };
+  clock.after(lookMs, look);
+}
