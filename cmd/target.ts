@@ -6,9 +6,12 @@ import { formatSocketAddress } from "../lib/base/network.ts";
 import type { MemberConfig } from "../lib/config/mod.ts";
 import { openFileDisk } from "../lib/io/file_disk.ts";
 import { libc, libcMissing } from "../lib/io/native/libc.ts";
+import { makeDirectoryOf } from "../lib/io/files.ts";
 import { PortableNetwork } from "../lib/io/portable_network.ts";
 import { systemClock } from "../lib/io/system_clock.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
+import type { Metadata } from "../lib/meta/metadata.ts";
+import { openSqliteMetadata } from "../lib/meta/sqlite_metadata.ts";
 import { type AdminServer, startAdminServer } from "../lib/mgmt/http_server.ts";
 import { loadOrMakeToken } from "../lib/mgmt/http_token.ts";
 import { setUpLogging } from "./logging.ts";
@@ -58,39 +61,61 @@ interface Running {
   stop(progress: (step: string) => void): Promise<void>;
 }
 
-/** Starts the member and its admin server; what was opened is closed again when a later part fails. */
+/** Starts the metadata, the member and its admin server; what was opened is closed again when a later part fails. */
 async function start(config: MemberConfig, options: TargetOptions, log: Log): Promise<Running> {
-  const token = await loadOrMakeToken(`${config.member.stateDir}/admin.token`, systemRandom);
-  const member = await startOnEngine(config, options, log);
-  let admin: AdminServer;
+  let metadata: Metadata | null = null;
+  let member: RunningMember | null = null;
+  let admin: AdminServer | null = null;
+  const stop = async (progress: (step: string) => void = () => {}) => {
+    await admin?.close();
+    await member?.stop(progress);
+    await metadata?.close();
+  };
   try {
+    const token = await loadOrMakeToken(`${config.member.stateDir}/admin.token`, systemRandom);
+    metadata = await openMetadata(config);
+    member = await startOnEngine(config, metadata, options, log);
     admin = startAdminServer({ address: config.member.admin, control: member.control, token, log });
+    return { member, adminUrl: `http://${formatSocketAddress(config.member.admin)}`, stop };
   } catch (error) {
-    await member.stop(() => {});
+    await stop();
     throw error instanceof Error ? new CommandError(error.message) : error;
   }
-  const stop = async (progress: (step: string) => void) => {
-    await admin.close();
-    await member.stop(progress);
-  };
-  return { member, adminUrl: `http://${formatSocketAddress(config.member.admin)}`, stop };
+}
+
+async function openMetadata(config: MemberConfig): Promise<Metadata> {
+  const { metadata } = config.group;
+  if (metadata.kind !== "sqlite") {
+    throw new CommandError(
+      `Cannot use metadata "etcd:…": this version keeps the group in SQLite only. Write metadata = "sqlite:PATH".`,
+    );
+  }
+  await makeDirectoryOf(metadata.path);
+  return await openSqliteMetadata(metadata.path);
 }
 
 /** The native engine where the machine has what it needs, unless the configuration asks for the portable one. */
-async function startOnEngine(config: MemberConfig, options: TargetOptions, log: Log): Promise<RunningMember> {
+async function startOnEngine(
+  config: MemberConfig,
+  metadata: Metadata,
+  options: TargetOptions,
+  log: Log,
+): Promise<RunningMember> {
   const missing = config.member.engine === "portable"
     ? "the configuration asks for it"
     : libc() === null
     ? libcMissing()
     : null;
   if (missing === null) {
-    return await startRemoteMember(config, log, { level: options.logLevel, format: options.logFormat });
+    return await startRemoteMember(config, metadata, log, {
+      level: options.logLevel,
+      format: options.logFormat,
+    });
   }
-  return await startMember(config, {
+  return await startMember(config, metadata, {
     clock: systemClock,
     network: new PortableNetwork(),
     openDisk: openPortableDisk,
-    during: (work) => work,
     name: "portable",
     reason: missing,
   }, log);

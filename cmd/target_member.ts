@@ -1,4 +1,4 @@
-// The member of one configuration, composed on an I/O engine: metadata, secret, disks, role. It runs in the main thread
+// The member of one configuration, composed on an I/O engine: secret, disks, role. It runs in the main thread
 // on the portable engine, and in the data-plane worker on the native one; nothing here knows which.
 
 import { existsSync } from "node:fs";
@@ -9,7 +9,6 @@ import type { MemberConfig } from "../lib/config/mod.ts";
 import { bootId, makeDirectoryOf, makePrivateFile, readTextIfThere } from "../lib/io/files.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
 import type { Metadata } from "../lib/meta/metadata.ts";
-import { openSqliteMetadata } from "../lib/meta/sqlite_metadata.ts";
 import type { MemberControl } from "../lib/mgmt/control.ts";
 import type { OpenDisk } from "../lib/roles/target/disks.ts";
 import { Target } from "../lib/roles/target/target.ts";
@@ -19,8 +18,6 @@ export interface MemberEngine {
   readonly clock: Clock;
   readonly network: Network;
   readonly openDisk: OpenDisk;
-  /** Sees to it that promises go on in this thread while `work` is under way. */
-  readonly during: <T>(work: Promise<T>) => Promise<T>;
   /** Which one it is and why, for status and log. */
   readonly name: string;
   readonly reason: string;
@@ -34,17 +31,16 @@ export interface RunningMember {
   stop(progress: (step: string) => void): Promise<void>;
 }
 
-/** Rejects with CommandError when the member cannot serve; everything is closed again then. */
+/** Rejects with CommandError when the member cannot serve. The metadata stays the caller's to close. */
 export async function startMember(
   config: MemberConfig,
+  metadata: Metadata,
   engine: MemberEngine,
   log: Log,
 ): Promise<RunningMember> {
-  let metadata: Metadata | null = null;
   try {
     for (const disk of config.disks) await makeDirectoryOf(disk.path);
-    metadata = attended(await openMetadata(config), engine);
-    const target = await Target.start(config, {
+    return await Target.start(config, {
       clock: engine.clock,
       random: systemRandom,
       network: engine.network,
@@ -57,44 +53,9 @@ export async function startMember(
       bootId: await bootId() ?? `unknown ${crypto.randomUUID()}`,
       engine: { name: engine.name, reason: engine.reason },
     });
-    const opened = metadata;
-    return {
-      control: target.control,
-      reload: (changed) => target.reload(changed),
-      async stop(progress) {
-        await target.stop(progress);
-        await opened.close();
-      },
-    };
   } catch (error) {
-    await metadata?.close();
     throw error instanceof Error ? new CommandError(error.message) : error;
   }
-}
-
-async function openMetadata(config: MemberConfig): Promise<Metadata> {
-  const { metadata } = config.group;
-  if (metadata.kind !== "sqlite") {
-    throw new CommandError(
-      `Cannot use metadata "etcd:…": this version keeps the group in SQLite only. Write metadata = "sqlite:PATH".`,
-    );
-  }
-  await makeDirectoryOf(metadata.path);
-  return await openSqliteMetadata(metadata.path);
-}
-
-/** The metadata's answers come from a worker, as messages: a native loop must know that somebody waits for them. */
-function attended(metadata: Metadata, { during }: MemberEngine): Metadata {
-  return {
-    get: (key) => during(metadata.get(key)),
-    list: (prefix) => during(metadata.list(prefix)),
-    commit: (compares, changes) => during(metadata.commit(compares, changes)),
-    watch: (prefix, afterRevision, seen, lost) => metadata.watch(prefix, afterRevision, seen, lost),
-    grantLease: (ttlMs) => during(metadata.grantLease(ttlMs)),
-    renewLease: (leaseId) => during(metadata.renewLease(leaseId)),
-    revokeLease: (leaseId) => during(metadata.revokeLease(leaseId)),
-    close: () => during(metadata.close()),
-  };
 }
 
 function secretFile(path: string) {

@@ -2,6 +2,7 @@
 
 import type { MemberConfig } from "../lib/config/mod.ts";
 import type { ChannelMemory } from "../lib/io/native/channel.ts";
+import type { MetadataMethods, MetadataNews } from "../lib/meta/remote_metadata.ts";
 import type {
   SessionReport,
   StatusReport,
@@ -33,8 +34,8 @@ interface Method<A, R> {
   result: R;
 }
 
-/** Offered by the worker. */
-export type MemberMethods = {
+/** Offered by the worker: the member, and who wants to hear of the metadata's changes. */
+export type MemberMethods = MetadataNews & {
   readonly start: Method<MemberConfig, null>;
   readonly status: Method<null, StatusReport>;
   readonly sessions: Method<null, SessionReport[]>;
@@ -46,8 +47,8 @@ export type MemberMethods = {
   readonly stop: Method<null, null>;
 };
 
-/** Offered by the main thread. */
-export type ProcessMethods = {
+/** Offered by the main thread: the metadata's driver, and news of the worker. */
+export type ProcessMethods = MetadataMethods & {
   /** A sentence about the stop that goes on. */
   readonly progress: Method<string, null>;
   /** The worker has met a mistake of ours. Deno.exit() in a worker would end it silently: the main thread ends all. */

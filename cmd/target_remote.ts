@@ -5,6 +5,8 @@ import type { Log } from "../lib/base/log.ts";
 import type { MemberConfig } from "../lib/config/mod.ts";
 import { createChannelMemory, MainChannel } from "../lib/io/native/channel.ts";
 import { systemClock } from "../lib/io/system_clock.ts";
+import type { Metadata } from "../lib/meta/metadata.ts";
+import { serveMetadata } from "../lib/meta/remote_metadata.ts";
 import { ControlError, type MemberControl } from "../lib/mgmt/control.ts";
 import { watchHeartbeat } from "./heartbeat.ts";
 import type { LogFormat, LogLevel } from "./logging.ts";
@@ -15,6 +17,7 @@ import { CommandError } from "./terminal.ts";
 /** Starts the member in the worker; rejects with what startMember rejects with over there. */
 export async function startRemoteMember(
   config: MemberConfig,
+  metadata: Metadata,
   log: Log,
   logging: { readonly level: LogLevel; readonly format: LogFormat },
 ): Promise<RunningMember> {
@@ -25,10 +28,14 @@ export async function startRemoteMember(
   };
   const memory = createChannelMemory();
   let progress: (step: string) => void = () => {};
-  const channel = new MainChannel<ProcessMethods, MemberMethods>(memory, {
-    progress: (step) => (progress(step), null),
-    mistake: (what) => end("the data-plane worker has failed", what),
-  });
+  const channel: MainChannel<ProcessMethods, MemberMethods> = new MainChannel<ProcessMethods, MemberMethods>(
+    memory,
+    {
+      ...serveMetadata(metadata, (what, args) => channel.tell(what, args)),
+      progress: (step) => (progress(step), null),
+      mistake: (what) => end("the data-plane worker has failed", what),
+    },
+  );
   startWorker({ channel: memory, cells, logLevel: logging.level, logFormat: logging.format }, end);
   const call = <K extends keyof MemberMethods & string>(method: K, args: MemberMethods[K]["args"]) =>
     channel.call(method, args).catch((error) => {

@@ -9,6 +9,7 @@ import { DiskEngine } from "../lib/io/native/disk_engine.ts";
 import { NativeLoop } from "../lib/io/native/loop.ts";
 import { NativeNetwork } from "../lib/io/native/network.ts";
 import { openNativeDisk } from "../lib/io/native/open_disk.ts";
+import { type MetadataNews, RemoteMetadata } from "../lib/meta/remote_metadata.ts";
 import { setUpLogging } from "./logging.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
 import { type MemberEngine, type RunningMember, startMember } from "./target_member.ts";
@@ -27,24 +28,27 @@ async function run({ channel: memory, cells, logLevel, logFormat }: WorkerSetup)
     clock: loop,
     network: new NativeNetwork(loop),
     openDisk: (path, options) => openNativeDisk(disks, path, options),
-    during: (work) => loop.during(work),
     name: "native",
     reason: `epoll and ${disks.status}`,
   };
+  const metadata = new RemoteMetadata((method, args) => channel.call(method, args));
   let member: RunningMember | null = null;
   const showReady = () => {
     Atomics.store(cells, Cell.ready, member?.control.ready() === true ? 1 : 0);
     loop.after(readyMs, showReady);
   };
   const start = async (config: MemberConfig) => {
-    member = await startMember(config, engine, log);
+    member = await startMember(config, metadata, engine, log);
     showReady();
     return member;
   };
-  const channel: LoopChannel<MemberMethods, ProcessMethods> = new LoopChannel(
+  const channel: LoopChannel<MemberMethods, ProcessMethods> = new LoopChannel<MemberMethods, ProcessMethods>(
     loop,
     memory,
-    methods(start, () => member!, (step) => channel.tell("progress", step)),
+    {
+      ...metadata.news,
+      ...methods(start, () => member!, (step) => channel.tell("progress", step)),
+    },
   );
   endOnOwnMistakes(log, (what) => channel.tell("mistake", what));
   await loop.run();
@@ -55,7 +59,7 @@ function methods(
   start: (config: MemberConfig) => Promise<unknown>,
   member: () => RunningMember,
   progress: (step: string) => void,
-): Handlers<MemberMethods> {
+): Handlers<Omit<MemberMethods, keyof MetadataNews>> {
   const nothing = (work: Promise<unknown>) => work.then(() => null);
   return {
     start: (config) => nothing(start(config)),

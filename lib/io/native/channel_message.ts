@@ -39,7 +39,7 @@ export function decodeMessage(message: Uint8Array<ArrayBuffer>): Message {
   const jsonBytes = view.getUint32(8);
   const bytesAt = headBytes + jsonBytes;
   const text = decoder.decode(message.subarray(headBytes, bytesAt));
-  const value = bytesAt === message.length ? JSON.parse(text) : JSON.parse(text, (_key, v: unknown) => {
+  const value = !text.includes('"$bytes"') ? JSON.parse(text) : JSON.parse(text, (_key, v: unknown) => {
     const named = (v as { $bytes?: [number, number] } | null)?.$bytes;
     if (named === undefined) return v;
     return message.subarray(bytesAt + named[0], bytesAt + named[0] + named[1]);
