@@ -97,17 +97,21 @@ export class Words {
   }
 }
 
-const addresses = new WeakMap<ArrayBufferLike, number>();
+const addresses = new WeakMap<Uint8Array, number>();
 
-/** Where `bytes` begins in memory; it stays there as long as its ArrayBuffer lives. Looked up once for each ArrayBuffer. */
+/**
+ * Where `bytes` begins in memory; it stays there as long as its ArrayBuffer lives. Looked up once for each view: asking a
+ * view for its ArrayBuffer costs more than the table.
+ */
 export function addressOf(bytes: Uint8Array): number {
-  const known = addresses.get(bytes.buffer);
-  if (known !== undefined) return known + bytes.byteOffset;
+  const known = addresses.get(bytes);
+  if (known !== undefined) return known;
+  // The whole buffer, because asking for it moves a small array out of V8's own heap.
   const whole = new Uint8Array(bytes.buffer as ArrayBuffer);
   assert(whole.length > 0, "an empty buffer has no address");
-  const address = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(whole)));
-  addresses.set(bytes.buffer, address);
-  return address + bytes.byteOffset;
+  const address = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(whole))) + bytes.byteOffset;
+  addresses.set(bytes, address);
+  return address;
 }
 
 /** Writes a 64-bit value as the two words that little-endian machines want; the upper one is the quotient's low bits. */
