@@ -23,7 +23,11 @@ function installed(program: string): boolean {
 }
 
 /** A test that needs programs (names, or paths of files). */
-export function interop(name: string, needs: readonly string[], body: () => Promise<void>): void {
+export function interop(
+  name: string,
+  needs: readonly string[],
+  body: (t: Deno.TestContext) => Promise<void>,
+): void {
   const missing = needs.filter((n) => !installed(n));
   if (missing.length === 0) Deno.test(name, body);
   else if (!inCi) {

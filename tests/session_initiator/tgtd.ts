@@ -15,8 +15,7 @@ export interface Tgtd {
 export const tgtdUser = { user: "user1", secret: new TextEncoder().encode("secret-secret") };
 export const tgtdOutgoing = { user: "out1", secret: new TextEncoder().encode("other-secret1") };
 
-/** Null when tgtd or tgtadm is not installed. */
-export async function startTgtd(): Promise<Tgtd | null> {
+export async function startTgtd(): Promise<Tgtd> {
   const directory = await Deno.makeTempDir({ prefix: "tgtd-" });
   const port = freePort();
   const control = String(port % 30000);
@@ -31,7 +30,6 @@ export async function startTgtd(): Promise<Tgtd | null> {
     }).spawn();
   } catch (error) {
     await Deno.remove(directory, { recursive: true });
-    if (error instanceof Deno.errors.NotFound) return null;
     throw error;
   }
   const admin = async (...args: string[]) => {
