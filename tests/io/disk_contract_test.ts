@@ -353,16 +353,20 @@ Deno.test("native: a disk without holes is zeroed by writing", async () => {
 Deno.test("native: without io_uring the engine takes threads and says why; asked for, it is an error", async () => {
   const c = libc()!;
   let refused = false; // the errno is of that call only: a wait may be interrupted all the same
-  const uringSetup = () => {
-    refused = true;
-    return -1;
-  };
-  const errno = () => {
-    if (!refused) return c.errno();
-    refused = false;
-    return 1;
-  };
-  const rig = turnLoop({ libc: { ...c, uringSetup, errno } });
+  const rig = turnLoop({
+    libc: {
+      ...c,
+      uringSetup: () => {
+        refused = true;
+        return -1;
+      },
+      errno: () => refused ? 1 : c.errno(),
+      epoll_wait: (...args) => {
+        refused = false;
+        return c.epoll_wait(...args);
+      },
+    },
+  });
   assert.throws(
     () => DiskEngine.open(rig.loop, { slowCalls: "io_uring" }),
     /Cannot use io_uring: operation not permitted/,
