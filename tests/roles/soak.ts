@@ -462,9 +462,17 @@ export async function soak(o: SoakOptions): Promise<SoakReport> {
     }, () => {});
   }
 
+  /** A unit attention may come late: the disk that filled up tells everybody. */
+  async function lastRead(client: InitiatorClient, cdb: readonly number[], lengthBytes: number) {
+    for (;;) {
+      const result = await client.command(cdb, { dataInMax: lengthBytes });
+      if (!verdict(result).startsWith("6/")) return result;
+    }
+  }
+
   async function checkBits(client: InitiatorClient): Promise<void> {
     const cdb = [0x88, 0, ...be64(shared), ...be32(counterBlocks + orBlocks), 0, 0];
-    const result = await client.command(cdb, { dataInMax: (counterBlocks + orBlocks) * blockBytes });
+    const result = await lastRead(client, cdb, (counterBlocks + orBlocks) * blockBytes);
     if (verdict(result) !== "good") return problem(`the last read ended with ${verdict(result)}`);
     const view = new DataView(result.data.buffer, result.data.byteOffset);
     counters.forEach(({ sure, maybe }, i) => {
@@ -523,7 +531,7 @@ export async function soak(o: SoakOptions): Promise<SoakReport> {
     const blocks = Math.min(step, shared - lba);
     const reading = oracle.read(lba, blocks);
     const cdb = [0x88, 0, ...be64(lba), ...be32(blocks), 0, 0];
-    const result = await seat.client.command(cdb, { dataInMax: blocks * blockBytes });
+    const result = await lastRead(seat.client, cdb, blocks * blockBytes);
     if (verdict(result) !== "good") problem(`the last read ended with ${verdict(result)}`);
     else {
       const wrong = oracle.problem(reading, result.data);
