@@ -1,6 +1,8 @@
 // What a store needs of a raw file or block device. Implemented by lib/io engines, by the simulator, and by
 // stackable wrappers for tests (fault, recording, delay).
 
+import type { LentRange } from "./lent_range.ts";
+
 export type DiskOperationKind = "read" | "write" | "flush" | "punch";
 
 /**
@@ -31,6 +33,17 @@ export interface Disk {
    * A punch makes the range read as zeroes and gives its space back where the disk can; durable like a write.
    */
   submit(operation: DiskOperation): void;
+  /**
+   * Reads at once where that waits for nothing. False: nothing was read, and submit() is the way. A disk may lack it.
+   */
+  readNow?(offsetBytes: number, lengthBytes: number, buffer: Uint8Array, bufferStart: number): boolean;
+  /**
+   * Lends a range that is in memory, to be sent by Stream.sendLent: fills `range`. False: read it. What is written to the
+   * range before it has left may show. A disk may lack it.
+   */
+  lend?(offsetBytes: number, lengthBytes: number, range: LentRange): boolean;
+  /** Once for every range that was lent, before close(). */
+  giveBack?(range: LentRange): void;
   /** Closes once nothing is in flight. */
   close(): Promise<void>;
 }

@@ -125,6 +125,11 @@ export const limits = Object.freeze({
    * segment being received and 1 MiB unsent each (320 MiB), 64 MiB of tables. tests/interop/flood_interop.ts measures.
    */
   residentBytesMax: 768 * MiB,
+  /**
+   * Of the page cache that a member's disks map so that reads leave without a copy, bytes. They come on top of
+   * residentBytesMax where resident memory is counted, but are given up like any page cache.
+   */
+  mappedDiskBytesMax: 4096 * MiB,
   /** EXTENDED COPY: descriptors of one list, and results kept for RECEIVE COPY STATUS of one nexus. */
   copyTargetDescriptorsMax: 8,
   copySegmentDescriptorsMax: 16,

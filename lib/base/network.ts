@@ -1,6 +1,8 @@
 // Byte streams as the protocol machines see them. An engine in lib/io implements Stream over TCP; the simulator
 // implements it over its own network. Machines implement StreamHandler and never do I/O themselves.
 
+import type { LentRange } from "./lent_range.ts";
+
 export interface SocketAddress {
   /** Numeric IPv4 or IPv6 address without brackets. */
   readonly hostname: string;
@@ -27,6 +29,8 @@ export interface Stream {
    * What is queued leaves when the handler returns, or at the next turn of the event loop.
    */
   send(buffer: Uint8Array, start: number, length: number, release: SendRelease | null): void;
+  /** The same for a part of what a disk of the same engine has lent. A stream may lack it. */
+  sendLent?(range: LentRange, start: number, length: number, release: SendRelease | null): void;
   /** Bytes queued and not yet handed to the kernel. */
   readonly pendingBytes: number;
   /** Sends what is queued, then closes. No more bytes are delivered. The handler is still told `closed`. */

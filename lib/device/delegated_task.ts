@@ -10,6 +10,8 @@ export class DelegatedTask implements Task {
   readonly command: Command;
   readonly #task: Task;
   scratch: unknown = null;
+  readonly lendable = false;
+  lentIn = null;
 
   constructor(command: Command) {
     this.command = command;

@@ -51,10 +51,26 @@ function readHandler(shape: TransferShape, forceUnitAccess: Field | null): Handl
       if (sixBytes && blocks === 0) blocks = 256;
       if (!transferChecked(c, lba.get(c.cdb, 0), blocks, transferLength)) return;
       if (blocks === 0) return c.good();
+      if (c.task.lendable && lent(c, forceUnitAccess)) return c.good();
       c.waiting = true;
       c.task.takeDataIn(blocks * c.unit.blockBytes, ready);
     },
   });
+}
+
+/** True: the data lies in one page and is lent; it leaves from there, with no buffer and no copy. */
+function lent(c: Command, forceUnitAccess: Field | null): boolean {
+  const { blocks, image, pageBytes, blockBytes } = c.unit.target;
+  if (blocks.lend === undefined || forceUnitAccess?.get(c.cdb, 0) === 1) return false;
+  const startBytes = c.lba * blockBytes;
+  const lengthBytes = c.blocks * blockBytes;
+  const offsetBytes = startBytes % pageBytes;
+  if (offsetBytes + lengthBytes > pageBytes) return false;
+  const data = blocks.lend(image, (startBytes - offsetBytes) / pageBytes, offsetBytes, lengthBytes);
+  if (data === null) return false;
+  c.task.lentIn = data;
+  c.task.dataInLength = lengthBytes;
+  return true;
 }
 
 function readReady(task: Task, forceUnitAccess: Field | null): void {

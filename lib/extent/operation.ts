@@ -2,6 +2,8 @@
 // a command at page borders; the router sends each part to its page's home: a store here, or a forwarder.
 // Nothing above it knows of disks, nothing below it knows of SCSI.
 
+import type { LentData } from "../base/lent_range.ts";
+
 /** What the store or forwarder is asked to do. Offsets and lengths are multiples of the volume's block size. */
 export type BlockOperationKind =
   /** Fill buffer[bufferStart ..] with `lengthBytes` of the page; bytes never written read as zeroes. */
@@ -74,6 +76,11 @@ export class BlockOperation {
 /** What serves block operations: a store, a forwarder, or the router that chooses between them. */
 export interface BlockService {
   submit(operation: BlockOperation): void;
+  /**
+   * Lends a range of a page to be sent from where it lies, if that waits for nothing; null: read it. Writes that come
+   * before it has left may show in it, as in every read that is not answered yet. A service may lack it.
+   */
+  lend?(image: number, page: number, offsetBytes: number, lengthBytes: number): LentData | null;
 }
 
 const nothing = new Uint8Array(0);

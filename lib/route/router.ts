@@ -2,6 +2,7 @@
 // reached by forwarding. It decides nothing: the route table does.
 
 import { assert } from "../base/assert.ts";
+import type { LentData } from "../base/lent_range.ts";
 import type { BlockOperation, BlockService } from "../extent/operation.ts";
 import { FlushFan } from "./flush_fan.ts";
 import type { RouteTable } from "./route_table.ts";
@@ -70,6 +71,12 @@ export class Router implements BlockService {
     } else {
       this.#sendTo(table.homeOf(operation.page), operation);
     }
+  }
+
+  lend(image: number, page: number, offsetBytes: number, lengthBytes: number): LentData | null {
+    const table = this.#tables.get(image);
+    if (table === undefined) return null;
+    return this.#local[table.homeOf(page)]?.lend?.(image, page, offsetBytes, lengthBytes) ?? null;
   }
 
   #sendTo(placement: number, operation: BlockOperation): void {

@@ -3,6 +3,7 @@
 
 import { assert } from "../base/assert.ts";
 import type { PoolBuffer } from "../base/buffer_pool.ts";
+import type { LentData } from "../base/lent_range.ts";
 import { limits } from "../base/limits.ts";
 import { reservedTag } from "../wire/iscsi/bhs.ts";
 import { sendAnswer } from "./data_in.ts";
@@ -18,6 +19,7 @@ import type { Failure } from "./transport_sense.ts";
 export interface CommandHost {
   readonly nexus: Nexus;
   readonly buffers: SessionBuffers;
+  readonly link: Link | null;
   /** Its turn by CmdSN has come. */
   commandReady(command: Command): void;
   /** The device server wants data-out (`wanted` is set). */
@@ -56,6 +58,7 @@ export class Command implements Task, Answer, Numbered, Sent {
   dataOut: PoolBuffer | null = null;
   dataOutLength = 0;
   dataIn: PoolBuffer | null = null;
+  lentIn: LentData | null = null;
   dataInLength = 0;
   sense: Uint8Array | null = null;
   scratch: unknown = null;
@@ -136,6 +139,10 @@ export class Command implements Task, Answer, Numbered, Sent {
     return this.host.nexus;
   }
 
+  get lendable(): boolean {
+    return this.readExpected && !this.writeExpected && this.host.link?.lends === true;
+  }
+
   /** Whether data that was announced or asked for is still to come: the answer waits for it (§11.4.2). */
   get dataPending(): boolean {
     return this.unsolicitedOpen || this.r2tOpen > 0;
@@ -194,7 +201,7 @@ export class Command implements Task, Answer, Numbered, Sent {
   /** Ready for the next use; buffers and promises were given back before. */
   reset(): void {
     assert(
-      this.dataOut === null && this.dataIn === null && this.reservedBytes === 0,
+      this.dataOut === null && this.dataIn === null && this.lentIn === null && this.reservedBytes === 0,
       "a command kept a buffer",
     );
     this.state = "free";

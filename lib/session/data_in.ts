@@ -32,7 +32,7 @@ export function sendAnswer(link: Link, command: Command): boolean {
 
 /** What is sent of dataIn: never more than the initiator has room for. */
 function dataInBytes(command: Command): number {
-  if (!command.readExpected || command.dataIn === null) return 0;
+  if (!command.readExpected || (command.dataIn === null && command.lentIn === null)) return 0;
   const room = command.writeExpected ? command.bidirectionalReadLength : command.expectedDataTransferLength;
   return Math.min(room, command.dataInLength);
 }
@@ -62,7 +62,8 @@ function sendDataIn(link: Link, command: Command, total: number, statusInData: b
   view.setUint32(at + 40, offset);
   command.sentBytes = offset + length;
   command.pdusUnderWay++;
-  output.finishWith(command.dataIn!.bytes, offset, length, command);
+  if (command.lentIn !== null) output.finishLent(command.lentIn.range, offset, length, command);
+  else output.finishWith(command.dataIn!.bytes, offset, length, command);
   return true;
 }
 

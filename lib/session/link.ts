@@ -58,6 +58,11 @@ export class Link {
     this.statSn = statSn;
   }
 
+  /** Data may be sent from where it lies: nobody has to look at it, and the stream can. */
+  get lends(): boolean {
+    return !this.output.dataDigest && this.stream.sendLent !== undefined;
+  }
+
   get queued(): boolean {
     return this.#first !== null;
   }

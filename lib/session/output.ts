@@ -4,6 +4,7 @@
 
 import { assert } from "../base/assert.ts";
 import { limits } from "../base/limits.ts";
+import type { LentRange } from "../base/lent_range.ts";
 import type { SendRelease, Stream } from "../base/network.ts";
 import { crc32c, setDigest } from "../wire/crc32c.ts";
 import { bhsBytes } from "../wire/iscsi/bhs.ts";
@@ -109,6 +110,18 @@ export class Output implements SendRelease {
       this.#stream.send(this.bytes, at, headEnd - at, null);
       this.#stream.send(data, start, length, this);
     }
+  }
+
+  /** The same with data that was lent. It cannot be looked at: there is no data digest. */
+  finishLent(range: LentRange, start: number, length: number, owner: Sent | null): void {
+    assert(!this.dataDigest, "lent data needs a digest");
+    const at = this.#seal(length);
+    const headEnd = this.dataAt(at);
+    const end = this.#trail(headEnd, length, 0);
+    this.#enqueue(end, owner);
+    this.#stream.send(this.bytes, at, headEnd - at, null);
+    this.#stream.sendLent!(range, start, length, end > headEnd ? null : this);
+    if (end > headEnd) this.#stream.send(this.bytes, headEnd, end - headEnd, this);
   }
 
   /** SendRelease: the oldest PDU under way has left. */

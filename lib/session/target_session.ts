@@ -457,6 +457,9 @@ export class TargetSession implements CommandHost, DataOutHost {
     const dataIn = command.dataIn;
     command.dataIn = null;
     if (dataIn !== null) this.buffers.give(dataIn);
+    const lentIn = command.lentIn;
+    command.lentIn = null;
+    if (lentIn !== null) lentIn.release();
     this.releasePromise(command);
   }
 

@@ -2,6 +2,7 @@
 // server decides it, the session answers it. Plain and pooled: the data path allocates none.
 
 import type { PoolBuffer } from "../base/buffer_pool.ts";
+import type { LentData } from "../base/lent_range.ts";
 import type { Nexus } from "./nexus.ts";
 
 /** SAM-5 §8.9, as numbered in the SCSI Command PDU (RFC 7143 §11.3.1). */
@@ -58,6 +59,10 @@ export interface Task {
    */
   takeDataIn(lengthBytes: number, ready: (task: Task) => void): void;
   readonly dataIn: PoolBuffer | null;
+  /** The session can send data-in from where it lies: `lentIn` may be set instead of taking a buffer. */
+  readonly lendable: boolean;
+  /** Data-in lent by the store; the session releases it. */
+  lentIn: LentData | null;
   /**
    * Bytes of dataIn that the device server would send were EDTL large enough (already cut at the CDB's allocation
    * length). The session sends min(EDTL, dataInLength) and reports the residual of both directions.

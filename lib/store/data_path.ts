@@ -5,10 +5,12 @@ import { assert } from "../base/assert.ts";
 import type { Disk, DiskOperation, DiskOperationKind } from "../base/disk.ts";
 import { limits } from "../base/limits.ts";
 import type { BlockOperation, BlockOutcome, BlockService } from "../extent/operation.ts";
+import type { LentData } from "../base/lent_range.ts";
 import { EntryWriter } from "./entry_writer.ts";
 import { Flusher } from "./flusher.ts";
 import { blockBytes, slotOffset } from "./format.ts";
 import type { OrderPoint } from "./order.ts";
+import { LentSlots } from "./lent_slots.ts";
 import { LockMode, type PageLock } from "./page_lock.ts";
 import type { PageMap } from "./page_map.ts";
 import { isZero, SlotPool } from "./slot_pool.ts";
@@ -57,6 +59,8 @@ export class DataPath implements BlockService {
   refusing = false;
   readonly entries: EntryWriter;
   readonly pool: SlotPool;
+  /** What is being sent from where it lies. */
+  readonly lent: LentSlots;
   readonly flusher: Flusher;
   readonly omit: ReadonlySet<OrderPoint>;
 
@@ -98,11 +102,18 @@ export class DataPath implements BlockService {
     );
     parts.blocks.forEach((b, i) => this.entries.setBlock(i, b.sequence, b.durableCopy));
     for (const slot of parts.distrusted) this.entries.touchAtClose(slot);
+    this.lent = new LentSlots(
+      disk,
+      table.layout.slots,
+      (slot) => this.#slotReturned(slot),
+      () => this.#tellQuiet(),
+    );
     this.pool = new SlotPool(
       table,
       disk,
       this.#loop,
       omit,
+      this.lent,
       () => this.flusher.request(null),
       (slot) => this.entries.touchAtClose(slot),
     );
@@ -119,12 +130,53 @@ export class DataPath implements BlockService {
   }
 
   submit(operation: BlockOperation): void {
+    if (operation.kind === "read" && this.#readNow(operation)) return;
     this.#loop.enter();
     const task = this.#idleTasks.pop() ?? new StoreTask((t) => this.#diskDone(t));
     task.begin(operation);
     this.inFlight++;
     if (this.refusing) this.#end(task, "notReady");
     else this.#loop.ready.push(task);
+    this.#loop.leave();
+  }
+
+  /**
+   * The read that waits for nothing needs no task and no lock: nobody gives the slot away meanwhile. Only from outside,
+   * so that the stack stays flat.
+   */
+  #readNow(operation: BlockOperation): boolean {
+    const disk = this.#disk;
+    if (this.#loop.entered || this.refusing || disk.readNow === undefined) return false;
+    const slot = this.#map.get(operation.image)?.slotOf(operation.page) ?? -1;
+    if (slot < 0) return false;
+    const { offsetBytes, lengthBytes, buffer, bufferStart } = operation;
+    assert(
+      lengthBytes > 0 && offsetBytes + lengthBytes <= this.#pageBytes,
+      "a block operation leaves its page",
+    );
+    const at = slotOffset(this.#table.layout, slot) + offsetBytes;
+    if (!disk.readNow(at, lengthBytes, buffer, bufferStart)) return false;
+    this.#loop.enter();
+    operation.outcome = "done";
+    operation.done(operation);
+    this.#loop.leave();
+    return true;
+  }
+
+  lend(image: number, page: number, offsetBytes: number, lengthBytes: number): LentData | null {
+    if (this.refusing) return null;
+    const slot = this.#map.get(image)?.slotOf(page) ?? -1;
+    if (slot < 0) return null;
+    assert(
+      lengthBytes > 0 && offsetBytes + lengthBytes <= this.#pageBytes,
+      "a block operation leaves its page",
+    );
+    return this.lent.lend(slot, slotOffset(this.#table.layout, slot) + offsetBytes, lengthBytes);
+  }
+
+  #slotReturned(slot: number): void {
+    this.#loop.enter();
+    this.pool.entryCleared(slot, true);
     this.#loop.leave();
   }
 

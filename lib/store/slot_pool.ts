@@ -4,6 +4,7 @@
 
 import { assert } from "../base/assert.ts";
 import type { Disk, DiskOperation } from "../base/disk.ts";
+import type { LentSlots } from "./lent_slots.ts";
 import { slotOffset } from "./format.ts";
 import type { OrderPoint } from "./order.ts";
 import { SlotState, type SlotTable } from "./slot_table.ts";
@@ -59,6 +60,7 @@ export class SlotPool {
     readonly disk: Disk,
     readonly loop: TaskLoop,
     readonly omit: ReadonlySet<OrderPoint>,
+    readonly lent: LentSlots,
     readonly requestFlush: () => void,
     readonly becameClean: (slot: number) => void,
   ) {
@@ -125,6 +127,7 @@ export class SlotPool {
       return;
     }
     if (before === SlotState.stuck) this.#coming++;
+    if (this.lent.park(slot)) return;
     this.table.state[slot] = SlotState.cleared;
     if (!this.#closing && !this.#stopped) this.#cleared.push(slot);
     this.#go();

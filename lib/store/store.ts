@@ -2,6 +2,7 @@
 // what the owner of a disk wants to know of it.
 
 import { assert } from "../base/assert.ts";
+import type { LentData } from "../base/lent_range.ts";
 import { BlockOperation, type BlockOutcome, type BlockService } from "../extent/operation.ts";
 import { DataPath, type DataPathParts } from "./data_path.ts";
 import { deleteImage } from "./delete_image.ts";
@@ -110,6 +111,10 @@ export class Store implements BlockService {
     this.#path.submit(operation);
   }
 
+  lend(image: number, page: number, offsetBytes: number, lengthBytes: number): LentData | null {
+    return this.#path.lend(image, page, offsetBytes, lengthBytes);
+  }
+
   /**
    * Gives every slot of the image back, and resolves when they may be used again after any power loss. Nobody may use
    * the image any more. Rejects when the disk fails; may be called again, also after a restart.
@@ -143,6 +148,7 @@ export class Store implements BlockService {
     assert(!this.#path.refusing, "a store was closed twice");
     this.#path.refusing = true;
     await this.#path.until(() => this.#path.inFlight === 0); // which may still need slots
+    await this.#path.until(() => this.#path.lent.none);
     this.#path.pool.close();
     const quiet = () => this.#path.quiet;
     await this.#path.until(quiet);

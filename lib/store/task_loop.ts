@@ -16,6 +16,11 @@ export class TaskLoop {
     readonly quiet: () => void,
   ) {}
 
+  /** The store is in the middle of something. */
+  get entered(): boolean {
+    return this.#depth > 0;
+  }
+
   /** Every entry into the store (a submit, a completion of the disk) begins with this … */
   enter(): void {
     this.#depth++;

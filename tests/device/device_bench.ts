@@ -3,6 +3,7 @@
 
 import { strict as assert } from "node:assert";
 import type { PoolBuffer } from "../../lib/base/buffer_pool.ts";
+import { type LentData, LentRange } from "../../lib/base/lent_range.ts";
 import { BlockDeviceServer } from "../../lib/device/block_device_server.ts";
 import type { LogicalUnitSettings, ReservationStore } from "../../lib/device/logical_unit.ts";
 import type { BlockOperation, BlockOutcome, BlockService } from "../../lib/extent/operation.ts";
@@ -23,6 +24,9 @@ export class MemoryBlocks implements BlockService {
   /** Outcome of the next operations of a kind. */
   readonly failures = new Map<string, BlockOutcome>();
   inFlightMost = 0;
+  /** Whether what is there can be lent. */
+  lends = false;
+  lentOut = 0;
 
   submit(operation: BlockOperation): void {
     const { kind, page, offsetBytes, lengthBytes } = operation;
@@ -35,6 +39,15 @@ export class MemoryBlocks implements BlockService {
     if (!this.hold) return this.#carryOut(operation);
     this.held.push(operation);
     this.inFlightMost = Math.max(this.inFlightMost, this.held.length);
+  }
+
+  lend(image: number, page: number, offsetBytes: number, lengthBytes: number): LentData | null {
+    assert.notEqual(image, 0);
+    assert(lengthBytes > 0 && offsetBytes + lengthBytes <= pageBytes, "a lent range crosses its page");
+    if (!this.lends || !this.pages.has(page)) return null;
+    this.log.push(`lend ${page * pageBytes + offsetBytes}+${lengthBytes}`);
+    this.lentOut++;
+    return { range: new LentRange(), release: () => this.lentOut-- };
   }
 
   /** Lets held operations end, the last first when `reversed`. */
@@ -110,6 +123,8 @@ export class BenchTask implements Task {
   dataOutLength = 0;
   dataIn: PoolBuffer | null = null;
   dataInLength = 0;
+  readonly lendable: boolean;
+  lentIn: LentData | null = null;
   sense: Uint8Array | null = null;
   scratch: unknown = null;
   status = -1;
@@ -131,6 +146,7 @@ export class BenchTask implements Task {
     this.expectedDataTransferLength = options.expected ?? (options.data?.length ?? 1 << 24);
     this.writeExpected = options.data !== undefined;
     this.readExpected = !this.writeExpected;
+    this.lendable = options.lendable ?? false;
     this.attribute = options.attribute ?? 1;
     this.lunHigh = options.lunHigh ?? 0;
   }
@@ -184,6 +200,8 @@ export interface CommandOptions {
   expected?: number;
   attribute?: number;
   lunHigh?: number;
+  /** The session can send what is lent. */
+  lendable?: boolean;
   /** The data-out stays with the initiator until deliver(). */
   holdData?: boolean;
 }

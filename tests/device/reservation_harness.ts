@@ -31,6 +31,8 @@ export class FakeTask {
   dataOut: PoolBuffer | null = null;
   dataOutLength = 0;
   dataIn: PoolBuffer | null = null;
+  readonly lendable = false;
+  lentIn = null;
   dataInLength = 0;
   sense: Uint8Array | null = null;
   scratch: unknown = null;

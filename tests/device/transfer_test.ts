@@ -207,3 +207,31 @@ Deno.test("an aborted command ends when nothing is in flight, and only then", as
   assert.equal(running.status, 0x40);
   assert.equal(bench.server.commandsInFlight, 0);
 });
+
+Deno.test("a read that can be lent takes no buffer; one that cannot is read", async () => {
+  // Without this, a lent range could leave its page, or a read would end with nothing to send.
+  const bench = await DeviceBench.create();
+  const nexus = bench.login();
+  const perPage = pageBytes / blockBytes;
+  bench.run(nexus, write10(0, 1), { data: pattern(512) });
+  bench.run(nexus, write10(perPage, 1), { data: pattern(512) });
+  bench.blocks.lends = true;
+  bench.blocks.log.length = 0;
+  const lent = bench.run(nexus, read10(3, 8), { lendable: true });
+  assert.deepEqual([lent.status, lent.dataIn, lent.dataInLength], [0, null, 8 * blockBytes]);
+  assert.equal(bench.blocks.lentOut, 1);
+  lent.lentIn!.release();
+  const read = (cdb: number[], lendable = true) => {
+    const task = bench.run(nexus, cdb, { lendable });
+    assert.deepEqual([task.status, task.lentIn, task.dataIn === null], [0, null, false]);
+  };
+  read(read10(3, 8), false); // the session cannot send it
+  read(read10(3, 8, 0x08)); // FUA asks for the medium
+  read(read10(perPage - 1, 2)); // two pages
+  read(read10(2 * perPage, 8)); // a page that was never written
+  assert.deepEqual(
+    bench.blocks.log.map((entry) => entry.split(" ")[0]),
+    ["lend", "read", "read", "read", "read", "read"],
+  );
+  assert.equal(bench.blocks.lentOut, 0);
+});

@@ -1,7 +1,9 @@
 // Without this, an engine may lose, reorder or invent bytes, or keep a buffer: every engine passes the same suite.
 
 import { strict as assert } from "node:assert";
+import { LentRange } from "../../lib/base/lent_range.ts";
 import type { Network, Stream, StreamHandler } from "../../lib/base/network.ts";
+import { addressOf } from "../../lib/io/native/libc.ts";
 import { NativeNetwork } from "../../lib/io/native/network.ts";
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
 import { turnLoop } from "./native_rig.ts";
@@ -303,4 +305,40 @@ Deno.test("native: without descriptors new connections wait, and the loop does n
   await accepted.until(() => accepted.closedWith !== null);
   await listener.close();
   await rig.stop();
+});
+
+Deno.test({
+  name: "native, shaky: what is lent arrives like what is sent, between it and in order",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    const rig = turnLoop({ libc: shakySocketLibc() });
+    const { listener, client, server, accepted, connected } = await pair(new NativeNetwork(rig.loop));
+    const memory = new Uint8Array(1 << 20).map((_, i) => (i * 13) & 0xff);
+    const range = new LentRange();
+    range.address = addressOf(memory);
+    range.lengthBytes = memory.length;
+    const head = new Uint8Array(48).fill(0xaa);
+    const released: number[] = [];
+    const expected: number[] = [];
+    for (let i = 0; i < 40; i++) {
+      const length = 1 + (i * 7919) % 20_000;
+      client.send(head, 0, 48, null);
+      client.sendLent!(range, i * 512, length, { released: () => released.push(i) });
+      expected.push(...head, ...memory.subarray(i * 512, i * 512 + length));
+    }
+    await accepted.until(() => accepted.total === expected.length);
+    assert.deepEqual(accepted.bytes, expected);
+    await connected.until(() => released.length === 40);
+    assert.deepEqual(released, Array.from({ length: 40 }, (_, i) => i));
+    // An address that cannot be read, as a mapped page of a disk that fails: the connection ends, the process does not.
+    range.address = 8192;
+    client.sendLent!(range, 0, 4096, { released: () => released.push(40) });
+    await connected.until(() => connected.closedWith !== null);
+    assert.equal(released.at(-1), 40);
+    assert.match(connected.closedWith!, /address/i);
+    server.abort();
+    await accepted.until(() => accepted.closedWith !== null);
+    await listener.close();
+    await rig.stop();
+  },
 });

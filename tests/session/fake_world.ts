@@ -4,6 +4,7 @@
 import { strict as assert } from "node:assert";
 import { BufferPool } from "../../lib/base/buffer_pool.ts";
 import type { Clock, Timer } from "../../lib/base/clock.ts";
+import { LentRange } from "../../lib/base/lent_range.ts";
 import type { Log } from "../../lib/base/log.ts";
 import type { SendRelease, SocketAddress, Stream, StreamHandler } from "../../lib/base/network.ts";
 import type { RandomSource } from "../../lib/base/random.ts";
@@ -147,6 +148,14 @@ export class FakeStream implements Stream {
   }
 }
 
+/** A stream of an engine that sends what is lent: byte `i` of it is `address + i`. */
+export class LendingStream extends FakeStream {
+  sendLent(range: LentRange, start: number, length: number, release: SendRelease | null): void {
+    assert.ok(start >= 0 && start + length <= range.lengthBytes, "a send outside of what is lent");
+    this.send(Uint8Array.from({ length }, (_, i) => (range.address + start + i) & 0xff), 0, length, release);
+  }
+}
+
 /** Opcodes of the fake device; blocks of 512 bytes in byte 8 of the CDB. */
 export const fakeOpcode = Object.freeze({
   testUnitReady: 0x00,
@@ -158,6 +167,8 @@ export const fakeOpcode = Object.freeze({
   holdWrite: 0xc1,
   /** CHECK CONDITION at once. */
   fail: 0xc2,
+  /** A read whose data is lent, from address 7. */
+  lend: 0xc3,
 });
 
 /** ILLEGAL REQUEST, logical block address out of range. */
@@ -175,6 +186,8 @@ export class FakeDevice implements DeviceServer {
   slowManage = false;
   #manage: (() => void) | null = null;
   readonly written: Uint8Array[] = [];
+  /** Ranges lent and not released. */
+  lentOut = 0;
 
   execute(task: Task): void {
     const opcode = task.cdb.getUint8(0);
@@ -189,6 +202,16 @@ export class FakeDevice implements DeviceServer {
           t.dataInLength = bytes;
           this.finish(t, 0);
         });
+      case fakeOpcode.lend: {
+        assert.ok(task.lendable, "nothing can be lent to this session");
+        const range = new LentRange();
+        range.address = 7;
+        range.lengthBytes = bytes;
+        this.lentOut++;
+        task.lentIn = { range, release: () => this.lentOut-- };
+        task.dataInLength = bytes;
+        return this.finish(task, 0);
+      }
       case fakeOpcode.write:
       case fakeOpcode.holdWrite:
         return task.requestData(bytes);
@@ -325,8 +348,7 @@ export class FakeWorld {
     });
   }
 
-  connect(port?: number): FakeStream | null {
-    const stream = new FakeStream(port);
+  connect(port?: number, stream: FakeStream = new FakeStream(port)): FakeStream | null {
     stream.handler = this.node.accept(portal, stream);
     return stream.handler === null ? null : stream;
   }

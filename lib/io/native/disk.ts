@@ -3,16 +3,20 @@
 
 import { assert } from "../../base/assert.ts";
 import type { Disk, DiskOperation } from "../../base/disk.ts";
+import type { LentRange } from "../../base/lent_range.ts";
 import { DiskCall, type DiskCallOwner } from "./disk_call.ts";
 import type { DiskEngine } from "./disk_engine.ts";
 import { Errno } from "./errno.ts";
 import { addressOf, alignedBytes, setLong, Words } from "./libc.ts";
+import { PageCacheMap } from "./page_cache_map.ts";
 import { SlowKind } from "./slow_calls.ts";
 
 const noWait = 8; // RWF_NOWAIT
 const pageBytes = 4096;
 /** Bytes that the loop's thread copies in one go before others get their turn: 1 MiB takes some 100 us. */
 const inlineBytes = 1024 * 1024;
+/** What readNow() copies in one go. */
+const readNowBytesMax = 256 * 1024;
 /** submit() within done() within submit(): deeper ones wait until the stack has unwound. */
 const depthMax = 8;
 /**
@@ -43,12 +47,14 @@ export class NativeDisk implements Disk, DiskCallOwner {
   /** What the file system has refused before: asking again would only cost. */
   #readsNoWait = true;
   #writesNoWait = true;
+  readonly #pageCache: PageCacheMap;
   /** Flushes hold the journal, punches the whole file: a write beside them would wait. */
   #exclusivesUnderWay = 0;
 
   /** Takes the descriptor over, which openFileDisk (lib/io/file_disk.ts) has opened and locked. */
   constructor(engine: DiskEngine, readonly name: string, readonly fd: number, readonly sizeBytes: number) {
     this.#engine = engine;
+    this.#pageCache = new PageCacheMap(engine.loop.libc, fd, sizeBytes);
   }
 
   submit(operation: DiskOperation): void {
@@ -71,9 +77,32 @@ export class NativeDisk implements Disk, DiskCallOwner {
     this.#inline(operation, 0);
   }
 
+  readNow(offsetBytes: number, lengthBytes: number, buffer: Uint8Array, bufferStart: number): boolean {
+    if (!this.#readsNoWait || lengthBytes > readNowBytesMax) return false;
+    if (offsetBytes + lengthBytes > this.sizeBytes) return false;
+    const { words, pointer } = this.#vector;
+    setLong(words, 0, addressOf(buffer) + bufferStart);
+    setLong(words, 2, lengthBytes);
+    setLong(this.#offset.words, 0, offsetBytes);
+    const count = this.#engine.loop.libc.preadv2(this.fd, pointer, 1, this.#offset.longs[0]!, noWait);
+    if (count !== lengthBytes) return false;
+    this.inlineOperations++;
+    return true;
+  }
+
+  lend(offsetBytes: number, lengthBytes: number, range: LentRange): boolean {
+    if (offsetBytes + lengthBytes > this.sizeBytes) return false;
+    return this.#pageCache.lend(offsetBytes, lengthBytes, this.#engine.loop.turnMs, range);
+  }
+
+  giveBack(range: LentRange): void {
+    this.#pageCache.giveBack(range);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#idle = resolve);
+    this.#pageCache.close();
     this.#engine.loop.libc.close(this.fd);
   }
 

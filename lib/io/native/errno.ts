@@ -25,6 +25,7 @@ const words: Readonly<Record<number, string>> = {
   11: "resource temporarily unavailable",
   12: "out of memory",
   13: "permission denied",
+  14: "bad address: memory or a page of a disk that cannot be read",
   16: "device or resource busy",
   22: "invalid argument",
   23: "too many open files in the system",

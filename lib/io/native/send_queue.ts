@@ -27,13 +27,23 @@ export class SendQueue {
   }
 
   push(buffer: Uint8Array, start: number, length: number, release: SendRelease | null): void {
+    const address = length === 0 ? 0 : this.#addressOf(buffer, length) + start;
+    this.#buffers[this.#push(address, length, release)] = buffer;
+  }
+
+  /** Memory that somebody else keeps until the release is told. */
+  pushAddress(address: number, length: number, release: SendRelease | null): void {
+    this.#push(address, length, release);
+  }
+
+  #push(address: number, length: number, release: SendRelease | null): number {
     if (this.#count === this.#addresses.length) this.#grow();
     const at = (this.#first + this.#count++) & (this.#addresses.length - 1);
-    this.#addresses[at] = length === 0 ? 0 : this.#addressOf(buffer, length) + start;
+    this.#addresses[at] = address;
     this.#lengths[at] = length;
-    this.#buffers[at] = buffer;
     this.#releases[at] = release;
     this.bytes += length;
+    return at;
   }
 
   /** Describes the front of the queue in `iovecs`; returns how many are filled. Neighbours in memory become one. */

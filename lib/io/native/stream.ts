@@ -3,6 +3,7 @@
 
 import { assert } from "../../base/assert.ts";
 import type { Timer } from "../../base/clock.ts";
+import type { LentRange } from "../../base/lent_range.ts";
 import type { SendRelease, SocketAddress, Stream, StreamHandler } from "../../base/network.ts";
 import { Errno, errnoText } from "./errno.ts";
 import { addressOf, setLong, Words } from "./libc.ts";
@@ -104,6 +105,15 @@ export class NativeStream implements Stream, EventSource, LoopTask {
       return;
     }
     this.#queue.push(buffer, start, length, release);
+    if (!this.#waitsForRoom) this.#loop.soon(this);
+  }
+
+  sendLent(range: LentRange, start: number, length: number, release: SendRelease | null): void {
+    if (this.#dead || this.#ending) {
+      release?.released();
+      return;
+    }
+    this.#queue.pushAddress(range.address + start, length, release);
     if (!this.#waitsForRoom) this.#loop.soon(this);
   }
 
