@@ -205,3 +205,62 @@ Deno.test("the dirty pages of the system are judged by /proc/vmstat, and its abs
   assert.equal(isNear(""), false);
   assert.equal(typeof isNear(await Deno.readTextFile("/proc/vmstat")), "boolean");
 });
+
+Deno.test("a loop looks again before it sleeps while waits are short, and sleeps at once when they are not", () => {
+  // Without this, a processor that falls asleep adds its waking to every command of a client that sends one at a time; or
+  // an idle member keeps a processor busy.
+  const c = libc()!;
+  let nowMs = 1_000;
+  /** How long until the next event comes. */
+  let eventInMs = 0;
+  let sleeps = 0;
+  let looks = 0;
+  let dueMs = 0;
+  const words = (pointer: Deno.PointerValue, bytes: number) =>
+    new Uint32Array(Deno.UnsafePointerView.getArrayBuffer(pointer!, bytes));
+  const loop = new NativeLoop({
+    libc: {
+      ...c,
+      clock_gettime(_clock, pointer) {
+        const time = words(pointer, 16);
+        time[0] = Math.floor(nowMs / 1000);
+        time[2] = Math.round((nowMs % 1000) * 1e6);
+        return 0;
+      },
+      epoll_wait(_epoll, events, _most, timeoutMs) {
+        if (timeoutMs === 0) {
+          looks++;
+          nowMs += 0.002;
+        } else {
+          sleeps++;
+          nowMs = Math.max(nowMs, Math.min(dueMs, nowMs + timeoutMs)) + 0.02; // waking takes its time
+        }
+        if (nowMs < dueMs) return 0;
+        words(events, 12).set([epollIn, 0, 0]);
+        return 1;
+      },
+    },
+  });
+  const turn = () => {
+    sleeps = looks = 0;
+    dueMs = nowMs + eventInMs;
+    assert.equal(loop.turn(1_000), true);
+  };
+  eventInMs = 0.03;
+  turn();
+  assert.deepEqual([sleeps, looks], [1, 0], "nothing is known at first");
+  for (let i = 0; i < 100; i++) {
+    turn();
+    assert.equal(sleeps, 0);
+    assert.ok(looks > 10 && looks < 20, `${looks} looks`);
+  }
+  eventInMs = 5;
+  turn();
+  assert.equal(sleeps, 1);
+  assert.ok(looks < 50, `${looks} looks before the first sleep`);
+  for (let i = 0; i < 10; i++) {
+    turn();
+    assert.deepEqual([sleeps, looks], [1, 0], "an idle loop looks");
+  }
+  loop.close();
+});

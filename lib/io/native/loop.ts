@@ -58,6 +58,8 @@ const contendedTurns = 64;
 const idleTurnMs = 1_000;
 /** After work, how long to wait for more before the isolate's own event loop gets its turn, milliseconds. */
 const quietMs = 1;
+/** After a wait that was shorter, the loop does not sleep for as long, milliseconds. */
+const watchfulMs = 0.06;
 /** While promises are under way, they are seen to so often, milliseconds: they may wait for the isolate's own event loop. */
 const promiseMs = 1;
 /** A busy loop with promises under way parks so often, milliseconds. */
@@ -96,6 +98,7 @@ export class NativeLoop implements Clock {
   #hopWanted = false;
   #turnMs: number;
   #contendedUntil = 0;
+  #waitedMs = Infinity;
   #stopped = false;
   #running = false;
   #closed = false;
@@ -207,12 +210,7 @@ export class NativeLoop implements Clock {
     const resumed = this.#next;
     this.#next = this.#nextSpare;
     this.#nextSpare = resumed;
-    const count = this.libc.epoll_wait(
-      this.#epoll,
-      this.#events.pointer,
-      eventsPerTurn,
-      timeout,
-    );
+    const count = timeout === 0 ? this.#poll(0) : this.#wait(timeout);
     if (count < 0) this.#waitFailed(this.libc.errno());
     this.#turnMs = this.nowMs();
     if (count > 1) this.#contendedUntil = this.turns + contendedTurns;
@@ -340,6 +338,25 @@ export class NativeLoop implements Clock {
       if (this.#soonCount > 0) this.#runSoon();
     }
     tasks.length = 0;
+  }
+
+  #poll(timeoutMs: number): number {
+    return this.libc.epoll_wait(this.#epoll, this.#events.pointer, eventsPerTurn, timeoutMs);
+  }
+
+  /**
+   * Waits. A processor that falls asleep takes longer to wake than many a client takes to ask again: when the last wait
+   * was short, this one looks again and again for as long before it sleeps. One that was not worth it is the last.
+   */
+  #wait(timeoutMs: number): number {
+    const startMs = this.nowMs();
+    let count = 0;
+    if (this.#waitedMs < watchfulMs) {
+      do count = this.#poll(0); while (count === 0 && this.nowMs() - startMs < watchfulMs);
+    }
+    if (count === 0) count = this.#poll(timeoutMs);
+    this.#waitedMs = this.nowMs() - startMs;
+    return count;
   }
 
   /** A signal, or io_uring with news for this thread, ends a wait early. */
