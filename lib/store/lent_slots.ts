@@ -5,14 +5,6 @@ import { assert } from "../base/assert.ts";
 import type { Disk } from "../base/disk.ts";
 import { type LentData, LentRange } from "../base/lent_range.ts";
 
-/** Of a slot's count: it was given up, and waits for what is lent. */
-const parkedBit = 1 << 30;
-
-/** For a thread that has lent a range of a slot: gives it back. True: the owner waits for that (allReturned). */
-export function giveBackSlot(counts: Int32Array<ArrayBufferLike>, slot: number): boolean {
-  return Atomics.sub(counts, slot, 1) === parkedBit + 1;
-}
-
 class LentPage implements LentData {
   readonly range = new LentRange();
   slot = -1;
@@ -26,8 +18,9 @@ class LentPage implements LentData {
 
 export class LentSlots {
   readonly #disk: Disk;
-  /** By slot: ranges lent, by whatever thread, and parkedBit. */
-  readonly counts: Int32Array<ArrayBufferLike>;
+  /** By slot. All sessions together have some 37,000 commands. */
+  readonly #counts: Uint16Array;
+  readonly #parked = new Set<number>();
   readonly #idle: LentPage[] = [];
   #out = 0;
 
@@ -39,7 +32,7 @@ export class LentSlots {
     readonly returned: () => void,
   ) {
     this.#disk = disk;
-    this.counts = new Int32Array(new SharedArrayBuffer(4 * slots));
+    this.#counts = new Uint16Array(slots);
   }
 
   get none(): boolean {
@@ -55,23 +48,16 @@ export class LentSlots {
       return null;
     }
     page.slot = slot;
-    Atomics.add(this.counts, slot, 1);
+    this.#counts[slot]!++;
     this.#out++;
     return page;
   }
 
-  /** True: the slot is lent, and `free` will be called. Nobody may lend it any more. */
+  /** True: the slot is lent, and `free` will be called. */
   park(slot: number): boolean {
-    if (Atomics.or(this.counts, slot, parkedBit) !== 0) return true;
-    Atomics.store(this.counts, slot, 0);
-    return false;
-  }
-
-  /** The last of a parked slot has been given back, perhaps by another thread (giveBackSlot). */
-  allReturned(slot: number): void {
-    assert(Atomics.load(this.counts, slot) === parkedBit, "a lent slot came back before it was given back");
-    Atomics.store(this.counts, slot, 0);
-    this.free(slot);
+    if (this.#counts[slot] === 0) return false;
+    this.#parked.add(slot);
+    return true;
   }
 
   /** For LentPage. */
@@ -82,7 +68,7 @@ export class LentSlots {
     this.#disk.giveBack!(page.range);
     this.#idle.push(page);
     this.#out--;
-    if (giveBackSlot(this.counts, slot)) this.allReturned(slot);
+    if (--this.#counts[slot]! === 0 && this.#parked.delete(slot)) this.free(slot);
     this.returned();
   }
 }
