@@ -195,6 +195,8 @@ export interface SoakOptions {
   readonly depth: number;
   /** Commands of all sessions together. */
   readonly commands: number;
+  /** True: no further commands, though not all were made; what was written is still read back. */
+  readonly over?: () => boolean;
   readonly volumeBlocks: number;
   readonly pageBlocks: number;
   readonly transferBlocksMax: number;
@@ -504,7 +506,7 @@ export async function soak(o: SoakOptions): Promise<SoakReport> {
   ];
 
   async function worker(seat: Seat): Promise<void> {
-    while (left > 0 && problems.length === 0) {
+    while (left > 0 && problems.length === 0 && o.over?.() !== true) {
       left--;
       if (seat.reconnecting !== null) await seat.reconnecting;
       const chance = dice.below(1000);

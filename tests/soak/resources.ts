@@ -1,0 +1,50 @@
+// What a process holds, as Linux tells in /proc: resident memory, and descriptors by kind.
+
+export interface Resources {
+  readonly residentBytes: number;
+  readonly descriptors: Readonly<Record<DescriptorKind, number>>;
+  /** Where those of kind "file" lead. */
+  readonly files: readonly string[];
+}
+
+export const descriptorKinds = ["socket", "eventfd", "eventpoll", "io_uring", "file", "other"] as const;
+export type DescriptorKind = (typeof descriptorKinds)[number];
+
+export function resourcesOf(pid: number): Resources {
+  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+  const kibibytes = Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? NaN);
+  const descriptors = { socket: 0, eventfd: 0, eventpoll: 0, io_uring: 0, file: 0, other: 0 };
+  const files: string[] = [];
+  for (const { name } of Deno.readDirSync(`/proc/${pid}/fd`)) {
+    try {
+      const link = Deno.readLinkSync(`/proc/${pid}/fd/${name}`);
+      const kind = kindOf(link);
+      descriptors[kind]++;
+      if (kind === "file") files.push(link);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error; // closed meanwhile
+    }
+  }
+  return { residentBytes: kibibytes * 1024, descriptors, files };
+}
+
+export function totalOf({ descriptors }: Resources): number {
+  return descriptorKinds.reduce((sum, kind) => sum + descriptors[kind], 0);
+}
+
+function kindOf(link: string): DescriptorKind {
+  if (link.startsWith("socket:")) return "socket";
+  const anonymous = /^anon_inode:\[?(eventfd|eventpoll|io_uring)\]?$/.exec(link);
+  if (anonymous !== null) return anonymous[1] as DescriptorKind;
+  return link.startsWith("/") ? "file" : "other";
+}
+
+/** Sentences about kinds of which there are more than before. */
+export function leaks(before: Resources, after: Resources): string[] {
+  const files = `; files: ${after.files.join(", ")}`;
+  return descriptorKinds.filter((kind) => after.descriptors[kind] > before.descriptors[kind]).map((kind) =>
+    `${after.descriptors[kind]} descriptors of kind "${kind}" are open, ${
+      before.descriptors[kind]
+    } were before the load${kind === "file" ? files : ""}`
+  );
+}
