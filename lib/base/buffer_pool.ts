@@ -8,31 +8,35 @@ export interface PoolBuffer {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly view: DataView<ArrayBuffer>;
   readonly sizeClass: number;
-  /** Kept by the pool: whether somebody has it, and whether it was had by a promise (takeReserved). */
+  /** Kept by the pool: whether somebody has it, and whether it was had by a promise (takeReserved) or by takeOwn. */
   out: boolean;
   promised: boolean;
+  own: boolean;
 }
 
 interface Waiter {
   lengthBytes: number;
   granted: (buffer: PoolBuffer) => void;
-  cancelled: boolean;
 }
 
 const sizeClassMin = 12; // 4 KiB
 
 export class BufferPool {
   readonly #bytesMax: number;
+  readonly #ownBytesMax: number;
+  /** All that is out, and what of it was had by takeOwn(). */
   #bytesOut = 0;
+  #ownBytesOut = 0;
   #bytesIdle = 0;
   #bytesReserved = 0;
   #bytesPromisedOut = 0;
   readonly #idle: PoolBuffer[][] = [];
   readonly #waiters: Waiter[] = [];
 
-  /** `bytesMax` bounds buffers handed out plus buffers kept for later use. */
-  constructor(bytesMax: number) {
+  /** `bytesMax` bounds buffers handed out plus buffers kept for later use; `ownBytesMax` is for takeOwn(), beside it. */
+  constructor(bytesMax: number, ownBytesMax = 0) {
     this.#bytesMax = bytesMax;
+    this.#ownBytesMax = ownBytesMax;
   }
 
   /** Bytes handed out at the moment. */
@@ -56,7 +60,7 @@ export class BufferPool {
 
   /** Bytes that take() could still hand out. */
   get bytesFree(): number {
-    return Math.max(0, this.#bytesMax - this.#bytesOut - this.#bytesReserved);
+    return Math.max(0, this.#bytesMax - this.#sharedBytesOut - this.#bytesReserved);
   }
 
   /**
@@ -103,12 +107,27 @@ export class BufferPool {
       sizeOf(classOf(lengthBytes)) <= this.#bytesMax,
       "a buffer larger than the whole pool can never be had",
     );
-    const waiter = { lengthBytes, granted, cancelled: false };
+    const waiter = { lengthBytes, granted };
     this.#waiters.push(waiter);
     return () => {
-      waiter.cancelled = true;
-      this.#serve(); // the first in line may have been the one that kept smaller requests waiting
+      const at = this.#waiters.indexOf(waiter); // one waiter a session at most: a short way
+      if (at < 0) return;
+      this.#waiters.splice(at, 1);
+      if (at === 0) this.#serve(); // it may have kept smaller requests waiting
     };
+  }
+
+  /**
+   * A buffer of the room that nobody else's take() or wait() can use up, or null when that is out. Callers see to it that
+   * each has one at a time.
+   */
+  takeOwn(lengthBytes: number): PoolBuffer | null {
+    const sizeClass = classOf(lengthBytes);
+    if (this.#ownBytesOut + sizeOf(sizeClass) > this.#ownBytesMax) return null;
+    const buffer = this.#have(sizeClass);
+    buffer.own = true;
+    this.#ownBytesOut += buffer.bytes.length;
+    return buffer;
   }
 
   give(buffer: PoolBuffer): void {
@@ -117,7 +136,9 @@ export class BufferPool {
     const size = sizeOf(buffer.sizeClass);
     this.#bytesOut -= size;
     if (buffer.promised) this.#bytesPromisedOut -= size;
+    if (buffer.own) this.#ownBytesOut -= size;
     buffer.promised = false;
+    buffer.own = false;
     (this.#idle[buffer.sizeClass] ??= []).push(buffer);
     this.#bytesIdle += size;
     this.#serve();
@@ -127,10 +148,6 @@ export class BufferPool {
     for (;;) {
       const first = this.#waiters[0];
       if (first === undefined) return;
-      if (first.cancelled) {
-        this.#waiters.shift();
-        continue;
-      }
       const buffer = this.#take(first.lengthBytes);
       if (buffer === null) return;
       this.#waiters.shift();
@@ -140,8 +157,12 @@ export class BufferPool {
 
   #take(lengthBytes: number): PoolBuffer | null {
     const sizeClass = classOf(lengthBytes);
-    if (this.#bytesOut + this.#bytesReserved + sizeOf(sizeClass) > this.#bytesMax) return null;
+    if (this.#sharedBytesOut + this.#bytesReserved + sizeOf(sizeClass) > this.#bytesMax) return null;
     return this.#have(sizeClass);
+  }
+
+  get #sharedBytesOut(): number {
+    return this.#bytesOut - this.#ownBytesOut;
   }
 
   #have(sizeClass: number): PoolBuffer {
@@ -153,16 +174,16 @@ export class BufferPool {
       idle.out = true;
       return idle;
     }
-    if (this.#bytesOut + this.#bytesIdle + size > this.#bytesMax) this.#dropIdle(size);
+    if (this.#bytesOut + this.#bytesIdle + size > this.#bytesMax + this.#ownBytesMax) this.#dropIdle(size);
     const bytes = new Uint8Array(size);
     this.#bytesOut += size;
-    return { bytes, view: new DataView(bytes.buffer), sizeClass, out: true, promised: false };
+    return { bytes, view: new DataView(bytes.buffer), sizeClass, out: true, promised: false, own: false };
   }
 
   #dropIdle(wantedBytes: number): void {
     for (const list of this.#idle) {
       while (list !== undefined && list.length > 0) {
-        if (this.#bytesOut + this.#bytesIdle + wantedBytes <= this.#bytesMax) return;
+        if (this.#bytesOut + this.#bytesIdle + wantedBytes <= this.#bytesMax + this.#ownBytesMax) return;
         const dropped = list.pop()!;
         this.#bytesIdle -= sizeOf(dropped.sizeClass);
       }

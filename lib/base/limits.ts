@@ -60,6 +60,11 @@ export const limits = Object.freeze({
    * 256, which is 113 commands x 256 KiB; the ninth that takes all it can get leaves 88 MiB, the thirtieth 7.
    */
   sessionShareOfPool: 8,
+  /**
+   * The buffer that each session has for one command when others have taken all of the data buffers, bytes: the transfer
+   * that Linux splits large ones into by default. sessionsMax of them are 64 MiB beside dataBufferBytesMax.
+   */
+  sessionOwnBytes: 256 * KiB,
   /** Silence before the target sends a NOP-In ping, milliseconds. */
   nopIntervalMs: 15_000,
   /** An unanswered ping ends the connection after this many milliseconds. */
@@ -121,10 +126,11 @@ export const limits = Object.freeze({
   /** Disks of one member: a full shelf has 60. Placement ids of the whole group end at 255 anyway. */
   disksMax: 64,
   /**
-   * Resident memory of a member, bytes: 128 MiB of Deno with two isolates, the data buffers, 256 connections with a
-   * segment being received and 1 MiB unsent each (320 MiB), 64 MiB of tables. tests/interop/flood_interop.ts measures.
+   * Resident memory of a member, bytes: 128 MiB of Deno with two isolates, the data buffers (256 MiB, and 64 MiB of the
+   * sessions' own), 256 connections with a segment being received and 1 MiB unsent each (320 MiB), 64 MiB of tables.
+   * tests/interop/flood_interop.ts and slow_readers_interop.ts measure.
    */
-  residentBytesMax: 768 * MiB,
+  residentBytesMax: 832 * MiB,
   /**
    * Of the page cache that a member's disks map so that reads leave without a copy, bytes. They come on top of
    * residentBytesMax where resident memory is counted, but are given up like any page cache.

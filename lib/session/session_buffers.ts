@@ -1,5 +1,6 @@
 // The data buffers of one session: a share of the member's pool, so that an initiator that asks for much and takes or
-// sends nothing keeps its own commands waiting and nobody else's.
+// sends nothing keeps its own commands waiting and nobody else's. When others have taken all there is, one command of the
+// session still has a buffer, of the room that the pool keeps for that: every session is served, if slowly.
 
 import type { BufferPool, PoolBuffer } from "../base/buffer_pool.ts";
 import { limits } from "../base/limits.ts";
@@ -17,6 +18,8 @@ export class SessionBuffers {
   readonly #pool: BufferPool;
   /** Of buffers had by take() or wait(), and of those had by a promise. */
   #heldBytes = 0;
+  /** The buffer that is the session's own is out. */
+  #ownOut = false;
   #promisedBytes = 0;
   #queue: Waiter[] = [];
   #serving = false;
@@ -34,7 +37,8 @@ export class SessionBuffers {
   take(lengthBytes: number): PoolBuffer | null {
     if (this.#queue.length > 0 || !this.#mayHold(lengthBytes)) return null;
     const buffer = this.#pool.take(lengthBytes);
-    if (buffer !== null) this.#heldBytes += buffer.bytes.length;
+    if (buffer === null) return this.#takeOwn(lengthBytes);
+    this.#heldBytes += buffer.bytes.length;
     return buffer;
   }
 
@@ -66,6 +70,7 @@ export class SessionBuffers {
 
   give(buffer: PoolBuffer): void {
     if (buffer.promised) this.#promisedBytes -= buffer.bytes.length;
+    else if (buffer.own) this.#ownOut = false;
     else this.#heldBytes -= buffer.bytes.length;
     this.#pool.give(buffer);
     this.#serve();
@@ -81,13 +86,26 @@ export class SessionBuffers {
     return this.#heldBytes + lengthBytes <= this.#pool.bytesFree / limits.sessionShareOfPool;
   }
 
+  /** The session's own buffer: for one command at a time, while the pool has given it no other. */
+  #takeOwn(lengthBytes: number): PoolBuffer | null {
+    if (this.#ownOut || this.#heldBytes > 0 || lengthBytes > limits.sessionOwnBytes) return null;
+    const buffer = this.#pool.takeOwn(lengthBytes);
+    this.#ownOut = buffer !== null;
+    return buffer;
+  }
+
   /** The first waiter goes to the pool's queue when the share allows it; the others stay behind it. */
   #serve(): void {
     if (this.#serving) return;
     this.#serving = true;
     for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
-      if (first.atPool !== null || !this.#mayHold(first.lengthBytes)) break;
       const waiter = first;
+      const own = this.#takeOwnFor(waiter);
+      if (own !== null) {
+        waiter.granted(own);
+        continue;
+      }
+      if (waiter.atPool !== null || !this.#mayHold(waiter.lengthBytes)) break;
       waiter.atPool = nothing;
       const cancel = this.#pool.wait(waiter.lengthBytes, (buffer) => {
         waiter.over = true;
@@ -99,6 +117,16 @@ export class SessionBuffers {
       if (!waiter.over) waiter.atPool = cancel;
     }
     this.#serving = false;
+  }
+
+  /** For the first waiter; its place in the pool's queue is given up. */
+  #takeOwnFor(waiter: Waiter): PoolBuffer | null {
+    const buffer = waiter.atPool === null ? null : this.#takeOwn(waiter.lengthBytes);
+    if (buffer === null) return null;
+    waiter.over = true;
+    this.#queue.shift();
+    waiter.atPool!();
+    return buffer;
   }
 }
 

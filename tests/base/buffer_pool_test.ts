@@ -75,3 +75,36 @@ Deno.test("any sequence of takes and gives stays within the bound and hands no b
     }
   }));
 });
+
+Deno.test("room kept for takeOwn() is nobody else's, is bounded, and serves those who found the rest taken", () => {
+  const pool = new BufferPool(16 * 1024, 8192);
+  const all = pool.take(16 * 1024)!;
+  assert.equal(pool.take(4096), null);
+  const own = [pool.takeOwn(4096)!, pool.takeOwn(100)!];
+  assert.equal(pool.takeOwn(1), null, "8192 bytes are out");
+  assert.equal(pool.bytesFree, 0);
+  pool.give(all);
+  assert.equal(pool.bytesFree, 16 * 1024, "what is out of the kept room costs the rest nothing");
+  const again = pool.take(16 * 1024)!;
+  assert.equal(pool.take(1), null);
+  pool.give(own[0]!);
+  assert.equal(pool.take(1), null, "kept room is not handed out otherwise");
+  assert.notEqual(pool.takeOwn(4096), null);
+  pool.give(own[1]!);
+  pool.give(again);
+});
+
+Deno.test("who gives up waiting leaves nothing behind, however often", () => {
+  const pool = new BufferPool(4096);
+  const held = pool.take(4096)!;
+  for (let i = 0; i < 1000; i++) pool.wait(4096, () => assert.fail("gave up"))();
+  let served = 0;
+  const cancel = pool.wait(4096, (buffer) => {
+    served++;
+    pool.give(buffer);
+  });
+  pool.give(held);
+  assert.equal(served, 1);
+  cancel(); // served already: nothing
+  assert.equal(pool.bytesOut, 0);
+});

@@ -284,7 +284,7 @@ async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assem
     clock,
     random,
     log,
-    pool: new BufferPool(limits.dataBufferBytesMax),
+    pool: new BufferPool(limits.dataBufferBytesMax, limits.sessionsMax * limits.sessionOwnBytes),
     directory: volumes,
     relativeTargetPort: member.relativeTargetPort,
   });
