@@ -11,8 +11,11 @@ const MiB = 1 << 20;
 const hostile = limits.connectionsMax - 1;
 const blocksOfRead = 512; // 256 KiB
 const heldMs = 20_000;
-/** An honest command may wait so long on a busy machine, milliseconds; without buffers it waited for the drop of others. */
-const honestMsMax = 8_000;
+/**
+ * An honest command may wait so long on a busy machine, milliseconds: at first the target fills the kernel's buffers of all
+ * sessions (1 to 3 s). Without buffers it waited 45 s, for the drop of the others.
+ */
+const honestMsMax = 15_000;
 
 Deno.test(`${hostile} sessions with ${limits.commandsPerSessionMax} reads each that hardly read: memory is bounded, and one that reads is served`, async () => {
   await using target = await TargetProcess.start({
@@ -44,12 +47,15 @@ Deno.test(`${hostile} sessions with ${limits.commandsPerSessionMax} reads each t
 
     // Every second session reads a little now and then; the others never do.
     const end = Date.now() + heldMs;
-    const trickle = readers.filter((_, i) => i % 2 === 0).map(async (reader) => {
-      while (Date.now() < end) {
-        await reader.take(16_384);
-        await pause(1_000);
-      }
-    });
+    const trickle = Promise.all(
+      readers.filter((_, i) => i % 2 === 0).map(async (reader) => {
+        while (Date.now() < end) {
+          await reader.take(16_384);
+          await pause(1_000);
+        }
+      }),
+    );
+    trickle.catch(() => {}); // awaited below, unless something else fails first
     let served = 0;
     let longestMs = 0;
     while (Date.now() < end) {
@@ -63,7 +69,7 @@ Deno.test(`${hostile} sessions with ${limits.commandsPerSessionMax} reads each t
       longestMs = Math.max(longestMs, Date.now() - begin);
       assert.ok(longestMs < honestMsMax, `an honest command took ${longestMs} ms (after ${served} others)`);
     }
-    await Promise.all(trickle);
+    await trickle;
     const after = await target.residentBytes();
     const told = (n: number) => `${Math.round(n / MiB)} MiB`;
     console.log(
