@@ -13,7 +13,7 @@ import {
   senseKey,
   split,
 } from "./plain_initiator.ts";
-import { pause, TargetProcess } from "./target_process.ts";
+import { pause, program, TargetProcess } from "./target_process.ts";
 
 Deno.test("SIGHUP reloads and keeps sessions; SIGTERM twice within a second counts once", async () => {
   await using target = await TargetProcess.start({
@@ -69,7 +69,6 @@ interop("a full file system is a clear sense code, and what is there stays reada
   const directory = await Deno.makeTempDir({ prefix: "plimsoll-full-" });
   const inNamespace = ["unshare", "--mount", "--propagation", "private", "sh", "-c"];
   const script = `mount -t tmpfs -o size=64m none "$0" && exec "$@"`;
-  const main = new URL("../../main.ts", import.meta.url).pathname;
   await Deno.mkdir(`${directory}/full`);
   try {
     await using target = await TargetProcess.start({
@@ -77,7 +76,7 @@ interop("a full file system is a clear sense code, and what is there stays reada
       diskPath: `${directory}/full/disk0.img`,
       volumes: [{ name: "vol0", size: "256MiB" }],
       diskSize: "512MiB",
-      command: [...inNamespace, script, `${directory}/full`, Deno.execPath(), "run", "-A", "--quiet", main],
+      command: [...inNamespace, script, `${directory}/full`, ...program()],
     });
     const initiator = await PlainInitiator.login(target.portals[0], target.iqn());
     let lba = 0;

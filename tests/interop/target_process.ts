@@ -1,6 +1,22 @@
 // A real target process for tests: its own directory, configuration and ports, ended by its process id.
 
 export const root = new URL("../..", import.meta.url).pathname;
+/**
+ * The engine that a run of these tests is for: "auto", "portable" by the configuration, or "threads", the native one on a
+ * machine without io_uring. That is no choice of the operator's: the program then runs behind a filter of system calls.
+ */
+export const engineOfRun = Deno.env.get("PLIMSOLL_ENGINE") ?? "auto";
+if (!["auto", "portable", "threads"].includes(engineOfRun)) {
+  throw new Error(`There is no engine "${engineOfRun}": set PLIMSOLL_ENGINE to auto, portable or threads.`);
+}
+
+/** The program of this tree with the engine of this run, behind the modules named. Its arguments follow. */
+export function program(...preloaded: string[]): string[] {
+  const modules = [...engineOfRun === "threads" ? ["without_io_uring.ts"] : [], ...preloaded];
+  const preloads = modules.flatMap((name) => ["--preload", `${root}tests/interop/${name}`]);
+  return [Deno.execPath(), "run", "-A", "--quiet", ...preloads, `${root}main.ts`];
+}
+
 export const iqnPrefix = "iqn.2026-11.net.plimsoll.demo";
 
 export interface VolumeOptions {
@@ -20,7 +36,7 @@ export interface TargetOptions {
   /** The disk past the page cache. */
   readonly direct?: boolean;
   readonly engine?: "auto" | "portable";
-  /** What to run instead of `deno run -A main.ts`: the packed file, say. Its arguments follow. */
+  /** What to run instead of program(): the packed file, say. Its arguments follow. */
   readonly command?: readonly string[];
   readonly environment?: Record<string, string>;
   /** How long the portals may take until they accept logins, milliseconds. */
@@ -70,7 +86,7 @@ function configurationText(
     `portals = [${portals.map((p) => quote(p)).join(", ")}]`,
     `admin = ${quote(admin)}`,
     `state_dir = "var/alpha"`,
-    `engine = ${quote(o.engine ?? Deno.env.get("PLIMSOLL_ENGINE") ?? "auto")}`, // .ci/run tries both
+    `engine = ${quote(o.engine ?? (engineOfRun === "portable" ? "portable" : "auto"))}`,
     "[[disk]]",
     `path = ${quote(o.diskPath ?? `${directory}/var/alpha/disk0.img`)}`,
     `size = ${quote(o.diskSize ?? "2GiB")}`,
@@ -160,7 +176,7 @@ export class TargetProcess implements AsyncDisposable {
   }
 
   #command(): string[] {
-    return [...this.options.command ?? [Deno.execPath(), "run", "-A", "--quiet", `${root}main.ts`]];
+    return [...this.options.command ?? program()];
   }
 
   /** Starts the process (again) on the same configuration. Returns the milliseconds until it accepted logins. */
@@ -223,14 +239,27 @@ export class TargetProcess implements AsyncDisposable {
     return status;
   }
 
+  /** Waits for an end that nobody asked for; after `killAfterMs` it sends SIGKILL. */
+  async ended(killAfterMs = 20_000): Promise<Ending> {
+    return await this.#endOf(() => {}, "the wait for its own end", killAfterMs);
+  }
+
   /** Sends a signal and waits for the end; after `killAfterMs` it sends SIGKILL. */
   async stop(signal: Deno.Signal = "SIGTERM", killAfterMs = 20_000): Promise<Ending> {
+    return await this.#endOf((child) => child.kill(signal), signal, killAfterMs);
+  }
+
+  async #endOf(
+    begun: (child: Deno.ChildProcess) => void,
+    what: string,
+    killAfterMs: number,
+  ): Promise<Ending> {
     const child = this.#child;
     if (child === undefined) throw new Error("The target process is not running.");
     const begin = Date.now();
-    child.kill(signal);
+    begun(child);
     const timer = setTimeout(() => {
-      this.#log += `\n(no end ${killAfterMs} ms after ${signal}: killed)\n`;
+      this.#log += `\n(no end ${killAfterMs} ms after ${what}: killed)\n`;
       child.kill("SIGKILL");
     }, killAfterMs);
     const status = await this.#ended();
