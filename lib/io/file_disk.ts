@@ -4,7 +4,7 @@
 
 import * as fs from "node:fs";
 import type { Disk, DiskOperation } from "../base/disk.ts";
-import { lockFile, punchFile } from "./libc.ts";
+import { claimDevice, closeClaim, lockFile, punchFile } from "./libc.ts";
 
 const EIO = 5;
 /** Deno's node:fs names an error by its code and leaves errno out. What is not listed is an EIO. */
@@ -39,6 +39,7 @@ export function openFileDisk(path: string, options: OpenFileDiskOptions = {}): F
   const { O_RDWR, O_RDONLY, O_EXCL, O_CREAT } = fs.constants;
   const readOnly = options.readOnly === true;
   let flags = readOnly ? O_RDONLY : O_RDWR;
+  let device = false;
   if (options.createBytes !== undefined) {
     if (/^\/dev\//.test(fs.existsSync(path) ? fs.realpathSync(path) : path)) {
       throw new DiskOpenError(
@@ -61,10 +62,12 @@ export function openFileDisk(path: string, options: OpenFileDiskOptions = {}): F
         `Cannot open disk "${path}": it is neither a file nor a block device. Name one of these.`,
       );
     }
-    if (stat.isBlockDevice() && !readOnly) flags |= O_EXCL;
+    device = stat.isBlockDevice();
   }
   const fd = openDescriptor(path, flags);
+  let claim: number | null = null;
   try {
+    if (device && !readOnly) claim = claimOf(path);
     if (!readOnly && lockFile(fd) === "held") {
       throw new DiskOpenError(
         "inUse",
@@ -76,11 +79,23 @@ export function openFileDisk(path: string, options: OpenFileDiskOptions = {}): F
       fs.fsyncSync(fd);
       syncDirectoryOf(path);
     }
-    return new FileDisk(path, fd, sizeOf(path, fd));
+    return new FileDisk(path, fd, sizeOf(path, fd), fs, claim);
   } catch (error) {
     fs.closeSync(fd);
+    if (claim !== null) closeClaim(claim);
     throw error;
   }
+}
+
+function claimOf(path: string): number | null {
+  const claim = claimDevice(path);
+  if (claim === "held") {
+    throw new DiskOpenError(
+      "inUse",
+      `Cannot open disk "${path}": the device is mounted or in use. Unmount it first (lsblk shows by whom).`,
+    );
+  }
+  return claim === "unavailable" ? null : claim;
 }
 
 function openDescriptor(path: string, flags: number): number {
@@ -88,12 +103,6 @@ function openDescriptor(path: string, flags: number): number {
     return fs.openSync(path, flags, 0o600);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === "EBUSY") {
-      throw new DiskOpenError(
-        "inUse",
-        `Cannot open disk "${path}": the device is mounted or in use. Unmount it first (lsblk shows by whom).`,
-      );
-    }
     if (code === "EEXIST") {
       throw new DiskOpenError(
         "inUse",
@@ -134,7 +143,14 @@ export class FileDisk implements Disk {
   #closed = false;
   #idle: (() => void) | null = null;
 
-  constructor(readonly name: string, readonly fd: number, readonly sizeBytes: number) {}
+  /** `calls` are those of node:fs, or a test's that fail on purpose; `claim` keeps a block device from others. */
+  constructor(
+    readonly name: string,
+    readonly fd: number,
+    readonly sizeBytes: number,
+    readonly calls: FileCalls = fs,
+    readonly claim: number | null = null,
+  ) {}
 
   submit(operation: DiskOperation): void {
     if (this.#closed) throw new Error(`disk ${this.name} is used after close`);
@@ -144,7 +160,7 @@ export class FileDisk implements Disk {
       case "write":
         return this.#move(operation, 0);
       case "flush":
-        return fs.fdatasync(this.fd, (error) => this.#finish(operation, errnoOf(error)));
+        return this.calls.fdatasync(this.fd, (error) => this.#finish(operation, errnoOf(error)));
       case "punch":
         void this.#punch(operation);
     }
@@ -154,12 +170,13 @@ export class FileDisk implements Disk {
     this.#closed = true;
     if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#idle = resolve);
     fs.closeSync(this.fd);
+    if (this.claim !== null) closeClaim(this.claim);
   }
 
   /** Short transfers are continued; the end of the file is an error, since a disk does not shrink. */
   #move(operation: DiskOperation, movedBytes: number): void {
     const { kind, buffer, bufferStart, lengthBytes, offsetBytes } = operation;
-    const transfer: Transfer = kind === "read" ? fs.read : fs.write;
+    const transfer: Transfer = kind === "read" ? this.calls.read : this.calls.write;
     transfer(
       this.fd,
       buffer,
@@ -167,7 +184,10 @@ export class FileDisk implements Disk {
       lengthBytes - movedBytes,
       offsetBytes + movedBytes,
       (error: NodeJS.ErrnoException | null, count: number) => {
-        if (error) return this.#finish(operation, errnoOf(error));
+        if (error) {
+          if (again.has(error.code ?? "")) return this.#move(operation, movedBytes);
+          return this.#finish(operation, errnoOf(error));
+        }
         const total = movedBytes + count;
         if (total === lengthBytes) return this.#finish(operation, 0);
         if (count === 0) return this.#finish(operation, EIO);
@@ -186,7 +206,7 @@ export class FileDisk implements Disk {
     const left = operation.lengthBytes - movedBytes;
     if (left === 0) return this.#finish(operation, 0);
     const count = Math.min(left, zeroesBytes);
-    fs.write(this.fd, zeroes, 0, count, operation.offsetBytes + movedBytes, (error, written) => {
+    this.calls.write(this.fd, zeroes, 0, count, operation.offsetBytes + movedBytes, (error, written) => {
       if (error) return this.#finish(operation, errnoOf(error));
       if (written === 0) return this.#finish(operation, EIO);
       this.#zero(operation, movedBytes + written);
@@ -202,7 +222,7 @@ export class FileDisk implements Disk {
 }
 
 /** What fs.read and fs.write have in common. */
-type Transfer = (
+export type Transfer = (
   fd: number,
   buffer: Uint8Array,
   start: number,
@@ -210,6 +230,15 @@ type Transfer = (
   position: number,
   done: (error: NodeJS.ErrnoException | null, count: number) => void,
 ) => void;
+
+export interface FileCalls {
+  readonly read: Transfer;
+  readonly write: Transfer;
+  fdatasync(fd: number, done: (error: NodeJS.ErrnoException | null) => void): void;
+}
+
+/** Nothing was done, and the same call may do it: a signal came, a network file system is busy. */
+const again: ReadonlySet<string> = new Set(["EAGAIN", "EINTR"]);
 
 function errnoOf(error: NodeJS.ErrnoException | null): number {
   if (error === null || error === undefined) return 0;

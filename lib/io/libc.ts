@@ -1,7 +1,9 @@
-// The few calls of the C library that Deno does not offer, for the portable engine: file locks and hole punching.
-// Only Linux has them; elsewhere `libc()` is null and the callers do without, saying so.
+// The few calls of the C library that Deno does not offer, for the portable engine: file locks, claims of block devices
+// and hole punching. Only Linux has them; elsewhere `libc()` is null and the callers do without, saying so.
 
 const symbols = {
+  open: { parameters: ["buffer", "i32"], result: "i32" },
+  close: { parameters: ["i32"], result: "i32" },
   flock: { parameters: ["i32", "i32"], result: "i32" },
   fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32", nonblocking: true },
   __errno_location: { parameters: [], result: "pointer" },
@@ -31,6 +33,25 @@ export function lockFile(fd: number): "locked" | "held" | "unavailable" {
   const c = libc();
   if (c === null) return "unavailable";
   return c.flock(fd, lockExclusive | lockNonBlocking) === 0 ? "locked" : "held";
+}
+
+const readWrite = 0o2;
+const exclusive = 0o200;
+const closeOnExec = 0o2000000;
+
+/**
+ * Opens a block device O_EXCL: while the descriptor is open, nobody else gets it so, nor mounts it. (Deno's own open makes
+ * O_CREAT | O_EXCL of O_EXCL, which every device refuses.) "held": it is mounted or claimed. "unavailable": no such call here.
+ */
+export function claimDevice(path: string): number | "held" | "unavailable" {
+  const c = libc();
+  if (c === null) return "unavailable";
+  const fd = c.open(new TextEncoder().encode(`${path}\0`), readWrite | exclusive | closeOnExec);
+  return fd < 0 ? "held" : fd;
+}
+
+export function closeClaim(fd: number): void {
+  libc()!.close(fd);
 }
 
 const keepSize = 1;

@@ -2,6 +2,7 @@
 
 import { DirtyGauge } from "./dirty_gauge.ts";
 import { DiskThreads } from "./disk_threads.ts";
+import { FairCalls } from "./fair_calls.ts";
 import type { NativeLoop } from "./loop.ts";
 import type { SlowCalls } from "./slow_calls.ts";
 import { StallWatch } from "./stall_watch.ts";
@@ -35,12 +36,12 @@ export class DiskEngine {
     const wanted = options.slowCalls ?? "auto";
     const threads = options.threads ?? threadsByDefault;
     if (wanted === "threads") {
-      return new DiskEngine(loop, DiskThreads.start(loop, threads), `${threads} threads (as configured)`);
+      return new DiskEngine(loop, fairThreads(loop, threads), `${threads} threads (as configured)`);
     }
     const ring = Uring.open(loop);
     if (typeof ring !== "string") return new DiskEngine(loop, ring, "io_uring");
     if (wanted === "io_uring") throw new Error(`Cannot use io_uring: ${ring}.`);
-    return new DiskEngine(loop, DiskThreads.start(loop, threads), `${threads} threads (io_uring: ${ring})`);
+    return new DiskEngine(loop, fairThreads(loop, threads), `${threads} threads (io_uring: ${ring})`);
   }
 
   /** Call it when every disk is closed. */
@@ -48,4 +49,9 @@ export class DiskEngine {
     this.gauge.close();
     await this.slow.close();
   }
+}
+
+/** A disk that does not answer leaves one thread to the others. */
+function fairThreads(loop: NativeLoop, threads: number): SlowCalls {
+  return new FairCalls(DiskThreads.start(loop, threads), threads - 1);
 }

@@ -26,9 +26,10 @@ export interface OpenedDisk {
 export function openDiskDescriptor(path: string, options: OpenNativeDiskOptions = {}): OpenedDisk {
   const c = libc();
   if (c === null) throw new Error(`Cannot run the native engine: ${libcMissing()}.`);
-  const { name, fd: ownedByDeno, sizeBytes } = openFileDisk(path, options);
-  // Deno keeps a table of its descriptors and closes what is in it; a duplicate is ours alone, and shares the lock.
-  const fd = c.fcntl(ownedByDeno, duplicateCloseOnExec, 0);
+  const { name, fd: ownedByDeno, sizeBytes, claim } = openFileDisk(path, options);
+  // Deno keeps a table of its descriptors and closes what is in it; a duplicate is ours alone, and shares the lock. The
+  // claim of a block device is no descriptor of Deno's, and keeps others out as a lock does.
+  const fd = claim ?? c.fcntl(ownedByDeno, duplicateCloseOnExec, 0);
   const errno = c.errno();
   fs.closeSync(ownedByDeno);
   if (fd < 0) throw new DiskOpenError("failed", `Cannot open disk "${path}": ${errnoText(errno)}.`);
