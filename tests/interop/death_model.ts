@@ -33,14 +33,17 @@ const scratch = new Uint32Array(unitBytes / 4);
 
 function holds(bytes: Uint8Array, unit: number, version: number): boolean {
   fill(scratch, unit, version);
-  const expected = new Uint8Array(scratch.buffer);
-  return bytes.every((b, i) => b === expected[i]);
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, scratch.length);
+  for (let i = 0; i < words.length; i++) if (words[i] !== scratch[i]) return false;
+  return true;
 }
 
 /** What each unit must hold: what was acknowledged, or what was under way when the process died. */
 export class Model {
   readonly acknowledged = new Uint32Array(units);
   readonly inFlight = new Int32Array(units).fill(-1);
+  /** Of all writers. */
+  commands = 0;
   #version = 0;
 
   constructor(readonly choose: () => number) {}
@@ -83,8 +86,8 @@ export class Model {
   }
 }
 
-export async function writer(initiator: PlainInitiator, model: Model): Promise<number> {
-  let done = 0;
+/** Writes, unmaps and flushes until the connection is lost. */
+export async function writer(initiator: PlainInitiator, model: Model): Promise<void> {
   for (;;) {
     const version = model.nextVersion();
     const kind = model.choose() % 32;
@@ -114,9 +117,9 @@ export async function writer(initiator: PlainInitiator, model: Model): Promise<n
         const bytes = new Uint8Array(words.buffer);
         await model.during(first, length, version, () => initiator.write(first * unitBlocks, bytes));
       }
-      done++;
+      model.commands++;
     } catch (e) {
-      if (e instanceof ConnectionLost) return done;
+      if (e instanceof ConnectionLost) return;
       throw e;
     }
   }

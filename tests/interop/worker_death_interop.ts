@@ -43,22 +43,22 @@ for (const { name, told } of faults) {
           await PlainInitiator.login(target.portals[1], target.iqn()),
         ];
         const writers = initiators.flatMap((i) => Array.from({ length: 6 }, () => writer(i, model)));
-        await pause(200 + choose() % 400);
+        while (model.commands < 50) await pause(20);
+        await pause(choose() % 300);
         await Deno.writeTextFile(file, "");
         const ending = await target.ended(endMsMax);
         await Deno.remove(file);
         assert.equal(ending.code, 70, target.log.slice(-2000));
         assert.match(target.log, told);
-        const commands = (await Promise.all(writers)).reduce((a, b) => a + b);
+        await Promise.all(writers);
         for (const i of initiators) await i.close();
         const check = await target.run("disk", "check", target.disk);
         assert.equal(check.code, 0, check.stdout + check.stderr);
         const readyMs = await target.restart();
         await verify(target, model);
         console.log(
-          `ended in ${ending.milliseconds} ms, back in ${readyMs} ms; ${commands} commands acknowledged, PLIMSOLL_SEED=${seed}`,
+          `ended in ${ending.milliseconds} ms, back in ${readyMs} ms; ${model.commands} commands acknowledged, PLIMSOLL_SEED=${seed}`,
         );
-        assert.ok(commands > 10, `only ${commands} commands were acknowledged: nothing was tested`);
         assert.equal((await target.stop()).code, 0);
       } finally {
         await Deno.remove(directory, { recursive: true });

@@ -1,6 +1,7 @@
-// Whether memory is flat, decided from samples, and a picture of them. The rule: after the warm-up (a fifth of the time, at
-// least 30 s), memory grows when the second half is higher than the first quarter by more than the allowance, both in its
-// highest value and in its median, and a line through the second half still rises.
+// Whether memory is flat, decided from samples, and a picture of them. Garbage makes a saw of resident memory, some 60 MiB
+// high, one tooth in one to four minutes; what is judged is its floor, the lowest tenth of the samples. After the warm-up (a
+// fifth of the time, at least 30 s) memory grows when the floor of the second half lies above that of the first quarter by
+// more than the allowance while a line through the second half rises, or when its highest value does by twice a tooth.
 
 export interface Sample {
   readonly second: number;
@@ -9,18 +10,27 @@ export interface Sample {
 
 export interface Growth {
   readonly grows: boolean;
-  /** After the warm-up: highest and median of the first quarter and of the second half, bytes. */
-  readonly firstMax: number;
-  readonly firstMedian: number;
-  readonly secondMax: number;
-  readonly secondMedian: number;
+  /** After the warm-up: the first quarter and the second half. */
+  readonly first: Level;
+  readonly second: Level;
   /** Of the least-squares line through the second half. */
   readonly slopeBytesPerMinute: number;
 }
 
+/** Lowest tenth, median and highest, bytes. */
+export interface Level {
+  readonly floor: number;
+  readonly median: number;
+  readonly max: number;
+}
+
 const MiB = 1024 * 1024;
-/** What the garbage of two isolates moves by, and buffers that are dropped for those of another size. */
-export const allowanceBytes = 24 * MiB;
+const toothBytes = 64 * MiB;
+
+/** A run of less than ten minutes sees one tooth or two, and may find the floor at another height. */
+export function allowanceBytes(seconds: number): number {
+  return seconds < 600 ? toothBytes : 24 * MiB;
+}
 
 export function warmUpSeconds(seconds: number): number {
   return Math.max(30, seconds / 5);
@@ -33,22 +43,18 @@ export function judgeGrowth(samples: readonly Sample[], seconds: number): Growth
   if (after.length < 4) {
     throw new Error(`${after.length} samples after the warm-up of ${warmUp} s are too few.`);
   }
-  const first = after.slice(0, after.length >> 2);
-  const second = after.slice(after.length >> 1);
-  const growth = {
-    firstMax: Math.max(...first.map((s) => s.bytes)),
-    firstMedian: median(first),
-    secondMax: Math.max(...second.map((s) => s.bytes)),
-    secondMedian: median(second),
-    slopeBytesPerMinute: slope(second) * 60,
-  };
-  const grows = growth.secondMax > growth.firstMax + allowanceBytes &&
-    growth.secondMedian > growth.firstMedian + allowanceBytes && growth.slopeBytesPerMinute > 0;
-  return { grows, ...growth };
+  const first = levelOf(after.slice(0, after.length >> 2));
+  const half = after.slice(after.length >> 1);
+  const second = levelOf(half);
+  const slopeBytesPerMinute = slope(half) * 60;
+  const rises = second.floor > first.floor + allowanceBytes(seconds) && slopeBytesPerMinute > 0;
+  return { grows: rises || second.max > first.max + 2 * toothBytes, first, second, slopeBytesPerMinute };
 }
 
-function median(samples: readonly Sample[]): number {
-  return samples.map((s) => s.bytes).sort((a, b) => a - b)[samples.length >> 1]!;
+function levelOf(samples: readonly Sample[]): Level {
+  const sorted = samples.map((s) => s.bytes).sort((a, b) => a - b);
+  const at = (share: number) => sorted[Math.floor(share * (sorted.length - 1))]!;
+  return { floor: at(0.1), median: at(0.5), max: at(1) };
 }
 
 /** Bytes a second. */

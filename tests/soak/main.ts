@@ -7,7 +7,7 @@ import { limits } from "../../lib/base/limits.ts";
 import { SlowReader } from "../interop/slow_reader.ts";
 import { pause, TargetProcess } from "../interop/target_process.ts";
 import { Lun } from "../roles/scsi.ts";
-import { judgeGrowth, picture, type Sample, warmUpSeconds } from "./growth.ts";
+import { judgeGrowth, type Level, picture, type Sample, warmUpSeconds } from "./growth.ts";
 import { leaks, type Resources, resourcesOf, totalOf } from "./resources.ts";
 import { logins, operator, oracle, reservations, slowReader, volumes } from "./parts.ts";
 import { Scene } from "./scene.ts";
@@ -57,12 +57,14 @@ function line(second: number, now: Resources, rate: number): string {
     }/s, ${scene.waiting} under way)  errors ${scene.problems.length}`;
 }
 
-/** One write: what is opened with the first use and kept is no leak. */
+/** Some writes: what is opened with the first use and kept is no leak. */
 async function touch(): Promise<void> {
   const client = await scene.login("held", "first");
   const lun = new Lun(client);
   await lun.attentions();
-  scene.expect(await lun.write(0, new Uint8Array(4096)) === "good", "the first write failed");
+  for (let i = 0; i < 4; i++) {
+    scene.expect(await lun.write(0, new Uint8Array(4096)) === "good", "a first write failed");
+  }
   await client.logout();
   await pause(500);
 }
@@ -124,14 +126,11 @@ if (target.running()) {
   const growth = judgeGrowth(samples, seconds);
   const told = (bytes: number) => `${(bytes / MiB).toFixed(0)} MiB`;
   console.log(`\n${picture(samples)}\n`);
+  const level = ({ floor, median, max }: Level) =>
+    `floor ${told(floor)}, median ${told(median)}, highest ${told(max)}`;
   console.log(
-    `resident after ${warmUpSeconds(seconds)} s of warm-up: first quarter ${
-      told(growth.firstMedian)
-    } in the median, ` +
-      `${told(growth.firstMax)} at most; second half ${told(growth.secondMedian)} and ${
-        told(growth.secondMax)
-      }, ` +
-      `${(growth.slopeBytesPerMinute / MiB).toFixed(2)} MiB a minute`,
+    `resident after ${warmUpSeconds(seconds)} s of warm-up: first quarter ${level(growth.first)}; ` +
+      `second half ${level(growth.second)}, ${(growth.slopeBytesPerMinute / MiB).toFixed(2)} MiB a minute`,
   );
   if (growth.grows) scene.problem("resident memory grows after the warm-up");
   const { peak } = await target.residentBytes();
