@@ -66,7 +66,7 @@ export class FakeTask {
 }
 
 function poolBuffer(bytes: Uint8Array<ArrayBuffer>): PoolBuffer {
-  return { bytes, view: new DataView(bytes.buffer), sizeClass: 12, out: true, promised: false };
+  return { bytes, view: new DataView(bytes.buffer), sizeClass: 12, out: true, promised: false, own: false };
 }
 
 export interface OutOptions {

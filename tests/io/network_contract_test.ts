@@ -342,3 +342,55 @@ Deno.test({
     await rig.stop();
   },
 });
+
+for (const call of ["readv", "sendmsg"] as const) {
+  Deno.test(`native: a reset told by ${call} ends its connection once, releases all it held, and no other`, async () => {
+    const c = shakySocketLibc();
+    let errno = 0;
+    let resetOf = -1;
+    const reset =
+      <P extends [number, ...unknown[]]>(real: (...parameters: P) => number) => (...parameters: P) => {
+        errno = parameters[0] === resetOf ? (call === "readv" ? 104 : 32) : 0; // ECONNRESET, EPIPE
+        return errno === 0 ? real(...parameters) : -1;
+      };
+    const descriptors: number[] = [];
+    const rig = turnLoop({
+      libc: {
+        ...c,
+        accept4: (...parameters) => {
+          errno = 0;
+          const fd = c.accept4(...parameters);
+          if (fd >= 0) descriptors.push(fd);
+          return fd;
+        },
+        [call]: reset(c[call] as (...parameters: [number, ...unknown[]]) => number),
+        epoll_wait: (...parameters) => {
+          errno = 0;
+          return c.epoll_wait(...parameters);
+        },
+        errno: () => errno || c.errno(),
+      },
+    });
+    const network = new NativeNetwork(rig.loop);
+    const first = await pair(network);
+    const second = await pair(network);
+    resetOf = descriptors[0]!;
+    let releases = 0;
+    const block = new Uint8Array(1 << 20);
+    for (let i = 0; i < 4; i++) first.server.send(block, 0, block.length, { released: () => releases++ });
+    first.client.send(block, 0, 100, null);
+    await first.accepted.until(() => first.accepted.closedWith !== null);
+    assert.equal(releases, 4);
+    assert.equal(first.server.pendingBytes, 0);
+    await first.connected.until(() => first.connected.closedWith !== null);
+    resetOf = -1; // the number may become another's
+    second.client.send(block, 0, 100, null);
+    await second.accepted.until(() => second.accepted.total === 100);
+    assert.equal(second.accepted.closedWith, null, "the other connection ended too");
+    second.client.end();
+    await second.accepted.until(() => second.accepted.closedWith !== null);
+    await second.listener.close();
+    await first.listener.close();
+    await rig.stop();
+  });
+}
