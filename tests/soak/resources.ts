@@ -1,7 +1,10 @@
 // What a process holds, as Linux tells in /proc: resident memory, and descriptors by kind.
 
 export interface Resources {
+  /** Its own memory: anonymous and shared. */
   readonly residentBytes: number;
+  /** Pages of files that it has mapped: its program, and what it lends of its disks (limits.mappedDiskBytesMax). */
+  readonly mappedBytes: number;
   readonly descriptors: Readonly<Record<DescriptorKind, number>>;
   /** Where those of kind "file" lead. */
   readonly files: readonly string[];
@@ -12,7 +15,8 @@ export type DescriptorKind = (typeof descriptorKinds)[number];
 
 export function resourcesOf(pid: number): Resources {
   const status = Deno.readTextFileSync(`/proc/${pid}/status`);
-  const kibibytes = Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? NaN);
+  const bytes = (key: string) =>
+    1024 * Number(new RegExp(`^${key}:\\s+(\\d+) kB$`, "m").exec(status)?.[1] ?? NaN);
   const descriptors = { socket: 0, eventfd: 0, eventpoll: 0, io_uring: 0, file: 0, other: 0 };
   const files: string[] = [];
   for (const { name } of Deno.readDirSync(`/proc/${pid}/fd`)) {
@@ -25,7 +29,12 @@ export function resourcesOf(pid: number): Resources {
       if (!(error instanceof Deno.errors.NotFound)) throw error; // closed meanwhile
     }
   }
-  return { residentBytes: kibibytes * 1024, descriptors, files };
+  return {
+    residentBytes: bytes("RssAnon") + bytes("RssShmem"),
+    mappedBytes: bytes("RssFile"),
+    descriptors,
+    files,
+  };
 }
 
 export function totalOf({ descriptors }: Resources): number {
