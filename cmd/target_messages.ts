@@ -22,7 +22,7 @@ export interface WorkerSetup {
 
 /** Cells of the shared memory. */
 export const Cell = Object.freeze({
-  /** Counted up by every turn of the worker's loop. */
+  /** Counted up by every turn of the worker's loop, and within long ones. */
   heartbeat: 0,
   /** 1 once portals accept logins. */
   ready: 1,

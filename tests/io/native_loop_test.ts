@@ -112,6 +112,23 @@ Deno.test("work for the next turn lets others in between, and the loop does not 
   loop.close();
 });
 
+Deno.test("the heart beats within a turn, between the sources that have work", () => {
+  const c = libc()!;
+  const cells = new Int32Array(new SharedArrayBuffer(8));
+  const loop = new NativeLoop({ heartbeat: { cells, index: 1 } });
+  const beats: number[] = [];
+  const beat = () => void beats.push(cells[1]!);
+  const fds = Array.from({ length: 3 }, () => c.eventfd(1, 0x80800)); // all ready
+  const watches = fds.map((fd) => loop.watch(fd, epollIn, { ready: beat }));
+  for (let i = 0; i < 3; i++) loop.nextTurn({ queued: false, runTask: beat });
+  loop.turn(0);
+  assert.equal(new Set(beats).size, 6, `a long turn looks dead: ${beats}`);
+  assert.equal(cells[0], 0);
+  for (const watch of watches) watch.remove();
+  for (const fd of fds) c.close(fd);
+  loop.close();
+});
+
 Deno.test("what is sent comes out of the queue in order and whole, however the kernel takes it", () => {
   fc.assert(fc.property(
     fc.array(fc.record({ start: fc.nat(900), length: fc.nat(100), take: fc.nat(300) }), { maxLength: 400 }),
