@@ -13,6 +13,14 @@ export interface PoolBuffer {
   promised: boolean;
 }
 
+/** Where the pool has its memory from; what is given back to it may be handed out again. */
+export interface BufferMemory {
+  allocate(sizeBytes: number): Uint8Array<ArrayBuffer>;
+  release(bytes: Uint8Array<ArrayBuffer>): void;
+}
+
+const heap: BufferMemory = { allocate: (sizeBytes) => new Uint8Array(sizeBytes), release: () => {} };
+
 interface Waiter {
   lengthBytes: number;
   granted: (buffer: PoolBuffer) => void;
@@ -23,6 +31,7 @@ const sizeClassMin = 12; // 4 KiB
 
 export class BufferPool {
   readonly #bytesMax: number;
+  readonly #memory: BufferMemory;
   #bytesOut = 0;
   #bytesIdle = 0;
   #bytesReserved = 0;
@@ -31,8 +40,9 @@ export class BufferPool {
   readonly #waiters: Waiter[] = [];
 
   /** `bytesMax` bounds buffers handed out plus buffers kept for later use. */
-  constructor(bytesMax: number) {
+  constructor(bytesMax: number, memory: BufferMemory = heap) {
     this.#bytesMax = bytesMax;
+    this.#memory = memory;
   }
 
   /** Bytes handed out at the moment. */
@@ -154,9 +164,15 @@ export class BufferPool {
       return idle;
     }
     if (this.#bytesOut + this.#bytesIdle + size > this.#bytesMax) this.#dropIdle(size);
-    const bytes = new Uint8Array(size);
+    const bytes = this.#memory.allocate(size);
     this.#bytesOut += size;
-    return { bytes, view: new DataView(bytes.buffer), sizeClass, out: true, promised: false };
+    return {
+      bytes,
+      view: new DataView(bytes.buffer, bytes.byteOffset, size),
+      sizeClass,
+      out: true,
+      promised: false,
+    };
   }
 
   #dropIdle(wantedBytes: number): void {
@@ -165,6 +181,7 @@ export class BufferPool {
         if (this.#bytesOut + this.#bytesIdle + wantedBytes <= this.#bytesMax) return;
         const dropped = list.pop()!;
         this.#bytesIdle -= sizeOf(dropped.sizeClass);
+        this.#memory.release(dropped.bytes);
       }
     }
   }
