@@ -22,7 +22,7 @@ async function run(setup: IoWorkerSetup): Promise<void> {
   const log = await setUpLogging({ level: setup.logLevel, format: setup.logFormat });
   endOnOwnMistakes(log, (what) => self.postMessage({ mistake: what } satisfies IoWorkerMistake));
   const loop = new NativeLoop({ heartbeat: { cells: setup.cells, index: Cell.workers + setup.index } });
-  const disks = DiskEngine.open(loop);
+  const disks = DiskEngine.open(loop, { mappedBytesMax: setup.mappedBytes });
   const network = new NativeNetwork(loop);
   const arena = new Arena(loop.libc, setup.bufferBytes);
   const link: PeerLink = new PeerLink(loop, setup.link, 1, (message) => worker.receive(message));

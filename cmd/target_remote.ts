@@ -52,6 +52,7 @@ export async function startRemoteMember(
     cells,
     shared: createSharedCells(links.length),
     bufferBytes: Math.floor(limits.dataBufferBytesMax / threads),
+    mappedBytes: Math.floor(limits.mappedDiskBytesMax / threads),
     logLevel: logging.level,
     logFormat: logging.format,
   };
