@@ -13,6 +13,11 @@ interface Waiter {
   over: boolean;
 }
 
+/** What goes for sessions' own buffers beside a thread's share of the data buffers: the same share. */
+export function ownBuffersBytes(bufferBytes: number): number {
+  return Math.ceil(limits.sessionsMax * bufferBytes / limits.dataBufferBytesMax) * limits.sessionOwnBytes;
+}
+
 /** The same face as the pool's, for commands. */
 export class SessionBuffers {
   readonly #pool: BufferPool;
