@@ -79,6 +79,7 @@ export class BlockDeviceServer implements DeviceServer {
         this.watch.accessChanged();
       },
       abortTasks: (nexuses, except, done) => this.#abortTasksOf(nexuses, except, done),
+      settleTasks: (except, done) => this.#settleTasks(except, done),
       fail: (task, sense) => (task as DelegatedTask).command.check(sense),
     });
     this.#owner = {
@@ -196,6 +197,10 @@ export class BlockDeviceServer implements DeviceServer {
     if (!command.active) return;
     command.waiting = false;
     if (command.delegate !== null) return command.delegate.dataReceived();
+    // A reservation may have come while the data did.
+    if (command.handler!.writes === true && !this.#reservations.check(task.nexus, task.cdb)) {
+      return command.finish(ScsiStatus.reservationConflict);
+    }
     command.handler!.dataReceived!(command);
   }
 
@@ -302,6 +307,11 @@ export class BlockDeviceServer implements DeviceServer {
   #abortTasksOf(nexuses: readonly Nexus[], except: Task, done: () => void): void {
     const spared = (except as DelegatedTask).command;
     this.#abort(this.#set.select((c) => c !== spared && nexuses.includes(c.nexus.nexus)), done);
+  }
+
+  #settleTasks(except: Task, done: () => void): void {
+    const spared = (except as DelegatedTask).command;
+    this.#awaitEnd(this.#set.select((c) => c !== spared && c.run.inFlight > 0), done);
   }
 
   /**

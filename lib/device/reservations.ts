@@ -45,6 +45,11 @@ export interface ReservationHooks {
    * finished. Those of them that execute() got are given to abort(), like any other abort.
    */
   abortTasks(nexuses: readonly Nexus[], except: Task, done: () => void): void;
+  /**
+   * Calls `done` when no command that had begun to read or write, `except` aside, is still at it: GOOD for a reservation means that
+   * whoever it shuts out changes nothing any more, though SPC-4 §5.13 would let commands go on that were enabled before.
+   */
+  settleTasks(except: Task, done: () => void): void;
   /** Finishes `task` with CHECK CONDITION and this sense, in the format that D_SENSE asks for. */
   fail(task: Task, sense: SenseData): void;
 }
@@ -207,7 +212,7 @@ export class Reservations {
     const other = this.#reserver !== null && this.#reserver !== task.nexus;
     if (other || this.#hasRegistrations()) return task.finish(ScsiStatus.reservationConflict);
     this.#reserver = task.nexus;
-    task.finish(ScsiStatus.good);
+    this.#hooks.settleTasks(task, () => task.finish(ScsiStatus.good));
   }
 
   /** SPC-2 §7.16: to release what one does not hold is no error and does nothing. */
@@ -337,8 +342,9 @@ export class Reservations {
       this.#hooks.raiseUnitAttention(nexus, Sense.reservationsReleased);
     }
     const victims = this.#present(abort);
-    if (victims.length === 0) this.#finish(task, ScsiStatus.good);
-    else this.#hooks.abortTasks(victims, task, () => this.#finish(task, ScsiStatus.good));
+    const good = () => this.#hooks.settleTasks(task, () => this.#finish(task, ScsiStatus.good));
+    if (victims.length === 0) good();
+    else this.#hooks.abortTasks(victims, task, good);
   }
 
   #present(names: readonly NexusName[]): Nexus[] {
