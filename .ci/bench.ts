@@ -1,17 +1,18 @@
 // `deno task bench`: measures this tree's target beside tgtd and a minimal C server, and writes the tables of
 // docs/performance.md: the workloads of ../shared/bench/versus.py, reads past the page cache, and fairness. Some three
 // minutes. With arguments it hands them to versus.py (workloads, --rounds, …) and leaves the page alone.
-// Needs python3 and gcc, and for tgtd the Debian package tgt.
+// Needs python3 and gcc; for tgtd the Debian package tgt; for what the disk itself gives the package fio.
 
 import { exists, shared, succeed } from "../tests/interop/tools.ts";
 import { type TargetOptions, TargetProcess } from "../tests/interop/target_process.ts";
 import { coldRounds, fairRounds } from "./bench_runs.ts";
 import { coldTable, fairTable, putBetweenMarkers, type VersusReport, versusTables } from "./bench_tables.ts";
-import { buildLoad, dropFromCache, fillVolume, type Served, sizeMiB, startTgtd } from "./bench_tools.ts";
+import { buildLoad, fillVolume, type Served, sizeMiB, startTgtd } from "./bench_tools.ts";
 
 const page = new URL("../docs/performance.md", import.meta.url);
 const versus = `${shared}/bench/versus.py`;
 const rounds = 5;
+const fairnessRounds = 7; // a percentile of one second varies more than a rate
 
 function options(directory: string): TargetOptions {
   return { directory, volumes: [{ name: "vol0", size: `${sizeMiB}MiB` }], diskSize: "2GiB" };
@@ -40,7 +41,8 @@ async function stopped(target: TargetProcess): Promise<void> {
 }
 
 async function measureAll(directory: string): Promise<void> {
-  const step = (text: string) => console.error(`== ${text}`);
+  const beganMs = Date.now();
+  const step = (text: string) => console.error(`== ${text} (${Math.round((Date.now() - beganMs) / 1000)} s)`);
   const about = await machine(directory);
   const program = await buildLoad(directory);
   const report = `${directory}/versus.json`;
@@ -55,14 +57,13 @@ async function measureAll(directory: string): Promise<void> {
       throw new Error("versus.py failed.");
     }
     step("fairness");
-    fair = await fairRounds(program, served(target), rounds);
+    fair = await fairRounds(program, served(target), fairnessRounds);
     step("page cache dropped");
     {
       await using tgtd = await startTgtd(directory, target.disk, false);
-      const prepare = () => dropFromCache(target.disk);
       cold.push({
         name: "dropped",
-        rounds: await coldRounds(program, served(target), tgtd, rounds, prepare),
+        rounds: await coldRounds(program, served(target), tgtd, target.disk, false, rounds),
       });
     }
     await stopped(target);
@@ -72,10 +73,13 @@ async function measureAll(directory: string): Promise<void> {
       await using tgtd = await startTgtd(directory, target.disk, true);
       cold.push({
         name: "O_DIRECT",
-        rounds: await coldRounds(program, served(target), tgtd, rounds, () => Promise.resolve()),
+        rounds: await coldRounds(program, served(target), tgtd, target.disk, true, rounds),
       });
     }
     await stopped(target);
+  } catch (error) {
+    console.error(`The target printed:\n${target.log.slice(-4000)}`);
+    throw error;
   } finally {
     await target[Symbol.asyncDispose]();
   }

@@ -1,32 +1,38 @@
 // Two runs that versus.py does not have: reads that the page cache does not hold, and a shallow reader beside a deep one.
 
-import { type Load, type Measured, runLoad, type Served } from "./bench_tools.ts";
+import { dropFromCache, type Load, type Measured, runFio, runLoad, type Served } from "./bench_tools.ts";
 
 export interface ColdRound {
   readonly subject: Measured;
-  /** Null where tgtd is not installed. */
+  /** Null where it is not installed. */
   readonly tgtd: Measured | null;
+  /** IOPS of fio on the same file, without a target; null where it is not installed. */
+  readonly disk: number | null;
 }
 
 const coldLoad: Load = { depth: 32, bytes: 4096, mode: "randread", seconds: 0.6, warmUpSeconds: 0.3 };
 
-/** Subject and tgtd in turns on the same file; `prepare` is called before each of them. */
+/** Subject, tgtd and fio in turns on the same file: with O_DIRECT, or dropped from the page cache before each of them. */
 export async function coldRounds(
   program: string,
   subject: Served,
   tgtd: Served | null,
+  file: string,
+  direct: boolean,
   rounds: number,
-  prepare: () => Promise<void>,
 ): Promise<ColdRound[]> {
+  const cold = () => direct ? Promise.resolve() : dropFromCache(file);
   const measure = async (target: Served) => {
-    await prepare();
+    await cold();
     return await runLoad(program, target, coldLoad);
   };
   const all: ColdRound[] = [];
   for (let round = 0; round < rounds; round++) {
     const first = round % 2 === 1 && tgtd !== null ? await measure(tgtd) : null;
     const own = await measure(subject);
-    all.push({ subject: own, tgtd: first ?? (tgtd === null ? null : await measure(tgtd)) });
+    const peer = first ?? (tgtd === null ? null : await measure(tgtd));
+    await cold();
+    all.push({ subject: own, tgtd: peer, disk: await runFio(file, direct, coldLoad) });
   }
   return all;
 }

@@ -93,18 +93,29 @@ function cpuSentence(report: VersusReport): string {
 export function coldTable(
   runs: readonly { readonly name: string; readonly rounds: readonly ColdRound[] }[],
 ): string {
-  const rows = [["page cache", "Plimsoll", "tgtd", "to tgtd", "goal", "p50 us", "tgtd", "CPU us", "tgtd"]];
+  const rows = [[
+    "page cache",
+    "Plimsoll",
+    "tgtd",
+    "disk",
+    "to tgtd",
+    "goal",
+    "p50 us",
+    "tgtd",
+    "CPU us",
+    "tgtd",
+  ]];
   for (const { name, rounds } of runs) {
     const own = rounds.map(({ subject }) => subject);
     const peer = rounds.flatMap(({ tgtd }) => tgtd === null ? [] : [tgtd]);
+    const disk = rounds.flatMap(({ disk }) => disk === null ? [] : [disk]);
+    const iops = (list: readonly number[]) => list.length === 0 ? "-" : `${thousands(median(list))} IOPS`;
     const ratio = peer.length === 0 ? undefined : ratioOf(rounds.map((r) => r.subject.iops / r.tgtd!.iops));
     const both = (digits: number, pick: (m: ColdRound["subject"]) => number) =>
       [own, peer].map((list) => list.length === 0 ? "-" : median(list.map(pick)).toFixed(digits));
     rows.push([
       name,
-      ...[own, peer].map((list) =>
-        list.length === 0 ? "-" : `${thousands(median(list.map((m) => m.iops)))} IOPS`
-      ),
+      ...[own.map((m) => m.iops), peer.map((m) => m.iops), disk].map(iops),
       ratioText(ratio),
       ratio === undefined ? "-" : verdict(">=", coldGoal, ratio.median),
       ...both(0, (m) => m.p50),
