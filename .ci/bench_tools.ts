@@ -64,7 +64,7 @@ async function runOnce(program: string, target: Served, load: Load): Promise<Mea
     ...[load.mode, String(load.seconds), String(sizeMiB)],
   ], { secondsMax: 60, env: { LGWARM: String(load.warmUpSeconds) } });
   const cpu = await cpuSeconds(target.pid) - before;
-  const told = JSON.parse(output.slice(output.indexOf("{"))) as Omit<Measured, "cpuUs"> & {
+  const told = JSON.parse(/\{.*\}/.exec(output)?.[0] ?? "null") as Omit<Measured, "cpuUs"> & {
     errs: number;
     ios: number;
     el: number;
