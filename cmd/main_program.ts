@@ -3,6 +3,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { AdminError } from "../lib/mgmt/http_client.ts";
 import { registerAttach } from "./attach.ts";
+import { registerBench } from "./bench.ts";
 import { registerCompletions } from "./completions.ts";
 import { registerConfig } from "./config.ts";
 import { registerDecode } from "./decode.ts";
@@ -66,6 +67,7 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
   registerSession(program, terminal);
   registerDisk(program, terminal, result);
   registerConfig(program, terminal, result);
+  registerBench(program, terminal, result);
   registerDoctor(program, terminal, result);
   registerDecode(program, terminal);
   registerCompletions(program, terminal);

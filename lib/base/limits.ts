@@ -121,6 +121,9 @@ export const limits = Object.freeze({
   storeScratchBuffersMax: 32,
   /** Requests of one session of our initiator in flight: twice the deepest window of the targets known (Linux: 512). */
   initiatorTasksMax: 1024,
+  /** `plimsoll bench`: sessions, half of a member's connectionsInLoginMax; commands of each, half of initiatorTasksMax. */
+  benchConnectionsMax: 32,
+  benchDepthMax: 512,
   /** Commands that wait in one session of our initiator for the target's window; one more is not sent. */
   initiatorQueueMax: 4096,
   /** Text that our initiator takes as one answer, bytes and pairs: SendTargets of 1024 volumes with 8 portals each. */

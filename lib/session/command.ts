@@ -26,6 +26,8 @@ export interface CommandHost {
   dataWanted(command: Command): void;
   /** The device server is done with it. */
   commandFinished(command: Command): void;
+  /** The last PDU of its answer is about to be handed to the stream: it can tell of the place that becomes free. */
+  answerEnding(command: Command): void;
   /** The whole answer was handed to the stream: the initiator may use the tag again. */
   answerSent(command: Command): void;
   /** The stream has let the last byte of its answer go. */
@@ -66,6 +68,8 @@ export class Command implements Task, Answer, Numbered, Sent {
   // The session's side.
   cmdSn = 0;
   immediate = false;
+  /** It holds a place of the command window. */
+  holdsPlace = false;
   status = 0;
   /** Ended by a task management function or with its session: no answer is sent. */
   silent = false;

@@ -4,7 +4,10 @@ import { limits } from "../base/limits.ts";
 import { reservedTag } from "../wire/iscsi/bhs.ts";
 import type { Command } from "./command.ts";
 
-const slotsMax = limits.commandsPerSessionMax + limits.immediateCommandsMax;
+/** What a Target Transfer Tag has room for (data_out.ts). */
+export const slotsMax = 255;
+/** Answers with the stream whose places other commands have. */
+const leavingMax = slotsMax - limits.commandsPerSessionMax - limits.immediateCommandsMax;
 
 export class CommandTable {
   readonly #make: (slot: number) => Command;
@@ -15,16 +18,13 @@ export class CommandTable {
   /** Tags whose data may still come although the command is over. */
   readonly #ended = new Uint32Array(limits.endedTagsMax).fill(reservedTag);
   #endedNext = 0;
-  /** In use: by numbered commands, and by immediate ones. */
+  /** Numbered commands that hold a place of the window, and immediate ones in use. */
   numbered = 0;
   immediate = 0;
+  #leaving = 0;
 
   constructor(make: (slot: number) => Command) {
     this.#make = make;
-  }
-
-  get inUse(): number {
-    return this.numbered + this.immediate;
   }
 
   /** A command for `tag`, or null when too many are in use. */
@@ -43,6 +43,7 @@ export class CommandTable {
     }
     command.initiatorTaskTag = tag;
     command.immediate = immediate;
+    command.holdsPlace = !immediate;
     command.state = "receiving";
     this.#tags[command.slot] = tag;
     return command;
@@ -51,9 +52,18 @@ export class CommandTable {
   give(command: Command): void {
     this.#tags[command.slot] = reservedTag;
     if (command.immediate) this.immediate--;
-    else this.numbered--;
+    else if (command.holdsPlace) this.numbered--;
+    else this.#leaving--;
     command.reset();
     this.#free.push(command);
+  }
+
+  /** Another command may come in its place, as long as there is memory for both. */
+  givePlace(command: Command): void {
+    if (!command.holdsPlace || this.#leaving === leavingMax) return;
+    command.holdsPlace = false;
+    this.numbered--;
+    this.#leaving++;
   }
 
   /** The tag is the initiator's to use again. */

@@ -50,6 +50,7 @@ function sendDataIn(link: Link, command: Command, total: number, statusInData: b
   let flags = last || length === burstLeft ? final : 0;
   if (last && statusInData) {
     flags |= statusPresent | setResidual(command, view, at + 44);
+    command.host.answerEnding(command);
     link.stampStatus(at);
   } else {
     link.stamp(at);
@@ -80,6 +81,7 @@ function sendResponse(link: Link, command: Command): boolean {
   ScsiResponse.status.set(view, at, command.status);
   ScsiResponse.initiatorTaskTag.set(view, at, command.initiatorTaskTag);
   ScsiResponse.expDataSn.set(view, at, command.dataInSn + command.r2tSn);
+  command.host.answerEnding(command);
   link.stampStatus(at);
   if (sense !== null) {
     const dataAt = output.dataAt(at);

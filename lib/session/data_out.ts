@@ -6,6 +6,7 @@ import { limits } from "../base/limits.ts";
 import type { PoolBuffer } from "../base/buffer_pool.ts";
 import { Opcode, R2t, reservedTag, ScsiDataOut } from "../wire/iscsi/bhs.ts";
 import type { Command } from "./command.ts";
+import { slotsMax } from "./command_table.ts";
 import type { FrameReader } from "./framing.ts";
 import type { Link } from "./link.ts";
 import type { SessionParameters } from "./negotiation.ts";
@@ -18,9 +19,7 @@ const generationMask = 0x1f_ffff;
 if (limits.outstandingR2tMax > 2 ** indexBits) {
   throw new Error("outstandingR2tMax does not fit a transfer tag");
 }
-if (limits.commandsPerSessionMax + limits.immediateCommandsMax >= 2 ** slotBits) {
-  throw new Error("commandsPerSessionMax does not fit a transfer tag");
-}
+if (slotsMax >= 2 ** slotBits) throw new Error("the slots of commands do not fit a transfer tag");
 
 export function slotOfTag(tag: number): number {
   return (tag >>> indexBits) & (2 ** slotBits - 1);

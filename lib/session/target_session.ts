@@ -381,6 +381,15 @@ export class TargetSession implements CommandHost, DataOutHost {
     if (command.state === "draining" && command.silent) this.#retire(command);
   }
 
+  /**
+   * A place is free once the answer is with the stream: were it free only when the answer has left, all answers of a
+   * full window would tell that it is closed. The table bounds how many of them have given their places away.
+   */
+  answerEnding(command: Command): void {
+    this.commands.givePlace(command);
+    this.openWindow();
+  }
+
   answerSent(command: Command): void {
     this.commands.forgetTag(command);
   }

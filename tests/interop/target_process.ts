@@ -265,7 +265,11 @@ export class TargetProcess implements AsyncDisposable {
     const child = this.#child;
     if (child === undefined) throw new Error("The target process is not running.");
     const begin = Date.now();
-    begun(child);
+    try {
+      begun(child);
+    } catch (e) {
+      if (!(e instanceof TypeError)) throw e; // it has ended by itself
+    }
     const timer = setTimeout(() => {
       this.#log += `\n(no end ${killAfterMs} ms after ${what}: killed)\n`;
       child.kill("SIGKILL");

@@ -166,26 +166,39 @@ Deno.test("sessions: one more than the limit is refused with 0302h", () => {
   idle(world);
 });
 
-Deno.test("the window closes at commandsPerSessionMax and opens when answers have left, not before", () => {
+Deno.test("the window closes when the stream takes no more answers, and opens when they leave", () => {
   // Without this, an initiator that never reads makes the target hold answers without bound.
   const world = new FakeWorld();
   const stream = loggedIn(world);
   stream.blocked = true;
-  let cmdSn = 1;
-  for (; cmdSn <= limits.commandsPerSessionMax; cmdSn++) stream.deliver(read(cmdSn, cmdSn, 1));
-  assert.equal(world.device.takeEvents().length, limits.commandsPerSessionMax + 1);
-  stream.deliver(read(cmdSn, cmdSn, 1)); // outside the window: ignored
-  assert.deepEqual(world.device.takeEvents(), []);
+  let taken = 0;
+  for (let cmdSn = 1;; cmdSn++) {
+    world.device.takeEvents();
+    stream.deliver(read(cmdSn, cmdSn, 1));
+    if (world.device.takeEvents().length === 0) break; // outside the window: ignored
+    taken++;
+  }
+  assert.ok(taken >= limits.commandsPerSessionMax && taken < 256, `${taken} commands were taken`);
   stream.blocked = false;
   stream.flush();
   const got = answers(stream);
-  // All answers said "closed" while they were made, so a NOP-In tells that it is open again.
-  const last = got.at(-1)!;
-  assert.equal(last.opcode, bhs.Opcode.nopIn);
-  assert.equal(bhs.NopIn.maxCmdSn.get(last.view, 0), limits.commandsPerSessionMax * 5 / 4);
-  assert.equal(got.length, limits.commandsPerSessionMax + 1);
-  stream.deliver(read(cmdSn, cmdSn, 1));
+  assert.equal(got.filter(({ opcode }) => opcode === bhs.Opcode.scsiDataIn).length, taken);
+  stream.deliver(read(taken + 1, taken + 1, 1));
   assert.equal(answers(stream).length, 1);
+  stream.peerCloses();
+  idle(world);
+});
+
+Deno.test("the answers of a full window tell that it is open again", () => {
+  // Without this, an initiator that takes MaxCmdSN of answers only (RFC 7143 lets it expect a NOP-In) stands still.
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  for (let cmdSn = 1; cmdSn <= limits.commandsPerSessionMax; cmdSn++) stream.deliver(read(cmdSn, cmdSn, 1));
+  const got = answers(stream);
+  assert.equal(got.length, limits.commandsPerSessionMax, "no NOP-In is needed");
+  const last = got.at(-1)!;
+  assert.equal(last.opcode, bhs.Opcode.scsiDataIn);
+  assert.ok(bhs.ScsiDataIn.maxCmdSn.get(last.view, 0) > limits.commandsPerSessionMax * 3 / 2);
   stream.peerCloses();
   idle(world);
 });

@@ -18,8 +18,14 @@ import { epollIn, epollOut } from "./loop.ts";
 import { SendQueue } from "./send_queue.ts";
 
 const receiveBytes = 256 * 1024;
-/** Beside others, what a connection receives in a turn is bounded by the time its handler takes, milliseconds … */
+/**
+ * Beside others, what a connection receives in a turn is bounded by the time its handler takes, milliseconds; by less
+ * where one of the others has a command or a few at a time and waits for every turn …
+ */
 const receiveMs = 0.1;
+const receiveBesideShallowMs = 0.05;
+/** Turns for which a shallow connection is remembered. */
+const shallowTurns = 64;
 /** … but never below so many bytes: ten commands. Fewer are not measured. */
 const receiveBytesMin = 512;
 /** What the kernel takes in one call (UIO_MAXIOV). */
@@ -45,6 +51,8 @@ export class StreamWorkspace {
   readonly sendVectors = new Words(4 * iovecsMax);
   /** struct msghdr: name, namelen, iov, iovlen, control, controllen, flags; 56 bytes. */
   readonly message = new Words(14);
+  /** Until this turn of the loop, a shallow connection is taken to be beside deep ones. */
+  shallowUntil = 0;
 
   constructor(readonly loop: NativeLoop) {
     setLong(this.receiveVector.words, 0, addressOf(this.received));
@@ -69,6 +77,8 @@ export class NativeStream implements Stream, EventSource, LoopTask {
   #watch: Watch | null = null;
   #handler: StreamHandler | null = null;
   #receiveBytes = receiveBytes;
+  /** What was received last was little. */
+  #little = false;
   #waitsForRoom = false;
   #ending = false;
   #shut = false;
@@ -163,7 +173,7 @@ export class NativeStream implements Stream, EventSource, LoopTask {
     const count = this.#loop.libc.readv(this.#fd, space.receiveVector.pointer, 1);
     if (count > 0) {
       if (this.#ending) return;
-      if (count < receiveBytesMin) this.#handler!.received(space.received, space.view, 0, count);
+      if (count < receiveBytesMin) this.#receiveLittle(count);
       else this.#receiveMeasured(count);
       return;
     }
@@ -172,16 +182,26 @@ export class NativeStream implements Stream, EventSource, LoopTask {
     if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.#die(errnoText(errno), false);
   }
 
+  /** Little once may be the rest of a deep queue; twice in a row it is a shallow one. */
+  #receiveLittle(count: number): void {
+    const space = this.#space;
+    if (this.#little) space.shallowUntil = this.#loop.turns + shallowTurns;
+    this.#little = true;
+    this.#handler!.received(space.received, space.view, 0, count);
+  }
+
   /** Fair service: a deep queue of commands must not keep a shallow one on another connection waiting. */
   #receiveMeasured(count: number): void {
     const space = this.#space;
+    this.#little = false;
     const before = this.#loop.nowMs();
     this.#handler!.received(space.received, space.view, 0, count);
     if (!this.#dead) this.#flush();
     const tookMs = this.#loop.nowMs() - before;
-    if (tookMs > receiveMs) {
+    const mostMs = this.#loop.turns < space.shallowUntil ? receiveBesideShallowMs : receiveMs;
+    if (tookMs > mostMs) {
       this.#receiveBytes = Math.max(receiveBytesMin, Math.min(this.#receiveBytes, count) >> 1);
-    } else if (tookMs < receiveMs / 2 && count >= this.#receiveBytes) {
+    } else if (tookMs < mostMs / 2 && count >= this.#receiveBytes) {
       this.#receiveBytes = Math.min(receiveBytes, count * 2);
     }
   }

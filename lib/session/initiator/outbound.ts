@@ -43,9 +43,10 @@ export class Outbound {
   readonly #tasks: TaskTable;
   readonly #parameters: SessionParameters;
   #maxCmdSn: number;
-  /** Commands that wait for the window, from #queueHead on. */
-  #queue: InitiatorCommand[] = [];
+  /** Commands that wait for the window, from #queueHead to #queueTail; the array is used again and again. */
+  readonly #queue: (InitiatorCommand | null)[] = [];
   #queueHead = 0;
+  #queueTail = 0;
   #transfers: Transfer[] = [];
   #pumping = false;
 
@@ -63,7 +64,7 @@ export class Outbound {
 
   /** Commands that wait. */
   get waiting(): number {
-    return this.#queue.length - this.#queueHead;
+    return this.#queueTail - this.#queueHead;
   }
 
   /** Takes ExpCmdSN and MaxCmdSN of any PDU of the target (RFC 7143 §4.2.2.1). */
@@ -185,7 +186,7 @@ export class Outbound {
   // Commands and their data.
 
   queue(command: InitiatorCommand): void {
-    this.#queue.push(command);
+    this.#queue[this.#queueTail++] = command;
   }
 
   /** Takes a command out of the queue; false when it is not there. */
@@ -193,14 +194,15 @@ export class Outbound {
     const index = this.#queue.indexOf(command, this.#queueHead);
     if (index < 0) return false;
     this.#queue.splice(index, 1);
+    this.#queueTail--;
     return true;
   }
 
   /** Takes everything out of the queue. */
   takeQueue(): InitiatorCommand[] {
-    const waiting = this.#queue.slice(this.#queueHead);
-    this.#queue = [];
-    this.#queueHead = 0;
+    const waiting = this.#queue.slice(this.#queueHead, this.#queueTail) as InitiatorCommand[];
+    this.#queue.length = 0;
+    this.#queueHead = this.#queueTail = 0;
     return waiting;
   }
 
@@ -224,8 +226,9 @@ export class Outbound {
         if (!this.#sendData(transfer)) break;
         continue;
       }
-      const command = this.#queue[this.#queueHead];
-      if (command === undefined || serialDifference(this.#maxCmdSn, this.cmdSn) < 0) break;
+      if (this.waiting === 0) break;
+      const command = this.#queue[this.#queueHead]!;
+      if (serialDifference(this.#maxCmdSn, this.cmdSn) < 0) break;
       if (!this.#tasks.hasRoomForCommand || !this.#sendCommand(command)) break;
     }
     this.#pumping = false;
@@ -306,12 +309,13 @@ export class Outbound {
   }
 
   #shiftQueue(): void {
-    if (++this.#queueHead === this.#queue.length) {
-      this.#queue = [];
+    this.#queue[this.#queueHead++] = null;
+    if (this.#queueHead === this.#queueTail) this.#queueHead = this.#queueTail = 0;
+    else if (this.#queueHead === 1024) {
+      this.#queue.copyWithin(0, this.#queueHead, this.#queueTail);
+      this.#queueTail -= this.#queueHead;
       this.#queueHead = 0;
-    } else if (this.#queueHead === 1024) {
-      this.#queue = this.#queue.slice(this.#queueHead);
-      this.#queueHead = 0;
+      this.#queue.length = this.#queueTail;
     }
   }
 

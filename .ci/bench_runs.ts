@@ -1,0 +1,61 @@
+// Two runs that versus.py does not have: reads that the page cache does not hold, and a shallow reader beside a deep one.
+
+import { dropFromCache, type Load, type Measured, runFio, runLoad, type Served } from "./bench_tools.ts";
+
+export interface ColdRound {
+  readonly subject: Measured;
+  /** Null where it is not installed. */
+  readonly tgtd: Measured | null;
+  /** IOPS of fio on the same file, without a target; null where it is not installed. */
+  readonly disk: number | null;
+}
+
+const coldLoad: Load = { depth: 32, bytes: 4096, mode: "randread", seconds: 0.6, warmUpSeconds: 0.3 };
+
+/** Subject, tgtd and fio in turns on the same file: with O_DIRECT, or dropped from the page cache before each of them. */
+export async function coldRounds(
+  program: string,
+  subject: Served,
+  tgtd: Served | null,
+  file: string,
+  direct: boolean,
+  rounds: number,
+): Promise<ColdRound[]> {
+  const cold = () => direct ? Promise.resolve() : dropFromCache(file);
+  const measure = async (target: Served) => {
+    await cold();
+    return await runLoad(program, target, coldLoad);
+  };
+  const all: ColdRound[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const first = round % 2 === 1 && tgtd !== null ? await measure(tgtd) : null;
+    const own = await measure(subject);
+    const peer = first ?? (tgtd === null ? null : await measure(tgtd));
+    await cold();
+    all.push({ subject: own, tgtd: peer, disk: await runFio(file, direct, coldLoad) });
+  }
+  return all;
+}
+
+export interface FairRound {
+  readonly alone: Measured;
+  readonly beside: Measured;
+  readonly deep: Measured;
+}
+
+const shallow: Load = { depth: 1, bytes: 4096, mode: "randread", seconds: 1, warmUpSeconds: 0.3 };
+const deep: Load = { depth: 128, bytes: 4096, mode: "randread", seconds: 1.6, warmUpSeconds: 0.1 };
+
+/** A reader of depth 1 alone, then beside one of depth 128 on another connection, which begins before and ends after it. */
+export async function fairRounds(program: string, subject: Served, rounds: number): Promise<FairRound[]> {
+  const all: FairRound[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const alone = await runLoad(program, subject, shallow);
+    const [deepOne, beside] = await Promise.all([
+      runLoad(program, subject, deep),
+      runLoad(program, subject, shallow),
+    ]);
+    all.push({ alone, beside, deep: deepOne });
+  }
+  return all;
+}
