@@ -282,7 +282,9 @@ export class BlockDeviceServer implements DeviceServer {
   }
 
   #left(groups: AbortGroup[] | null): void {
-    for (const group of groups ?? []) if (--group.remaining === 0) group.done();
+    if (groups !== null) {
+      for (const group of groups) if (--group.remaining === 0) group.done();
+    }
     for (let next = this.#afterwards.shift(); next !== undefined; next = this.#afterwards.shift()) next();
     this.#set.wake();
   }

@@ -135,7 +135,7 @@ export class DataPath implements BlockService {
   submit(operation: BlockOperation): void {
     if (operation.kind === "read" && this.#readNow(operation)) return;
     this.#loop.enter();
-    const task = this.#idleTasks.pop() ?? new StoreTask((t) => this.#diskDone(t));
+    const task = this.#idleTasks.pop() ?? this.#newTask();
     task.begin(operation);
     this.inFlight++;
     if (this.refusing) this.#end(task, "notReady");
@@ -181,6 +181,11 @@ export class DataPath implements BlockService {
     this.#loop.enter();
     this.pool.entryCleared(slot, true);
     this.#loop.leave();
+  }
+
+  /** Apart from submit(), which would make room for the closure's `this` at every call. */
+  #newTask(): StoreTask {
+    return new StoreTask((task) => this.#diskDone(task));
   }
 
   /** Resolves once the condition holds; asked again whenever something has happened. */

@@ -65,7 +65,7 @@ export class ImageTable {
   }
 
   #chunk(page: number): PageChunk {
-    assert(page >= 0 && page < pagesMax, `page ${page} is out of range`);
+    assert(page >= 0 && page < pagesMax, "a page is out of range");
     const index = page >>> chunkBits;
     while (this.#chunks.length <= index) this.#chunks.push(undefined);
     return this.#chunks[index] ??= new PageChunk();
