@@ -51,6 +51,7 @@ export async function startRemoteMember(
   const common = {
     cells,
     shared: createSharedCells(links.length),
+    exclusives: new Int32Array(new SharedArrayBuffer(4 * limits.disksMax)),
     bufferBytes: Math.floor(limits.dataBufferBytesMax / threads),
     mappedBytes: Math.floor(limits.mappedDiskBytesMax / threads),
     logLevel: logging.level,
