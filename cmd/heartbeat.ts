@@ -1,4 +1,4 @@
-// Whether the data-plane worker still turns. A loop that hangs in a system call or in a bug of ours cannot say so itself.
+// Whether a thread of the data plane still turns. A loop that hangs in a system call or in a bug of ours cannot say so itself.
 
 import type { Clock } from "../lib/base/clock.ts";
 import { Cell } from "./target_messages.ts";
@@ -7,16 +7,17 @@ import { Cell } from "./target_messages.ts";
 export const silenceMsMax = 5_000;
 const lookMs = 1_000;
 
-/** Calls `silent` once, with how long, when the heartbeat cell has stood still. */
+/** Calls `silent` once, with how long, when the heartbeat in `cell` has stood still. */
 export function watchHeartbeat(
   cells: Int32Array<SharedArrayBuffer>,
   clock: Clock,
   silent: (milliseconds: number) => void,
+  cell: number = Cell.heartbeat,
 ): void {
-  let lastBeat = Atomics.load(cells, Cell.heartbeat);
+  let lastBeat = Atomics.load(cells, cell);
   let lastMs = clock.nowMs();
   const look = () => {
-    const beat = Atomics.load(cells, Cell.heartbeat);
+    const beat = Atomics.load(cells, cell);
     const nowMs = clock.nowMs();
     if (beat === lastBeat && nowMs - lastMs > silenceMsMax) return silent(Math.round(nowMs - lastMs));
     if (beat !== lastBeat) {

@@ -31,7 +31,13 @@ export function statusPicture(status: StatusReport, terminal: Terminal): string 
 function heading(status: StatusReport, terminal: Terminal): string {
   const name = paint(terminal, "bold", `Plimsoll group ${printable(status.group)}`);
   return `${name}, seen from ${printable(status.member)}: version ${status.version}, ` +
-    `up ${formatDuration(status.uptimeMs)}, engine ${status.engine.name}`;
+    `up ${formatDuration(status.uptimeMs)}, engine ${status.engine.name}${workers(status.engine.workers)}`;
+}
+
+/** " (2 threads: 3 + 2 connections)". */
+function workers(connections: readonly number[] | undefined): string {
+  if (connections === undefined || connections.length < 2) return "";
+  return ` (${connections.length} threads: ${connections.join(" + ")} connections)`;
 }
 
 function members(status: StatusReport, terminal: Terminal): string[] {

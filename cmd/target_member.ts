@@ -2,6 +2,7 @@
 // on the portable engine, and in the data-plane worker on the native one; nothing here knows which.
 
 import { existsSync } from "node:fs";
+import { limits } from "../lib/base/limits.ts";
 import type { Clock } from "../lib/base/clock.ts";
 import type { Log } from "../lib/base/log.ts";
 import type { Network } from "../lib/base/network.ts";
@@ -11,6 +12,7 @@ import { systemRandom } from "../lib/io/system_random.ts";
 import type { Metadata } from "../lib/meta/metadata.ts";
 import type { MemberControl } from "../lib/mgmt/control.ts";
 import type { OpenDisk } from "../lib/roles/target/disks.ts";
+import type { DataPlane } from "../lib/roles/target/data_plane.ts";
 import { Target } from "../lib/roles/target/target.ts";
 import { CommandError } from "./terminal.ts";
 
@@ -18,6 +20,9 @@ export interface MemberEngine {
   readonly clock: Clock;
   readonly network: Network;
   readonly openDisk: OpenDisk;
+  /** Other threads that serve connections, and the data buffers of this one, bytes. */
+  readonly dataPlane?: DataPlane | null;
+  readonly dataBufferBytes?: number;
   /** Which one it is and why, for status and log. */
   readonly name: string;
   readonly reason: string;
@@ -52,6 +57,8 @@ export async function startMember(
       readSecretFile: (path) => Deno.readTextFile(path),
       bootId: await bootId() ?? `unknown ${crypto.randomUUID()}`,
       engine: { name: engine.name, reason: engine.reason },
+      dataPlane: engine.dataPlane ?? null,
+      dataBufferBytes: engine.dataBufferBytes ?? limits.dataBufferBytesMax,
     });
   } catch (error) {
     throw error instanceof Error ? new CommandError(error.message) : error;

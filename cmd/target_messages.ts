@@ -1,7 +1,9 @@
 // What the main thread and the data-plane worker call on each other (lib/io/native/channel.ts). JSON values only.
 
 import type { MemberConfig } from "../lib/config/mod.ts";
+import type { SharedCellsMemory } from "../lib/device/shared_cells.ts";
 import type { ChannelMemory } from "../lib/io/native/channel.ts";
+import type { PeerLinkMemory } from "../lib/io/native/peer_link.ts";
 import type { MetadataMethods, MetadataNews } from "../lib/meta/remote_metadata.ts";
 import type {
   SessionReport,
@@ -12,9 +14,14 @@ import type {
 } from "../lib/mgmt/control.ts";
 import type { LogFormat, LogLevel } from "./logging.ts";
 
-/** The one message that is posted: everything else goes through the channel. */
+/** The one message that is posted to the owner of the data plane: everything else goes through the channel. */
 export interface WorkerSetup {
   readonly channel: ChannelMemory;
+  /** The I/O workers' links, of which the owner has side 0; none: the owner serves alone. */
+  readonly links: readonly PeerLinkMemory[];
+  readonly shared: SharedCellsMemory;
+  /** Data buffers of each thread, bytes. */
+  readonly bufferBytes: number;
   readonly cells: Int32Array<SharedArrayBuffer>;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
@@ -26,8 +33,25 @@ export const Cell = Object.freeze({
   heartbeat: 0,
   /** 1 once portals accept logins. */
   ready: 1,
-  count: 2,
+  /** Heartbeats of the I/O workers, one behind the other. */
+  workers: 2,
 });
+
+/** The one message that is posted to an I/O worker: everything else comes from the owner over the link. */
+export interface IoWorkerSetup {
+  readonly index: number;
+  readonly link: PeerLinkMemory;
+  readonly cells: Int32Array<SharedArrayBuffer>;
+  readonly shared: SharedCellsMemory;
+  readonly bufferBytes: number;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}
+
+/** What an I/O worker posts to the main thread, if anything: a mistake of ours. */
+export interface IoWorkerMistake {
+  readonly mistake: string;
+}
 
 interface Method<A, R> {
   args: A;

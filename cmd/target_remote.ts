@@ -1,9 +1,12 @@
-// The main thread's end of the data-plane worker: a RunningMember whose work is done over there. A worker that dies or
+// The main thread's end of the data plane: a RunningMember whose work is done over there. A worker that dies or
 // falls silent ends the process: its descriptors and ring buffers outlive it, so nothing but a restart is clean.
 
 import type { Log } from "../lib/base/log.ts";
 import type { MemberConfig } from "../lib/config/mod.ts";
+import { createSharedCells } from "../lib/device/shared_cells.ts";
+import { limits } from "../lib/base/limits.ts";
 import { createChannelMemory, MainChannel } from "../lib/io/native/channel.ts";
+import { createPeerLinkMemory } from "../lib/io/native/peer_link.ts";
 import { systemClock } from "../lib/io/system_clock.ts";
 import type { Metadata } from "../lib/meta/metadata.ts";
 import { serveMetadata } from "../lib/meta/remote_metadata.ts";
@@ -11,7 +14,14 @@ import { ControlError, type MemberControl } from "../lib/mgmt/control.ts";
 import { watchHeartbeat } from "./heartbeat.ts";
 import type { LogFormat, LogLevel } from "./logging.ts";
 import type { RunningMember } from "./target_member.ts";
-import { Cell, type MemberMethods, type ProcessMethods, type WorkerSetup } from "./target_messages.ts";
+import {
+  Cell,
+  type IoWorkerMistake,
+  type IoWorkerSetup,
+  type MemberMethods,
+  type ProcessMethods,
+  type WorkerSetup,
+} from "./target_messages.ts";
 import { CommandError } from "./terminal.ts";
 
 /** Starts the member in the worker; rejects with what startMember rejects with over there. */
@@ -21,7 +31,8 @@ export async function startRemoteMember(
   log: Log,
   logging: { readonly level: LogLevel; readonly format: LogFormat },
 ): Promise<RunningMember> {
-  const cells = new Int32Array(new SharedArrayBuffer(4 * Cell.count));
+  const threads = threadsOf(config);
+  const cells = new Int32Array(new SharedArrayBuffer(4 * (Cell.workers + threads - 1)));
   const end = (what: string, reason: string) => {
     log.error(what, { reason });
     Deno.exit(70); // EX_SOFTWARE: systemd starts the member again
@@ -36,7 +47,16 @@ export async function startRemoteMember(
       mistake: (what) => end("the data-plane worker has failed", what),
     },
   );
-  startWorker({ channel: memory, cells, logLevel: logging.level, logFormat: logging.format }, end);
+  const links = Array.from({ length: threads - 1 }, createPeerLinkMemory);
+  const common = {
+    cells,
+    shared: createSharedCells(links.length),
+    bufferBytes: Math.floor(limits.dataBufferBytesMax / threads),
+    logLevel: logging.level,
+    logFormat: logging.format,
+  };
+  startOwner({ ...common, channel: memory, links }, end);
+  links.forEach((link, index) => startIoWorker({ ...common, index, link }, end));
   const call = <K extends keyof MemberMethods & string>(method: K, args: MemberMethods[K]["args"]) =>
     channel.call(method, args).catch((error) => {
       throw localError(error);
@@ -45,6 +65,11 @@ export async function startRemoteMember(
   await call("start", config);
   watchHeartbeat(cells, systemClock, (milliseconds) => {
     end("the data-plane worker does not turn any more", `silent for ${milliseconds} ms`);
+  });
+  links.forEach((_link, index) => {
+    watchHeartbeat(cells, systemClock, (milliseconds) => {
+      end(`I/O worker ${index + 1} does not turn any more`, `silent for ${milliseconds} ms`);
+    }, Cell.workers + index);
   });
   return {
     control: remoteControl(cells, call),
@@ -77,7 +102,28 @@ function remoteControl(cells: Int32Array<SharedArrayBuffer>, call: Call): Member
   };
 }
 
-function startWorker(setup: WorkerSetup, end: (what: string, reason: string) => void): void {
+/** Threads of the data plane: the owner of the disks, and the I/O workers beside it. */
+function threadsOf(config: MemberConfig): number {
+  const { workers } = config.member;
+  if (workers !== "auto") return workers;
+  return Math.max(1, Math.min(limits.workersMax, navigator.hardwareConcurrency));
+}
+
+function startIoWorker(setup: IoWorkerSetup, end: (what: string, reason: string) => void): void {
+  const worker = new Worker(new URL("./io_worker.ts", import.meta.url), {
+    type: "module",
+    name: `I/O worker ${setup.index + 1}`,
+  });
+  const failed = (reason: string) => end(`I/O worker ${setup.index + 1} has failed`, reason);
+  worker.onerror = (event) => {
+    event.preventDefault();
+    failed(event.message);
+  };
+  worker.onmessage = (event: MessageEvent<IoWorkerMistake>) => failed(event.data.mistake);
+  worker.postMessage(setup);
+}
+
+function startOwner(setup: WorkerSetup, end: (what: string, reason: string) => void): void {
   const worker = new Worker(new URL("./target_worker.ts", import.meta.url), {
     type: "module",
     name: "data plane",

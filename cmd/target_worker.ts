@@ -1,4 +1,5 @@
-// The data-plane worker: the whole member on the native I/O engine, in a thread of its own. The main thread keeps signals
+// The owner of the data plane: the whole member on the native I/O engine, in a thread of its own; I/O workers
+// (io_worker.ts) may serve connections beside it. The main thread keeps signals
 // and the admin server, and calls this one through a channel (target_messages.ts).
 
 /// <reference lib="deno.worker" />
@@ -10,6 +11,7 @@ import { NativeLoop } from "../lib/io/native/loop.ts";
 import { NativeNetwork } from "../lib/io/native/network.ts";
 import { openNativeDisk } from "../lib/io/native/open_disk.ts";
 import { type MetadataNews, RemoteMetadata } from "../lib/meta/remote_metadata.ts";
+import { openDataPlane } from "./data_plane.ts";
 import { setUpLogging } from "./logging.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
 import { type MemberEngine, type RunningMember, startMember } from "./target_member.ts";
@@ -20,7 +22,8 @@ const readyMs = 100;
 
 self.onmessage = (event: MessageEvent<WorkerSetup>) => void run(event.data);
 
-async function run({ channel: memory, cells, logLevel, logFormat }: WorkerSetup): Promise<void> {
+async function run(setup: WorkerSetup): Promise<void> {
+  const { channel: memory, cells, logLevel, logFormat } = setup;
   const log = await setUpLogging({ level: logLevel, format: logFormat });
   const loop = new NativeLoop({ heartbeat: { cells, index: Cell.heartbeat } });
   const disks = DiskEngine.open(loop);
@@ -28,6 +31,8 @@ async function run({ channel: memory, cells, logLevel, logFormat }: WorkerSetup)
     clock: loop,
     network: new NativeNetwork(loop),
     openDisk: (path, options) => openNativeDisk(disks, path, options),
+    dataPlane: setup.links.length === 0 ? null : openDataPlane(loop, setup),
+    dataBufferBytes: setup.bufferBytes,
     name: "native",
     reason: `epoll and ${disks.status}`,
   };

@@ -14,6 +14,14 @@ export interface PoolBuffer {
   own: boolean;
 }
 
+/** Where the pool has its memory from; what is given back to it may be handed out again. */
+export interface BufferMemory {
+  allocate(sizeBytes: number): Uint8Array<ArrayBuffer>;
+  release(bytes: Uint8Array<ArrayBuffer>): void;
+}
+
+const heap: BufferMemory = { allocate: (sizeBytes) => new Uint8Array(sizeBytes), release: () => {} };
+
 interface Waiter {
   lengthBytes: number;
   granted: (buffer: PoolBuffer) => void;
@@ -24,6 +32,7 @@ const sizeClassMin = 12; // 4 KiB
 export class BufferPool {
   readonly #bytesMax: number;
   readonly #ownBytesMax: number;
+  readonly #memory: BufferMemory;
   /** All that is out, and what of it was had by takeOwn(). */
   #bytesOut = 0;
   #ownBytesOut = 0;
@@ -34,9 +43,10 @@ export class BufferPool {
   readonly #waiters: Waiter[] = [];
 
   /** `bytesMax` bounds buffers handed out plus buffers kept for later use; `ownBytesMax` is for takeOwn(), beside it. */
-  constructor(bytesMax: number, ownBytesMax = 0) {
+  constructor(bytesMax: number, ownBytesMax = 0, memory: BufferMemory = heap) {
     this.#bytesMax = bytesMax;
     this.#ownBytesMax = ownBytesMax;
+    this.#memory = memory;
   }
 
   /** Bytes handed out at the moment. */
@@ -175,9 +185,10 @@ export class BufferPool {
       return idle;
     }
     if (this.#bytesOut + this.#bytesIdle + size > this.#bytesMax + this.#ownBytesMax) this.#dropIdle(size);
-    const bytes = new Uint8Array(size);
+    const bytes = this.#memory.allocate(size);
     this.#bytesOut += size;
-    return { bytes, view: new DataView(bytes.buffer), sizeClass, out: true, promised: false, own: false };
+    const view = new DataView(bytes.buffer, bytes.byteOffset, size);
+    return { bytes, view, sizeClass, out: true, promised: false, own: false };
   }
 
   #dropIdle(wantedBytes: number): void {
@@ -186,6 +197,7 @@ export class BufferPool {
         if (this.#bytesOut + this.#bytesIdle + wantedBytes <= this.#bytesMax + this.#ownBytesMax) return;
         const dropped = list.pop()!;
         this.#bytesIdle -= sizeOf(dropped.sizeClass);
+        this.#memory.release(dropped.bytes);
       }
     }
   }

@@ -56,6 +56,11 @@ export const limits = Object.freeze({
   /** Data buffers of one member, bytes, shared by all its connections: 256 MiB serve 64 connections x 32 x 128 KiB. */
   dataBufferBytesMax: 256 * MiB,
   /**
+   * Threads of the data plane: one a core by default, and no machine has been seen that wants more. dataBufferBytesMax is
+   * divided evenly among them: 16 MiB each for 16, which still hold the largest transfer twice.
+   */
+  workersMax: 16,
+  /**
    * One session holds at most one part in so many of the data buffers that are free, one buffer aside: alone 28 MiB of
    * 256, which is 113 commands x 256 KiB; the ninth that takes all it can get leaves 88 MiB, the thirtieth 7.
    */
@@ -126,7 +131,7 @@ export const limits = Object.freeze({
   /** Disks of one member: a full shelf has 60. Placement ids of the whole group end at 255 anyway. */
   disksMax: 64,
   /**
-   * Resident memory of a member, bytes: 128 MiB of Deno with two isolates, the data buffers (256 MiB, and 64 MiB of the
+   * Resident memory of a member, bytes: 128 MiB of Deno with two isolates (each further worker adds some 20), the data buffers (256 MiB, and 64 MiB of the
    * sessions' own), 256 connections with a segment being received and 1 MiB unsent each (320 MiB), 64 MiB of tables.
    * tests/interop/flood_interop.ts and slow_readers_interop.ts measure.
    */

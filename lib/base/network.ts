@@ -20,6 +20,13 @@ export interface SendRelease {
   released(): void;
 }
 
+/** A connection that has left its stream, for another thread of the process; the descriptor is the taker's. */
+export interface DetachedStream {
+  readonly descriptor: number;
+  readonly local: SocketAddress;
+  readonly remote: SocketAddress;
+}
+
 export interface Stream {
   readonly local: SocketAddress;
   readonly remote: SocketAddress;
@@ -37,6 +44,11 @@ export interface Stream {
   end(): void;
   /** Closes at once (reset); queued bytes are dropped and their releases told. The handler is told `closed`. */
   abort(): void;
+  /**
+   * Gives the connection away between two bytes; the handler is told nothing any more. Null when that cannot be now
+   * (something is still to be sent). Only where another thread can go on with a descriptor.
+   */
+  detach?(): DetachedStream | null;
 }
 
 export interface StreamHandler {

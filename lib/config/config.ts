@@ -51,6 +51,8 @@ export interface MemberSettings {
   readonly stateDir: string;
   /** "auto": the native engine where the machine has what it needs, else the portable one. */
   readonly engine: "auto" | "portable";
+  /** Threads of the data plane, where the native engine runs; "auto": one a core. */
+  readonly workers: "auto" | number;
 }
 
 export interface DiskConfig {

@@ -170,6 +170,7 @@ export function readMember(root: TableReader, required: boolean): MemberSettings
   const admin = member.requiredText("admin", adminExpected, loopbackAddress);
   const stateDir = member.requiredText("state_dir", pathExpected, pathIn(member));
   const engine = member.text("engine", engineExpected, engineOf);
+  const workers = member.quantity("workers", workersExpected, workersOf);
   member.finish();
   const first = portals[0];
   if (name === null || first === undefined || admin === null || stateDir === null) return null;
@@ -180,6 +181,7 @@ export function readMember(root: TableReader, required: boolean): MemberSettings
     admin: admin.value,
     stateDir: stateDir.value,
     engine: engine?.value ?? "auto",
+    workers: workers?.value ?? "auto",
   };
 }
 
@@ -187,6 +189,15 @@ const engineExpected = `"auto" or "portable"`;
 
 function engineOf(text: string): Check<"auto" | "portable"> {
   return text === "auto" || text === "portable" ? right(text) : wrong("there is no such I/O engine");
+}
+
+const workersExpected = `"auto" or a whole number from 1 to ${limits.workersMax}`;
+
+function workersOf(given: string | number): Check<"auto" | number> {
+  if (given === "auto") return right(given);
+  if (typeof given === "string") return wrong("it is neither auto nor a number");
+  const inRange = Number.isInteger(given) && given >= 1 && given <= limits.workersMax;
+  return inRange ? right(given) : wrong("there cannot be so many threads");
 }
 
 /** Null when it is not there, or wrong. */

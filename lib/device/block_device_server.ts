@@ -24,6 +24,7 @@ import { NexusState } from "./nexus_state.ts";
 import { parameterHandlers } from "./parameter_commands.ts";
 import { reportHandlers } from "./report_commands.ts";
 import { Reservations } from "./reservations.ts";
+import { Access } from "./shared_cells.ts";
 import { TaskSet } from "./task_set.ts";
 import { transferHandlers } from "./transfer_commands.ts";
 import { Unit } from "./unit.ts";
@@ -38,9 +39,24 @@ export type UnitEvent =
   /** The store is nearly full (thin provisioning soft threshold). */
   | "softThreshold";
 
+/** Told by a device server whose unit other threads read and write as well (gated_device_server.ts). */
+export interface UnitWatch {
+  /** A task is about to be finished; nothing of it is in flight. */
+  taskEnded(task: Task): void;
+  /** What nexuses may do has changed, or may have. */
+  accessChanged(): void;
+}
+
+const nobody: UnitWatch = { taskEnded: () => {}, accessChanged: () => {} };
+/** What is asked of the reservations for all reads, and for all writes. */
+const anyRead = new DataView(new Uint8Array([cdb.Read10.opcode, ...new Uint8Array(15)]).buffer);
+const anyWrite = new DataView(new Uint8Array([cdb.Write10.opcode, ...new Uint8Array(15)]).buffer);
+
 const unconnected = new HandlerTable(unconnectedHandlers);
 
 export class BlockDeviceServer implements DeviceServer {
+  /** Set by whoever shares the unit with other threads. */
+  watch: UnitWatch = nobody;
   readonly #unit: Unit;
   readonly #reservations: Reservations;
   readonly #handlers: HandlerTable;
@@ -58,7 +74,10 @@ export class BlockDeviceServer implements DeviceServer {
     this.#reservations = new Reservations(parts.reservations, {
       nexuses: () => this.#nexuses.keys(),
       relativeTargetPorts: () => unit.settings.targetPortGroups.flatMap((g) => [...g.relativeTargetPorts]),
-      raiseUnitAttention: (nexus, sense) => this.#nexuses.get(nexus)?.attentions.add(sense),
+      raiseUnitAttention: (nexus, sense) => {
+        this.#nexuses.get(nexus)?.attentions.add(sense);
+        this.watch.accessChanged();
+      },
       abortTasks: (nexuses, except, done) => this.#abortTasksOf(nexuses, except, done),
       fail: (task, sense) => (task as DelegatedTask).command.check(sense),
     });
@@ -114,6 +133,7 @@ export class BlockDeviceServer implements DeviceServer {
     if (JSON.stringify(settings.targetPortGroups) !== JSON.stringify(before.targetPortGroups)) {
       this.#raiseForAll(Sense.inquiryDataHasChanged);
     }
+    this.watch.accessChanged();
   }
 
   /** Tells every nexus of something that happened below. */
@@ -128,6 +148,19 @@ export class BlockDeviceServer implements DeviceServer {
     for (const [nexus, state] of this.#nexuses) {
       if (this.#lostWrites.mustTell(nexus)) state.attentions.add(Sense.powerOnOccurred);
     }
+    this.watch.accessChanged();
+  }
+
+  /** What plain reads and writes (simple tasks without FUA) of the nexus would find now, as bits of Access. */
+  accessOf(nexus: Nexus): number {
+    const state = this.#nexuses.get(nexus);
+    if (state === undefined || !state.attentions.empty || this.#unit.closing || this.#unit.stopped) {
+      return Access.none;
+    }
+    if (!this.#reservations.check(nexus, anyRead)) return Access.none;
+    const writes = !this.#unit.writeThrough && this.#unit.writeProtection === null &&
+      this.#reservations.check(nexus, anyWrite);
+    return writes ? Access.read | Access.write : Access.read;
   }
 
   /** Nobody is told of lost writes any more. */
@@ -143,6 +176,7 @@ export class BlockDeviceServer implements DeviceServer {
   /** The volume goes away: ends all tasks, drops all nexuses; later commands find no logical unit. */
   close(reason: string, done: () => void): void {
     this.#unit.closing = true;
+    this.watch.accessChanged();
     this.#abort(this.#set.select(() => true), done);
     for (const nexus of [...this.#nexuses.keys()]) nexus.drop(reason);
   }
@@ -194,12 +228,14 @@ export class BlockDeviceServer implements DeviceServer {
   nexusLost(nexus: Nexus): void {
     this.#nexuses.delete(nexus);
     this.#reservations.nexusLost(nexus);
+    this.watch.accessChanged();
   }
 
   #gained(nexus: Nexus): NexusState {
     const state = new NexusState(nexus);
     state.attentions.add(this.#lostWrites.mustTell(nexus) ? Sense.powerOnOccurred : Sense.powerOnReset);
     this.#nexuses.set(nexus, state);
+    this.watch.accessChanged();
     return state;
   }
 
@@ -214,7 +250,9 @@ export class BlockDeviceServer implements DeviceServer {
     const handler = this.#handlers.find(view);
     const known = typeof handler === "object";
     if (!command.nexus.attentions.empty && !(known && handler.ignoresUnitAttention)) {
-      return command.check(command.nexus.attentions.take()!);
+      const condition = command.nexus.attentions.take()!;
+      this.watch.accessChanged();
+      return command.check(condition);
     }
     if (!known) return command.check(missing(handler));
     const { shape } = handler;
@@ -233,6 +271,7 @@ export class BlockDeviceServer implements DeviceServer {
 
   #leaves(command: Command): void {
     this.#set.remove(command);
+    this.watch.taskEnded(command.task);
     const next = this.#stepBuffer.release(command);
     if (next !== null) this.#afterwards.push(next);
   }
@@ -278,6 +317,7 @@ export class BlockDeviceServer implements DeviceServer {
 
   #raiseForAll(sense: SenseData, except: Nexus | null = null): void {
     for (const [nexus, state] of this.#nexuses) if (nexus !== except) state.attentions.add(sense);
+    this.watch.accessChanged();
   }
 
   #modesChanged(command: Command, values: ModeValues): void {

@@ -15,7 +15,12 @@ export interface StatusReport {
   group: string;
   member: string;
   version: string;
-  engine: { name: string; reason: string };
+  engine: {
+    name: string;
+    reason: string;
+    /** Connections of each thread of the data plane; the native engine only. */
+    workers?: number[];
+  };
   uptimeMs: number;
   /** Warnings for the operator, complete sentences (near full, differences between file and group, …). */
   notices: string[];

@@ -10,10 +10,11 @@ import { AsyncMessage, LoginRequest, LoginResponse, Opcode, reservedTag } from "
 import { AsyncEvent, codeText, LoginStage, LoginStatus } from "../wire/iscsi/status.ts";
 import { FrameReader, type FrameSink } from "./framing.ts";
 import { FullFeature } from "./full_feature.ts";
+import type { Handover } from "./handover.ts";
 import { Link } from "./link.ts";
 import { Output } from "./output.ts";
 import { serialAdd } from "./sequence.ts";
-import type { TargetDirectory, TargetPortal } from "./target_directory.ts";
+import type { TargetDirectory, TargetPortal, TargetRecord } from "./target_directory.ts";
 import { type LoginStep, TargetLogin } from "./target_login.ts";
 import type { SessionConnection, TargetSession } from "./target_session.ts";
 
@@ -24,8 +25,8 @@ export interface ConnectionHost {
   readonly directory: TargetDirectory;
   readonly log: Log;
   /**
-   * Finds or makes the session for a finished login; may take time (an old session's tasks must end first). Exactly one
-   * of both is called, unless `wanted` is false by then.
+   * Finds or makes the session for a finished login; may take time (an old session's tasks must end first). One of
+   * both is called, unless `wanted` is false by then, or `handOver` has given the connection to another thread.
    */
   admit(
     login: TargetLogin,
@@ -33,6 +34,7 @@ export interface ConnectionHost {
     wanted: () => boolean,
     granted: (session: TargetSession) => void,
     refused: (status: number, reason: string) => void,
+    handOver: () => Handover | null,
   ): void;
   /** The connection has left the login phase (in whatever way). */
   loginOver(connection: TargetConnection): void;
@@ -51,7 +53,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   session: TargetSession | null = null;
   readonly #host: ConnectionHost;
   readonly #stream: Stream;
-  readonly #login: TargetLogin;
+  #login: TargetLogin;
   #state: State = "login";
   #output: Output | null = null;
   #link: Link | null = null;
@@ -73,6 +75,35 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     this.reader = new FrameReader(this);
     this.#login = new TargetLogin({ directory: host.directory, random: host.random, portal });
     this.#timer = host.clock.after(limits.loginTimeMsMax, () => this.#loginTimedOut());
+  }
+
+  /** Goes on with a connection that another thread has taken through login, up to its last response. */
+  static resume(
+    host: ConnectionHost,
+    stream: Stream,
+    handover: Handover,
+    target: TargetRecord,
+    session: TargetSession,
+  ): TargetConnection {
+    const connection = new TargetConnection(host, handover.portal, stream);
+    const { portal, answer } = handover;
+    connection.#login = TargetLogin.resume(
+      { directory: host.directory, random: host.random, portal },
+      handover,
+      target,
+    );
+    connection.#anyByte = true;
+    connection.#output = new Output(stream);
+    connection.#statSn = handover.statSn;
+    connection.#state = "admitting";
+    connection.#enterFullFeature(session, answer.initiatorTaskTag, {
+      kind: "answer",
+      stage: answer.stage,
+      nextStage: answer.nextStage,
+      continue: false,
+      text: Uint8Array.fromHex(answer.text),
+    });
+    return connection;
   }
 
   get remote(): SocketAddress {
@@ -168,7 +199,36 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
       () => this.#state === "admitting",
       (session) => this.#enterFullFeature(session, tag, step),
       (status, reason) => this.#refuse(tag, status, reason),
+      () => this.#handOver(tag, step),
     );
+  }
+
+  /** Null: it cannot be had between two PDUs with everything sent; it stays here. */
+  #handOver(tag: number, step: LoginStep & { readonly kind: "answer" }): Handover | null {
+    const login = this.#login;
+    if (this.#state !== "admitting" || this.reader.partial || login.target === null) return null;
+    const stream = this.#stream.detach?.() ?? null;
+    if (stream === null) return null;
+    this.#timer.cancel();
+    this.#state = "closed";
+    this.reader.stop();
+    this.#host.connectionClosed(this, false);
+    const { isid, tsih, connectionId, cmdSn, initiatorName, negotiation } = login;
+    return {
+      stream,
+      portal: this.portal,
+      portals: this.#host.directory.portalsOf(login.target, this.portal),
+      login: { isid, tsih, connectionId, cmdSn, initiatorName },
+      parameters: { ...negotiation.parameters },
+      declared: [...negotiation.declared],
+      answer: {
+        initiatorTaskTag: tag,
+        stage: step.stage,
+        nextStage: step.nextStage,
+        text: step.text.toHex(),
+      },
+      statSn: this.#statSn,
+    };
   }
 
   #answerLogin(

@@ -8,6 +8,7 @@ import { parseIscsiName } from "../wire/iscsi/names.ts";
 import { LoginStage, LoginStatus } from "../wire/iscsi/status.ts";
 import { formatText, parseList, parseText, textAnswer, type TextPair } from "../wire/iscsi/text.ts";
 import { ChapTarget } from "./chap.ts";
+import type { Handover } from "./handover.ts";
 import { Negotiation, targetWishes } from "./negotiation.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "./target_directory.ts";
 import { TextInput, TextOutput } from "./text_chunks.ts";
@@ -62,6 +63,16 @@ export class TargetLogin {
 
   constructor(parts: TargetLoginParts) {
     this.#parts = parts;
+  }
+
+  /** A login that another thread has finished. */
+  static resume(parts: TargetLoginParts, handover: Handover, target: TargetRecord): TargetLogin {
+    const login = new TargetLogin(parts);
+    Object.assign(login, handover.login);
+    login.target = target;
+    Object.assign(login.negotiation.parameters, handover.parameters);
+    for (const [key, value] of handover.declared) login.negotiation.declared.set(key, value);
+    return login;
   }
 
   /** Takes the login request at `at` of `view` with its data segment. */

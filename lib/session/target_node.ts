@@ -4,13 +4,36 @@ import type { BufferPool } from "../base/buffer_pool.ts";
 import type { Clock } from "../base/clock.ts";
 import { limits } from "../base/limits.ts";
 import { type Log, silentLog } from "../base/log.ts";
-import { formatSocketAddress, type Stream, type StreamHandler } from "../base/network.ts";
+import { formatSocketAddress, type SocketAddress, type Stream, type StreamHandler } from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
 import { LoginStatus } from "../wire/iscsi/status.ts";
+import type { Handover } from "./handover.ts";
+import type { SessionParameters } from "./negotiation.ts";
+import type { Nexus } from "./nexus.ts";
+import { RemoteSession, type SessionThread } from "./remote_session.ts";
 import { type ConnectionHost, TargetConnection } from "./target_connection.ts";
-import type { TargetDirectory, TargetPortal } from "./target_directory.ts";
+import type { TargetDirectory, TargetPortal, TargetRecord } from "./target_directory.ts";
 import type { TargetLogin } from "./target_login.ts";
 import { type SessionIdentity, TargetSession } from "./target_session.ts";
+import type { DeviceServer } from "./task.ts";
+
+/** A session, here or in another thread. */
+export interface NodeSession {
+  readonly identity: SessionIdentity;
+  readonly nexus: Nexus;
+  readonly deviceServer: DeviceServer;
+  readonly parameters: SessionParameters;
+  readonly remote: SocketAddress | null;
+  readonly ended: boolean;
+  readonly active: number;
+  readonly commandsDone: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  end(reason: string): void;
+  dismiss(reason: string): void;
+  whenEnded(then: () => void): void;
+  replaceConnection(cmdSn: number, then: (stays: boolean) => void): void;
+}
 
 export interface TargetNodeParts {
   readonly clock: Clock;
@@ -21,6 +44,8 @@ export interface TargetNodeParts {
   /** Relative target port identifier of this member (SPC-4 §3.1.109). */
   readonly relativeTargetPort: number;
   readonly log?: Log;
+  /** The thread that is to run a new session of `target`, or null: this one. */
+  readonly place?: (target: TargetRecord) => SessionThread | null;
 }
 
 /** One session as management shows it; counters since login. */
@@ -59,7 +84,10 @@ export class TargetNode implements ConnectionHost {
   readonly #connections = new Set<TargetConnection>();
   readonly #inLogin = new Set<TargetConnection>();
   /** By TSIH; sessions that are ending are still here. */
-  readonly #sessions = new Map<number, TargetSession>();
+  readonly #sessions = new Map<number, NodeSession>();
+  readonly #place: ((target: TargetRecord) => SessionThread | null) | null;
+  /** Connections of sessions in other threads. */
+  #connectionsElsewhere = 0;
   #nextId = 1;
   #nextTsih = 1;
   #stopping: (() => void) | null = null;
@@ -71,11 +99,12 @@ export class TargetNode implements ConnectionHost {
     this.log = parts.log ?? silentLog;
     this.#pool = parts.pool;
     this.#relativeTargetPort = parts.relativeTargetPort;
+    this.#place = parts.place ?? null;
   }
 
   /** For Network.listen of `portal`: the handler of a new stream, or null to refuse it. */
   accept(portal: TargetPortal, stream: Stream): StreamHandler | null {
-    const full = this.#connections.size >= limits.connectionsMax ||
+    const full = this.connections >= limits.connectionsMax ||
       this.#inLogin.size >= limits.connectionsInLoginMax;
     if (full || this.#stopping !== null) {
       this.counters.refused++;
@@ -89,7 +118,18 @@ export class TargetNode implements ConnectionHost {
   }
 
   get connections(): number {
+    return this.#connections.size + this.#connectionsElsewhere;
+  }
+
+  /** Connections and sessions of this thread. */
+  get connectionsHere(): number {
     return this.#connections.size;
+  }
+
+  get sessionsHere(): number {
+    let count = 0;
+    for (const session of this.#sessions.values()) if (session instanceof TargetSession) count++;
+    return count;
   }
 
   *sessions(): IterableIterator<SessionInfo> {
@@ -139,12 +179,28 @@ export class TargetNode implements ConnectionHost {
       if (connection.session === null) connection.finishAndClose("the target stops");
       else connection.requestLogout();
     }
+    this.#orderElsewhere("requestLogout");
     this.clock.after(limits.stopLogoutTimeMs, () => {
       for (const connection of [...this.#connections]) connection.finishAndClose("the target stops");
+      this.#orderElsewhere("finishAndClose");
     });
     this.clock.after(limits.stopCloseTimeMs, () => {
       for (const connection of [...this.#connections]) connection.abort("the target stops");
+      this.#orderElsewhere("abort");
     });
+    this.#stoppedIfEmpty();
+  }
+
+  #orderElsewhere(order: "requestLogout" | "finishAndClose" | "abort"): void {
+    for (const session of [...this.#sessions.values()]) {
+      if (session instanceof RemoteSession) session.order(order, "the target stops");
+    }
+  }
+
+  /** A connection in another thread has closed. */
+  connectionClosedElsewhere(session: RemoteSession): void {
+    session.connections--;
+    this.#connectionsElsewhere--;
     this.#stoppedIfEmpty();
   }
 
@@ -162,7 +218,7 @@ export class TargetNode implements ConnectionHost {
   }
 
   /** §11.5.1: after TARGET COLD RESET all connections of the target end. */
-  coldReset(session: TargetSession): void {
+  coldReset(session: { readonly identity: SessionIdentity }): void {
     const name = session.identity.target?.name;
     if (name === undefined) return;
     this.clock.after(0, () => this.dropTarget(name, "target cold reset"));
@@ -174,19 +230,37 @@ export class TargetNode implements ConnectionHost {
     wanted: () => boolean,
     granted: (session: TargetSession) => void,
     refused: (status: number, reason: string) => void,
+    handOver: () => Handover | null,
+  ): void {
+    const admit = () => this.#admit(login, portal, wanted, granted, refused, handOver);
+    // A connection is handed over when the bytes it came with are dealt with.
+    if (this.#place !== null && login.target !== null) this.clock.after(0, admit);
+    else admit();
+  }
+
+  #admit(
+    login: TargetLogin,
+    portal: TargetPortal,
+    wanted: () => boolean,
+    granted: (session: TargetSession) => void,
+    refused: (status: number, reason: string) => void,
+    handOver: () => Handover | null,
   ): void {
     if (!wanted()) return;
     if (this.#stopping !== null) return refused(LoginStatus.serviceUnavailable.code, "the target stops");
-    if (login.tsih !== 0) return this.#rejoin(login, wanted, granted, refused);
+    if (login.tsih !== 0) return this.#rejoin(login, wanted, granted, refused, handOver);
     const old = login.discovery ? null : this.#find(login, portal);
     if (old !== null) {
       // Session reinstatement (§6.3.5): answered when nothing of the old session is left.
       old.end("reinstated by a new login of the initiator");
-      return old.whenEnded(() => this.admit(login, portal, wanted, granted, refused));
+      return old.whenEnded(() => this.#admit(login, portal, wanted, granted, refused, handOver));
     }
     if (this.#sessions.size >= limits.sessionsMax) {
       return refused(LoginStatus.outOfResources.code, "there are too many sessions");
     }
+    const thread = login.target === null || this.#place === null ? null : this.#place(login.target);
+    const given = thread === null ? null : handOver();
+    if (given !== null) return this.#beginElsewhere(login, portal, thread!, given);
     const session = this.#make(login, portal);
     session.deviceServer.nexusGained(session.nexus);
     granted(session);
@@ -198,6 +272,7 @@ export class TargetNode implements ConnectionHost {
     wanted: () => boolean,
     granted: (session: TargetSession) => void,
     refused: (status: number, reason: string) => void,
+    handOver: () => Handover | null,
   ): void {
     const session = this.#sessions.get(login.tsih);
     const identity = session?.identity;
@@ -213,12 +288,42 @@ export class TargetNode implements ConnectionHost {
       if (stays) login.negotiation.join(session.parameters);
       if (!wanted()) {
         if (stays) session.end("the new connection is gone");
-      } else if (stays) granted(session);
+      } else if (stays) this.#goOn(session, granted, refused, handOver);
       else refused(LoginStatus.sessionDoesNotExist.code, "the session has ended");
     });
   }
 
-  #find(login: TargetLogin, portal: TargetPortal): TargetSession | null {
+  /** The session goes on over the new connection, in the thread it is in. */
+  #goOn(
+    session: NodeSession,
+    granted: (session: TargetSession) => void,
+    refused: (status: number, reason: string) => void,
+    handOver: () => Handover | null,
+  ): void {
+    if (session instanceof TargetSession) return granted(session);
+    const given = handOver();
+    if (given !== null) return this.#connectElsewhere(session as RemoteSession, given);
+    session.end("its new connection cannot be handed over");
+    refused(
+      LoginStatus.sessionDoesNotExist.code,
+      "the connection cannot be handed over to the session's thread",
+    );
+  }
+
+  #beginElsewhere(login: TargetLogin, portal: TargetPortal, thread: SessionThread, given: Handover): void {
+    const identity = this.#identify(login, portal);
+    const session = new RemoteSession(identity, given.parameters, thread, (s) => this.#ended(s));
+    this.#sessions.set(identity.tsih, session);
+    session.deviceServer.nexusGained(session.nexus);
+    this.#connectElsewhere(session, given);
+  }
+
+  #connectElsewhere(session: RemoteSession, given: Handover): void {
+    this.#connectionsElsewhere++;
+    session.begin(given);
+  }
+
+  #find(login: TargetLogin, portal: TargetPortal): NodeSession | null {
     for (const session of this.#sessions.values()) {
       const { identity } = session;
       if (
@@ -230,7 +335,7 @@ export class TargetNode implements ConnectionHost {
     return null;
   }
 
-  #make(login: TargetLogin, portal: TargetPortal): TargetSession {
+  #identify(login: TargetLogin, portal: TargetPortal): SessionIdentity {
     while (this.#sessions.has(this.#nextTsih)) this.#nextTsih = this.#nextTsih % 0xffff + 1;
     const identity: SessionIdentity = {
       id: this.#nextId++,
@@ -243,6 +348,11 @@ export class TargetNode implements ConnectionHost {
       relativeTargetPort: this.#relativeTargetPort,
     };
     this.#nextTsih = this.#nextTsih % 0xffff + 1;
+    return identity;
+  }
+
+  #make(login: TargetLogin, portal: TargetPortal): TargetSession {
+    const identity = this.#identify(login, portal);
     const session = new TargetSession(
       identity,
       this.#pool,
@@ -254,7 +364,7 @@ export class TargetNode implements ConnectionHost {
     return session;
   }
 
-  #ended(session: TargetSession): void {
+  #ended(session: NodeSession): void {
     this.#sessions.delete(session.identity.tsih);
     session.deviceServer.nexusLost(session.nexus);
     this.#stoppedIfEmpty();
@@ -262,7 +372,7 @@ export class TargetNode implements ConnectionHost {
 
   #stoppedIfEmpty(): void {
     const done = this.#stopping;
-    if (done === null || this.#connections.size > 0 || this.#sessions.size > 0) return;
+    if (done === null || this.connections > 0 || this.#sessions.size > 0) return;
     this.#stopping = () => {};
     done();
   }

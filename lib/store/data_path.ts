@@ -13,6 +13,7 @@ import type { OrderPoint } from "./order.ts";
 import { LentSlots } from "./lent_slots.ts";
 import { LockMode, type PageLock } from "./page_lock.ts";
 import type { PageMap } from "./page_map.ts";
+import type { SlotBoard } from "./slot_board.ts";
 import { isZero, SlotPool } from "./slot_pool.ts";
 import { SlotState, type SlotTable } from "./slot_table.ts";
 import { StoreTask, TaskQueue } from "./task.ts";
@@ -57,6 +58,8 @@ export class DataPath implements BlockService {
   writesStopped: boolean;
   /** Set by a store that closes: what comes from now on is answered "notReady". */
   refusing = false;
+  /** Told where pages lie; set by the owner. */
+  board: SlotBoard | null = null;
   readonly entries: EntryWriter;
   readonly pool: SlotPool;
   /** What is being sent from where it lies. */
@@ -293,6 +296,7 @@ export class DataPath implements BlockService {
   /** The page's mapping ends now; the operation ends when its cleared entry is written. */
   #freeSlot(task: StoreTask): void {
     const slot = task.slot;
+    this.board?.hide(task.operation.image, task.operation.page);
     task.image!.set(task.operation.page, -1);
     this.used -= 1;
     this.usedChanged();
@@ -462,6 +466,7 @@ export class DataPath implements BlockService {
     this.used += 1;
     this.usedChanged();
     task.slot = slot;
+    task.fresh = true;
     return true;
   }
 
@@ -480,9 +485,15 @@ export class DataPath implements BlockService {
 
   #afterEntry(task: StoreTask): void {
     if (task.outcome !== "done") return this.#end(task, task.outcome);
+    if (task.fresh && this.board !== null) this.#show(task);
     if (!task.operation.durable || this.omit.has("flushOnDurable")) return this.#end(task, "done");
     task.step = stepDurable;
     this.flusher.request(task);
+  }
+
+  #show(task: StoreTask): void {
+    const { image, page } = task.operation;
+    this.board!.show(image, page, task.slot);
   }
 
   #hasSlot(op: BlockOperation): boolean {

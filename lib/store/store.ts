@@ -6,8 +6,9 @@ import type { LentData } from "../base/lent_range.ts";
 import { BlockOperation, type BlockOutcome, type BlockService } from "../extent/operation.ts";
 import { DataPath, type DataPathParts } from "./data_path.ts";
 import { deleteImage } from "./delete_image.ts";
-import type { StoreIdentity } from "./format.ts";
+import { slotOffset, type StoreIdentity } from "./format.ts";
 import type { OrderPoint } from "./order.ts";
+import type { SlotBoard } from "./slot_board.ts";
 
 export interface StoreUsage {
   /** Slots of the disk, and how they are used. */
@@ -82,6 +83,26 @@ export class Store implements BlockService {
       damagedSlots: this.#parts.damagedSlots,
       pageBytes: this.pageBytes,
     };
+  }
+
+  /** Byte of the disk where slot 0 begins; the others follow, a page each. */
+  get slotsAtBytes(): number {
+    return slotOffset(this.#parts.table.layout, 0);
+  }
+
+  /** Tells `board` of pages from now on; showWritten() tells of those there are. */
+  set board(board: SlotBoard | null) {
+    this.#path.board = board;
+  }
+
+  /** Shows every page of the image whose entry is on disk. */
+  showWritten(image: number, board: SlotBoard): void {
+    const table = this.#parts.map.get(image);
+    if (table === undefined) return;
+    for (const page of table.pages()) {
+      const slot = table.slotOf(page);
+      if (this.#path.entries.isWritten(slot)) board.show(image, page, slot);
+    }
   }
 
   /** Pages of the image with a slot here. */

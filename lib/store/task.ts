@@ -21,6 +21,8 @@ export class StoreTask {
   lock: PageLock | null = null;
   lockMode = 0;
   slot = -1;
+  /** It has given its page the slot. */
+  fresh = false;
   /** Version of the entry block that must have been written before this task goes on. */
   entryVersion = 0;
   /** Bytes of a long range that are done. */
@@ -45,6 +47,7 @@ export class StoreTask {
     this.step = 0;
     this.outcome = "done";
     this.slot = -1;
+    this.fresh = false;
     this.movedBytes = 0;
   }
 

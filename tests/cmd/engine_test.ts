@@ -80,7 +80,7 @@ Deno.test("the portable engine refuses a disk past the page cache, with what to 
 
 Deno.test("a data plane that stands still is noticed once, and one that turns never", () => {
   const clock = new ManualClock();
-  const cells = new Int32Array(new SharedArrayBuffer(4 * Cell.count));
+  const cells = new Int32Array(new SharedArrayBuffer(4 * Cell.workers));
   const told: number[] = [];
   watchHeartbeat(cells, clock, (milliseconds) => told.push(milliseconds));
   for (let i = 0; i < 30; i++) {

@@ -68,6 +68,7 @@ Deno.test("the shipped appliance.toml is right, and its paths are relative to it
       admin: { hostname: "127.0.0.1", port: 3280 },
       stateDir: "etc/var/alpha",
       engine: "auto",
+      workers: "auto",
     },
     disks: [{
       path: "etc/var/alpha/disk0.img",
@@ -108,6 +109,7 @@ portals = ["10.0.0.1:3260", "[FD00:0::1]:3260"]
 peer = "10.1.0.1:3262"
 admin = "[::1]:3280"
 state_dir = "."
+workers = 3
 [[disk]]
 path = "/dev/sdb"
 [[disk]]
@@ -142,6 +144,7 @@ mutual.secret = "0123456789abcdef"
     admin: { hostname: "::1", port: 3280 },
     stateDir: "etc",
     engine: "auto",
+    workers: 3,
   });
   assert.deepEqual(got.disks.map(({ path, sizeBytes }) => [path, sizeBytes]), [["/dev/sdb", null], [
     "etc/d.img",
@@ -155,7 +158,7 @@ mutual.secret = "0123456789abcdef"
     initiators: ["iqn.2026-01.*", "*"],
     chap: { user: "u", secret: { kind: "file", path: "etc/vol0.chap" } },
     mutual: { user: "m", secret: { kind: "inline", secret: "0123456789abcdef" } },
-    line: 21,
+    line: 22,
   });
 });
 
@@ -427,6 +430,13 @@ Deno.test("engine and direct: one of two names, true or false", () => {
     complaint(`${base}[[disk]]\npath = "/dev/x"\ndirect = "yes"\n`),
     /disk\[0\]\.direct.*true or false/,
   );
+});
+
+Deno.test("workers: auto, or a number of threads that there may be", () => {
+  const wrong = (value: string) => complaint(`${group}${member}workers = ${value}\n`);
+  for (const value of ["0", "17", "1.5", '"many"', "true"]) {
+    assert.match(wrong(value), /member\.workers.*"auto" or a whole number from 1 to 16/, value);
+  }
 });
 
 Deno.test("CHAP: one secret, 12 bytes at least, mutual beside chap and different from it", () => {

@@ -36,6 +36,8 @@ export interface TargetOptions {
   /** The disk past the page cache. */
   readonly direct?: boolean;
   readonly engine?: "auto" | "portable";
+  /** Threads of the data plane. */
+  readonly workers?: number;
   /** What to run instead of program(): the packed file, say. Its arguments follow. */
   readonly command?: readonly string[];
   readonly environment?: Record<string, string>;
@@ -68,6 +70,11 @@ export function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
+function workersLine({ workers }: TargetOptions): string[] {
+  const wanted = workers ?? Deno.env.get("PLIMSOLL_WORKERS");
+  return wanted === undefined ? [] : [`workers = ${wanted}`];
+}
+
 function configurationText(
   directory: string,
   portals: readonly string[],
@@ -87,6 +94,8 @@ function configurationText(
     `admin = ${quote(admin)}`,
     `state_dir = "var/alpha"`,
     `engine = ${quote(o.engine ?? (engineOfRun === "portable" ? "portable" : "auto"))}`,
+    `engine = ${quote(o.engine ?? Deno.env.get("PLIMSOLL_ENGINE") ?? "auto")}`, // .ci/run tries both
+    ...workersLine(o),
     "[[disk]]",
     `path = ${quote(o.diskPath ?? `${directory}/var/alpha/disk0.img`)}`,
     `size = ${quote(o.diskSize ?? "2GiB")}`,

@@ -38,6 +38,7 @@ const symbols = {
   getrusage: { parameters: ["i32", "pointer"], result: "i32" },
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   mincore: { parameters: ["u64", "u64", "u64"], result: "i32" },
+  madvise: { parameters: ["pointer", "usize", "i32"], result: "i32" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
   uringSetup: { name: "syscall", parameters: ["i32", "u32", "buffer"], result: "i32" },
   uringEnter: {

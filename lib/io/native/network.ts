@@ -1,6 +1,13 @@
 // TCP by the native engine: lib/base/network.ts over epoll. Everything happens in turns of the loop it was made with.
 
-import type { Listener, Network, SocketAddress, Stream, StreamHandler } from "../../base/network.ts";
+import type {
+  DetachedStream,
+  Listener,
+  Network,
+  SocketAddress,
+  Stream,
+  StreamHandler,
+} from "../../base/network.ts";
 import { formatSocketAddress } from "../../base/network.ts";
 import { Errno, errnoText } from "./errno.ts";
 import type { Libc } from "./libc.ts";
@@ -66,6 +73,13 @@ export class NativeNetwork implements Network {
     const stream = new NativeStream(this.#space, fd, socketAddress(c, fd, "local"), address);
     stream.start(handler(stream));
     return stream;
+  }
+
+  /** Goes on with a connection that another thread has given away; the descriptor is this one's now. */
+  adopt(detached: DetachedStream, handler: (stream: Stream) => StreamHandler): void {
+    const { descriptor, local, remote } = detached;
+    const stream = new NativeStream(this.#space, descriptor, local, remote);
+    stream.start(handler(stream));
   }
 
   /** A new socket on which `use` has worked; throws what `fail` makes of the reason otherwise. */

@@ -4,7 +4,13 @@
 import { assert } from "../../base/assert.ts";
 import type { Timer } from "../../base/clock.ts";
 import type { LentRange } from "../../base/lent_range.ts";
-import type { SendRelease, SocketAddress, Stream, StreamHandler } from "../../base/network.ts";
+import type {
+  DetachedStream,
+  SendRelease,
+  SocketAddress,
+  Stream,
+  StreamHandler,
+} from "../../base/network.ts";
 import { Errno, errnoText } from "./errno.ts";
 import { addressOf, setLong, Words } from "./libc.ts";
 import type { EventSource, LoopTask, NativeLoop, Watch } from "./loop.ts";
@@ -125,6 +131,14 @@ export class NativeStream implements Stream, EventSource, LoopTask {
 
   abort(): void {
     if (!this.#dead) this.#die(this.#ending ? "ended" : "aborted", true);
+  }
+
+  detach(): DetachedStream | null {
+    if (this.#dead || this.#ending || this.#watch === null || !this.#queue.empty) return null;
+    this.#dead = true;
+    this.#told = true;
+    this.#watch.remove();
+    return { descriptor: this.#fd, local: this.local, remote: this.remote };
   }
 
   /** LoopTask: the handlers of this turn have queued what they had, or the stream has died. */

@@ -30,6 +30,8 @@ export interface ControlParts {
   readonly group: GroupRecord;
   readonly member: MemberRecord;
   readonly engine: { readonly name: string; readonly reason: string };
+  /** Connections of each thread; null: there is one, or the engine has none of its own. */
+  readonly workers: () => number[] | null;
   readonly admin: VolumeAdmin;
   readonly volumes: Volumes;
   readonly disks: readonly ServedDisk[];
@@ -67,7 +69,7 @@ export class TargetControl implements MemberControl {
       group: group.name,
       member: member.name,
       version,
-      engine: { ...engine },
+      engine: this.#parts.workers() === null ? { ...engine } : { ...engine, workers: this.#parts.workers()! },
       uptimeMs: Math.round(clock.nowMs() - this.#startedMs),
       notices: [...this.#parts.notices(), ...this.#parts.volumes.failures(), ...this.#diskNotices()],
       members: [{

@@ -20,6 +20,7 @@ import { Router } from "../../route/router.ts";
 import { TargetNode } from "../../session/target_node.ts";
 import type { TargetPortal } from "../../session/target_directory.ts";
 import { finishDeletion, TargetControl } from "./control.ts";
+import type { DataPlane } from "./data_plane.ts";
 import { type OpenDisk, openDisks, type ServedDisk } from "./disks.ts";
 import { noteLostWrites, recordLostWrites } from "./lost_writes.ts";
 import { Portals } from "./portals.ts";
@@ -39,6 +40,10 @@ export interface TargetParts {
   /** Identifier of this boot of the machine (lib/io/files.ts). */
   readonly bootId: string;
   readonly engine: { readonly name: string; readonly reason: string };
+  /** Other threads that serve connections; none when left out. */
+  readonly dataPlane?: DataPlane | null;
+  /** Data buffers of this thread, bytes; limits.dataBufferBytesMax when left out. */
+  readonly dataBufferBytes?: number;
 }
 
 export class Target {
@@ -80,6 +85,7 @@ export class Target {
       clock: parts.clock,
       engine: parts.engine,
       exists: parts.exists,
+      workers: () => parts.dataPlane?.connections ?? null,
       portals: () => state.portals.states(),
       notices: () => this.#notices,
       ready: () => this.#begun && this.#stopped === null && anyListens(state.portals),
@@ -155,6 +161,7 @@ export class Target {
     await new Promise<void>((done) => node.stop(done));
     await volumes.close("the member is stopping");
     progress("flushing disks");
+    this.#parts.dataPlane?.closeDisks();
     await closeDisks(this.#state.disks, this.#parts);
     progress("stopped");
   }
@@ -260,6 +267,9 @@ async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assem
   if (created) log.info("group is made", { group: group.name, secretFile: parts.secretFile.path });
   const member = await joinMember(metadata, config.member.name, random);
   const disks = await openDisks(config.disks, { ...parts, group, member });
+  const dataPlane = parts.dataPlane ?? null;
+  await dataPlane?.ready();
+  dataPlane?.setDisks(disks);
 
   const router = new Router();
   for (const { record, store } of disks) router.setLocal(record.placement, store);
@@ -278,16 +288,22 @@ async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assem
     iqnPrefix: group.iqnPrefix,
     revision: revisionLevel(version),
     portals: portalsListening,
+    dataPlane,
     dropSessions: (name, reason) => node.dropTarget(name, reason),
   });
   const node = new TargetNode({
     clock,
     random,
     log,
-    pool: new BufferPool(limits.dataBufferBytesMax, limits.sessionsMax * limits.sessionOwnBytes),
+    pool: new BufferPool(
+      parts.dataBufferBytes ?? limits.dataBufferBytesMax,
+      parts.ownBufferBytes ?? limits.sessionsMax * limits.sessionOwnBytes,
+    ),
     directory: volumes,
     relativeTargetPort: member.relativeTargetPort,
+    ...(dataPlane === null ? {} : { place: (target) => dataPlane.place(target) }),
   });
+  dataPlane?.setNode(node);
   const portals = new Portals(
     network,
     clock,
@@ -295,7 +311,7 @@ async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assem
     (address, stream) => node.accept(portalOf(address), stream),
   );
   const admin = new VolumeAdmin({ metadata, random, clock, group, capacity: () => capacityOf(disks) });
-  for (const disk of disks) watchDisk(disk, volumes, parts);
+  disks.forEach((disk, index) => watchDisk(disk, index, volumes, parts));
   return { group, groupNotices: differences, member, disks, admin, volumes, node, portals };
 }
 
@@ -308,7 +324,7 @@ function capacityOf(disks: readonly ServedDisk[]): MemberCapacity[] {
 }
 
 /** Passes what happens on a disk on to the operator and to initiators. */
-function watchDisk({ record, store }: ServedDisk, volumes: Volumes, parts: TargetParts): void {
+function watchDisk({ record, store }: ServedDisk, index: number, volumes: Volumes, parts: TargetParts): void {
   const { log } = parts;
   store.onThreshold = (percent, usage) => {
     log.warn("disk is filling up", { path: record.path, percent, used: usage.usedSlots, slots: usage.slots });
@@ -317,6 +333,7 @@ function watchDisk({ record, store }: ServedDisk, volumes: Volumes, parts: Targe
     }
   };
   store.onWritesStopped = () => {
+    parts.dataPlane?.showDisk(index);
     log.error("a flush failed: the disk takes no more writes until the member is started again", {
       path: record.path,
     });
@@ -360,8 +377,8 @@ function restartNotices(
   };
   changed("[group]", (c) => c.group);
   changed(
-    "[member] name, admin address or state_dir",
-    (c) => [c.member.name, c.member.admin, c.member.stateDir],
+    "[member] name, admin address, state_dir or workers",
+    (c) => [c.member.name, c.member.admin, c.member.stateDir, c.member.workers],
   );
   changed("[[disk]] list", (c) => c.disks.map(({ path, sizeBytes }) => [path, sizeBytes]));
   const gone = open.filter((a) =>

@@ -5,6 +5,7 @@ import type { Clock, Timer } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { formatSocketAddress } from "../../base/network.ts";
 import { BlockDeviceServer } from "../../device/block_device_server.ts";
+import type { GatedDeviceServer } from "../../device/gated_device_server.ts";
 import type { LogicalUnitSettings } from "../../device/logical_unit.ts";
 import type { Metadata } from "../../meta/metadata.ts";
 import { decodeRecord, keys, type MemberRecord, type VolumeRecord } from "../../meta/records.ts";
@@ -16,7 +17,9 @@ import type {
   TargetPortal,
   TargetRecord,
 } from "../../session/target_directory.ts";
+import type { DeviceServer } from "../../session/task.ts";
 import { accessRuleOf, mayUse } from "./access.ts";
+import type { DataPlane } from "./data_plane.ts";
 import { tellLostWrites, type WritesLostNews } from "./lost_writes.ts";
 import { reservationStore } from "./reservations.ts";
 
@@ -27,6 +30,8 @@ export interface ServedVolume {
   readonly record: VolumeRecord;
   readonly target: TargetRecord;
   readonly server: BlockDeviceServer;
+  /** The server behind the gate that other threads respect; null: there are none. */
+  readonly gated: GatedDeviceServer | null;
   readonly writesLost: WritesLostNews | null;
 }
 
@@ -41,6 +46,8 @@ export interface VolumesParts {
   readonly log: Log;
   /** Portals of the member that listen. */
   readonly portals: () => readonly TargetPortal[];
+  /** Other threads that serve the volumes; null: there are none. */
+  readonly dataPlane: DataPlane | null;
   /** Ends the sessions of a target that goes away. */
   readonly dropSessions: (targetName: string, reason: string) => void;
 }
@@ -164,13 +171,15 @@ export class Volumes implements TargetDirectory {
     await server.start();
     const writesLost = await tellLostWrites(this.#parts, record.image, server);
     router.addVolume(record.image, table);
-    this.#byTarget.set(name, { record, server, target: targetRecord(name, record, server), writesLost });
+    const gated = this.#parts.dataPlane?.share(server) ?? null;
+    const target = targetRecord(name, record, gated ?? server);
+    this.#byTarget.set(name, { record, server, gated, target, writesLost });
     log.info("volume is served", { volume: record.name, target: name, sizeBytes: record.sizeBytes });
   }
 
   async #update(served: ServedVolume, record: VolumeRecord): Promise<void> {
     const { metadata, router } = this.#parts;
-    const { server } = served;
+    const { server, gated } = served;
     const known = router.table(record.image)!;
     if (record.sizeBytes > served.record.sizeBytes) {
       const table = await loadRoutes(metadata, record);
@@ -178,9 +187,10 @@ export class Volumes implements TargetDirectory {
         router.growVolume(record.image, table.slice(known.pages, table.pages), record.epoch);
       }
     }
-    server.update(this.#settings(record));
+    if (gated === null) server.update(this.#settings(record));
+    else await gated.update(this.#settings(record));
     const name = served.target.name;
-    this.#byTarget.set(name, { ...served, record, target: targetRecord(name, record, server) });
+    this.#byTarget.set(name, { ...served, record, target: targetRecord(name, record, gated ?? server) });
   }
 
   async #remove(name: string, reason: string): Promise<void> {
@@ -189,7 +199,8 @@ export class Volumes implements TargetDirectory {
     this.#byTarget.delete(name);
     served.writesLost?.end();
     this.#parts.dropSessions(name, reason);
-    await new Promise<void>((done) => served.server.close(reason, done));
+    await new Promise<void>((done) => (served.gated ?? served.server).close(reason, done));
+    if (served.gated !== null) this.#parts.dataPlane!.unshare(served.gated);
     this.#parts.router.removeVolume(served.record.image);
     this.#parts.log.info("volume is no longer served", { volume: served.record.name, reason });
   }
@@ -221,6 +232,6 @@ export class Volumes implements TargetDirectory {
   }
 }
 
-function targetRecord(name: string, record: VolumeRecord, server: BlockDeviceServer): TargetRecord {
+function targetRecord(name: string, record: VolumeRecord, server: DeviceServer): TargetRecord {
   return { name, alias: record.name, access: accessRuleOf(record), deviceServer: server };
 }

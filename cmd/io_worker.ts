@@ -1,0 +1,47 @@
+// An I/O worker: a thread that serves connections beside the owner of the data plane (docs/engine.md, "Workers").
+
+/// <reference lib="deno.worker" />
+
+import { BufferPool } from "../lib/base/buffer_pool.ts";
+import { Arena } from "../lib/io/native/arena.ts";
+import { DiskEngine } from "../lib/io/native/disk_engine.ts";
+import { NativeLoop } from "../lib/io/native/loop.ts";
+import { NativeNetwork } from "../lib/io/native/network.ts";
+import { adoptDisk, directAlignment } from "../lib/io/native/open_disk.ts";
+import { PeerLink } from "../lib/io/native/peer_link.ts";
+import { viewMemory } from "../lib/io/native/shared_memory.ts";
+import { systemRandom } from "../lib/io/system_random.ts";
+import { IoWorker } from "../lib/roles/target/io_worker.ts";
+import { setUpLogging } from "./logging.ts";
+import { endOnOwnMistakes } from "./own_mistakes.ts";
+import { Cell, type IoWorkerMistake, type IoWorkerSetup } from "./target_messages.ts";
+
+self.onmessage = (event: MessageEvent<IoWorkerSetup>) => void run(event.data);
+
+async function run(setup: IoWorkerSetup): Promise<void> {
+  const log = await setUpLogging({ level: setup.logLevel, format: setup.logFormat });
+  endOnOwnMistakes(log, (what) => self.postMessage({ mistake: what } satisfies IoWorkerMistake));
+  const loop = new NativeLoop({ heartbeat: { cells: setup.cells, index: Cell.workers + setup.index } });
+  const disks = DiskEngine.open(loop);
+  const network = new NativeNetwork(loop);
+  const arena = new Arena(loop.libc, setup.bufferBytes);
+  const link: PeerLink = new PeerLink(loop, setup.link, 1, (message) => worker.receive(message));
+  const worker = new IoWorker({
+    index: setup.index,
+    clock: loop,
+    random: systemRandom,
+    log,
+    cells: setup.shared,
+    owner: link,
+    arena: arena.place,
+    pool: new BufferPool(setup.bufferBytes, arena),
+    adopt: (stream, handler) => network.adopt(stream, handler),
+    openDisk: ({ name, descriptor, sizeBytes, direct, slotsAtBytes }) => ({
+      disk: adoptDisk(disks, { name, fd: descriptor, sizeBytes, direct }), // never closed here: it is the owner's
+      slotsAtBytes,
+      writeUnitBytes: direct ? directAlignment(loop.libc, descriptor).offsetBytes : 1,
+    }),
+    viewMemory,
+  });
+  await loop.run();
+}

@@ -1,0 +1,245 @@
+// The device server of one session in a worker. Reads and writes whose pages all have their place it carries out by itself,
+// on the worker's own use of the disks; everything else travels to the owner and back (docs/engine.md, "Workers").
+
+import type { Disk } from "../base/disk.ts";
+import type { Nexus } from "../session/nexus.ts";
+import type { DeviceServer, Task, TaskManagementFunction, TaskManagementOutcome } from "../session/task.ts";
+import { ScsiStatus, TaskAttribute } from "../session/task.ts";
+import type { OwnerCalls } from "./owner_calls.ts";
+import { PagePlaces } from "./page_places.ts";
+import { plainTransfers } from "./plain_transfers.ts";
+import { Access, DiskState, type SharedCells } from "./shared_cells.ts";
+import { partsMax, WorkerCommand, type WorkerCommandOwner } from "./worker_command.ts";
+
+/** A disk as one worker uses it. */
+export interface WorkerDisk {
+  readonly disk: Disk;
+  /** Where slot 0 begins, bytes. */
+  readonly slotsAtBytes: number;
+  /** Writes of fewer bytes than this, or beside its multiples, are the owner's: it must read around them. */
+  readonly writeUnitBytes: number;
+}
+
+/** A unit in one worker; all its sessions there share it. */
+export interface WorkerUnit {
+  readonly number: number;
+  readonly pageBytes: number;
+  readonly blockBytes: number;
+  readonly places: PagePlaces;
+  readonly disks: readonly (WorkerDisk | null)[];
+  readonly devices: Set<WorkerDeviceServer>;
+}
+
+export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
+  readonly unit: WorkerUnit;
+  readonly session: number;
+  /** Commands carried out here, and those that went to the owner; for measurements and tests. */
+  ownCommands = 0;
+  ownerCommands = 0;
+  readonly #cells: SharedCells;
+  readonly #worker: number;
+  /** The nexus's word in the cells. */
+  readonly #cell: number;
+  readonly #calls: OwnerCalls;
+  readonly #transferBytesMax: number;
+  readonly #all: WorkerCommand[] = [];
+  /** Commands and functions at the owner that later commands must not overtake. */
+  #barriers = 0;
+  readonly #bufferReady = (task: Task) => this.#run(task.scratch as WorkerCommand);
+
+  constructor(
+    unit: WorkerUnit,
+    session: { readonly id: number; readonly cell: number },
+    worker: number,
+    cells: SharedCells,
+    calls: OwnerCalls,
+    transferBytesMax: number,
+  ) {
+    this.unit = unit;
+    this.session = session.id;
+    this.#cell = session.cell;
+    this.#worker = worker;
+    this.#cells = cells;
+    this.#calls = calls;
+    this.#transferBytesMax = transferBytesMax;
+  }
+
+  // DeviceServer.
+
+  execute(task: Task): void {
+    let c = task.scratch as WorkerCommand | null;
+    if (c === null) {
+      task.scratch = c = new WorkerCommand(this);
+      this.#all.push(c);
+    }
+    c.begin(task);
+    const transfer = plainTransfers[task.cdb.getUint8(0)]!;
+    const simple = task.attribute === TaskAttribute.simple || task.attribute === TaskAttribute.untagged;
+    if (!simple) {
+      c.barrier = true;
+      this.#barriers++;
+    }
+    if (transfer === null || this.#barriers > 0 || task.lunHigh !== 0 || task.lunLow !== 0) {
+      return this.#forward(c);
+    }
+    const lengthBytes = transfer.blocks(task.cdb) * this.unit.blockBytes;
+    const wanted = transfer.write ? Access.write : Access.read;
+    const plain = lengthBytes > 0 && lengthBytes <= this.#transferBytesMax &&
+      (this.#cells.access(this.#cell) & wanted) !== 0 && this.#cells.isOpen(this.unit.number);
+    if (!plain) return this.#forward(c);
+    c.transfer = transfer;
+    c.lba = transfer.lba(task.cdb);
+    c.lengthBytes = lengthBytes;
+    if (transfer.write) {
+      c.state = "data";
+      task.requestData(lengthBytes);
+    } else {
+      c.state = "buffer";
+      task.takeDataIn(lengthBytes, this.#bufferReady);
+    }
+  }
+
+  dataReceived(task: Task): void {
+    const c = task.scratch as WorkerCommand;
+    c.received = true;
+    if (c.state === "remote") return this.#calls.data(c);
+    this.#run(c);
+  }
+
+  abortTask(task: Task): void {
+    const c = task.scratch as WorkerCommand;
+    if (c.state === "remote") this.#calls.abort(c);
+    else if (c.state === "data" || c.state === "buffer") this.#finish(c, ScsiStatus.taskAborted);
+    // What is running ends by itself.
+  }
+
+  manage(
+    _nexus: Nexus,
+    lunHigh: number,
+    lunLow: number,
+    fn: Exclude<TaskManagementFunction, "abortTask">,
+    done: (outcome: TaskManagementOutcome) => void,
+  ): void {
+    this.#barriers++; // what comes behind it must not be done before it
+    this.#calls.manage(this.session, lunHigh, lunLow, fn, (outcome) => {
+      this.#barriers--;
+      done(outcome);
+    });
+  }
+
+  nexusGained(): void {
+    this.unit.devices.add(this); // the owner has told its device server before
+  }
+
+  nexusLost(): void {
+    this.unit.devices.delete(this);
+  }
+
+  // Inside.
+
+  /** The owner closes the gate for what needs to know every task: those that wait here become its own. */
+  surrender(): void {
+    for (const c of this.#all) {
+      if (c.state === "data" || c.state === "buffer") this.#send(c, true);
+    }
+  }
+
+  /** Buffers and data are there: does it, or finds that the owner must. */
+  #run(c: WorkerCommand): void {
+    if (c.state === "remote") return this.#calls.buffer(c);
+    const { unit } = this;
+    const cells = this.#cells;
+    if (!cells.enter(this.#worker, unit.number) || !this.#mayRun(c)) {
+      this.#leave();
+      return this.#forward(c);
+    }
+    c.state = "running";
+    c.inFlight = 1;
+    this.#submit(c);
+    c.partEnded();
+  }
+
+  /** Everything that the owner decides, as it was last told; within the gate, so it cannot change meanwhile. */
+  #mayRun(c: WorkerCommand): boolean {
+    const { unit } = this;
+    const write = c.transfer!.write;
+    if ((this.#cells.access(this.#cell) & (write ? Access.write : Access.read)) === 0) return false;
+    if (write && c.task.dataOutLength !== c.lengthBytes) return false;
+    const start = c.lba * unit.blockBytes;
+    const end = start + c.lengthBytes;
+    if (end > this.#cells.blocks[unit.number]! * unit.blockBytes) return false;
+    const first = Math.floor(start / unit.pageBytes);
+    const last = Math.floor((end - 1) / unit.pageBytes);
+    if (last - first >= partsMax) return false;
+    for (let page = first; page <= last; page++) {
+      const place = unit.places.at(page);
+      if (place === 0) return false;
+      const disk = unit.disks[PagePlaces.diskOf(place)] ?? null;
+      if (disk === null) return false;
+      const state = this.#cells.disk(PagePlaces.diskOf(place));
+      if ((state & DiskState.open) === 0) return false;
+      if (write) {
+        if ((state & DiskState.writable) === 0) return false;
+        if (start % disk.writeUnitBytes !== 0 || end % disk.writeUnitBytes !== 0) return false;
+      }
+      c.places[page - first] = place;
+    }
+    return true;
+  }
+
+  #submit(c: WorkerCommand): void {
+    const { pageBytes, disks } = this.unit;
+    const write = c.transfer!.write;
+    const bytes = (write ? c.task.dataOut : c.task.dataIn)!.bytes;
+    const start = c.lba * this.unit.blockBytes;
+    let inPage = start % pageBytes;
+    for (let moved = 0, index = 0; moved < c.lengthBytes; index++) {
+      const place = c.places[index]!;
+      const { disk, slotsAtBytes } = disks[PagePlaces.diskOf(place)]!;
+      const part = c.part(index);
+      part.kind = write ? "write" : "read";
+      part.offsetBytes = slotsAtBytes + PagePlaces.slotOf(place) * pageBytes + inPage;
+      part.lengthBytes = Math.min(pageBytes - inPage, c.lengthBytes - moved);
+      part.buffer = bytes;
+      part.bufferStart = moved;
+      part.errno = 0;
+      moved += part.lengthBytes;
+      inPage = 0;
+      c.inFlight++;
+      disk.submit(part);
+    }
+  }
+
+  partsEnded(c: WorkerCommand): void {
+    this.#leave();
+    if (c.task.aborted) return this.#finish(c, ScsiStatus.taskAborted);
+    if (c.failed) return this.#forward(c); // done again over there, where errors get their sense
+    this.ownCommands++;
+    if (!c.transfer!.write) c.task.dataInLength = c.lengthBytes;
+    this.#finish(c, ScsiStatus.good);
+  }
+
+  #leave(): void {
+    if (this.#cells.leave(this.#worker, this.unit.number)) this.#calls.left(this.unit.number);
+  }
+
+  #forward(c: WorkerCommand): void {
+    this.#send(c, false);
+  }
+
+  #send(c: WorkerCommand, older: boolean): void {
+    c.state = "remote";
+    this.ownerCommands++;
+    this.#calls.execute(c, this.session, older, (status, dataInLength, sense) => {
+      c.task.dataInLength = dataInLength;
+      c.task.sense = sense;
+      this.#finish(c, status);
+    });
+  }
+
+  #finish(c: WorkerCommand, status: number): void {
+    if (c.barrier) this.#barriers--;
+    c.state = "idle";
+    c.task.finish(status); // which may begin its next command
+  }
+}

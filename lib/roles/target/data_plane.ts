@@ -1,0 +1,224 @@
+// The owner's side of the I/O workers: which unit has which number, where pages lie, and in which thread a session runs
+// (docs/engine.md, "Workers"). A member with one thread has none of this.
+
+import { assert } from "../../base/assert.ts";
+import { limits } from "../../base/limits.ts";
+import type { BlockDeviceServer } from "../../device/block_device_server.ts";
+import { GatedDeviceServer } from "../../device/gated_device_server.ts";
+import { PagePlaces } from "../../device/page_places.ts";
+import type { Buffers } from "../../device/remote_task.ts";
+import { DiskState, SharedCells, type SharedCellsMemory } from "../../device/shared_cells.ts";
+import { MessageKind, type MessagePort, sendWords } from "../../device/task_messages.ts";
+import type { RemoteSession, SessionThread } from "../../session/remote_session.ts";
+import type { TargetRecord } from "../../session/target_directory.ts";
+import type { SlotBoard } from "../../store/mod.ts";
+import type { ServedDisk } from "./disks.ts";
+import { WorkerThread } from "./worker_thread.ts";
+
+/** The way to one worker; `receive` is called with what comes from it. */
+export interface WorkerPort extends MessagePort {
+  receive: (message: Uint8Array<ArrayBuffer>) => void;
+}
+
+export interface DataPlaneParts {
+  readonly cells: SharedCellsMemory;
+  /** Workers beside the owner's thread. */
+  readonly ports: readonly WorkerPort[];
+  readonly viewArena: (arena: { readonly address: number; readonly poolBytes: number }) => Buffers;
+  /** Zeroed memory that every thread can view at its address. */
+  readonly mapMemory: (sizeBytes: number) => { readonly address: number; readonly buffer: ArrayBuffer };
+  /** Makes a range of it zero again, without touching it. */
+  readonly forgetMemory: (address: number, sizeBytes: number) => void;
+  /** How other threads reach a disk that was opened. */
+  readonly descriptorOf: (
+    disk: ServedDisk["disk"],
+  ) => { readonly descriptor: number; readonly direct: boolean };
+}
+
+/** What sessions need of their node. */
+export interface DataPlaneNode {
+  readonly connectionsHere: number;
+  readonly sessionsHere: number;
+  connectionClosedElsewhere(session: RemoteSession): void;
+  coldReset(session: RemoteSession): void;
+}
+
+interface SharedUnit {
+  readonly device: GatedDeviceServer;
+  readonly image: number;
+  readonly table: PlacesTable;
+}
+
+interface PlacesTable {
+  readonly address: number;
+  readonly sizeBytes: number;
+  readonly places: PagePlaces;
+}
+
+/** Pages that a table of places has room for beyond those of its volume: it cannot grow. Untouched ones cost nothing. */
+const spareFactor = 4;
+const tablePagesMin = 1024 * 1024;
+
+export class DataPlane {
+  readonly #parts: DataPlaneParts;
+  readonly #cells: SharedCells;
+  readonly #threads: WorkerThread[] = [];
+  readonly #units: (SharedUnit | null)[] = new Array(limits.volumesMax).fill(null);
+  readonly #byImage = new Map<number, SharedUnit>();
+  readonly #idleTables: PlacesTable[] = [];
+  readonly #freeCells = Array.from({ length: limits.sessionsMax }, (_, i) => limits.sessionsMax - 1 - i);
+  readonly #recalls = new Map<number, { left: number; readonly done: () => void }>();
+  #lastRecall = 0;
+  #disks: readonly ServedDisk[] = [];
+  #node: DataPlaneNode | null = null;
+
+  constructor(parts: DataPlaneParts) {
+    this.#parts = parts;
+    this.#cells = new SharedCells(parts.cells);
+    for (const port of parts.ports) {
+      const thread: WorkerThread = new WorkerThread({
+        cells: this.#cells,
+        port,
+        viewArena: parts.viewArena,
+        takeCell: () => this.#freeCells.pop()!, // there are as many as sessions may be
+        giveCell: (cell) => this.#freeCells.push(cell),
+        recalled: (_thread, _unit, token) => this.#recalled(token),
+        left: (unit) => this.#units[unit]?.device.gate.drained(),
+        connectionClosed: (session) => this.#node!.connectionClosedElsewhere(session),
+        sessionEnded: (session) => this.#release((session.deviceServer as GatedDeviceServer).unit),
+        coldReset: (session) => this.#node!.coldReset(session),
+      });
+      port.receive = (message) => thread.receive(message);
+      this.#threads.push(thread);
+    }
+  }
+
+  /** Resolves once every worker runs. */
+  async ready(): Promise<void> {
+    for (const thread of this.#threads) await thread.ready;
+  }
+
+  /** Connections of each thread, the owner's first. */
+  get connections(): number[] {
+    return [this.#node?.connectionsHere ?? 0, ...this.#threads.map((t) => t.connections)];
+  }
+
+  /** The thread for a new session: the one with the fewest; null: the owner's own, which has the most to do besides. */
+  place(target: TargetRecord): SessionThread | null {
+    if ((target.deviceServer as GatedDeviceServer).closed) return null; // its number may be another's soon
+    let best: WorkerThread | null = null;
+    for (const thread of this.#threads) {
+      if (best === null || thread.sessions < best.sessions) best = thread;
+    }
+    return best === null || this.#node!.sessionsHere < best.sessions ? null : best;
+  }
+
+  setNode(node: DataPlaneNode): void {
+    this.#node = node;
+  }
+
+  setDisks(disks: readonly ServedDisk[]): void {
+    this.#disks = disks;
+    disks.forEach(({ disk, store }, index) => {
+      const { descriptor, direct } = this.#parts.descriptorOf(disk);
+      const { name, sizeBytes } = disk;
+      const { slotsAtBytes } = store;
+      for (const thread of this.#threads) {
+        thread.tell({ kind: "disk", index, name, descriptor, sizeBytes, direct, slotsAtBytes });
+      }
+      store.board = this.#board(index);
+      this.showDisk(index);
+    });
+  }
+
+  /** After a flush has failed, or before anything else that changes what may be done with the disk. */
+  showDisk(index: number): void {
+    const { store } = this.#disks[index]!;
+    this.#cells.setDisk(index, store.writable ? DiskState.open | DiskState.writable : DiskState.open);
+  }
+
+  /** The disks are about to close. */
+  closeDisks(): void {
+    this.#disks.forEach(({ store }, index) => {
+      this.#cells.setDisk(index, DiskState.closed);
+      store.board = null;
+    });
+  }
+
+  /** Puts `server` behind a gate and lets every thread read and write the image's pages. */
+  share(server: BlockDeviceServer): GatedDeviceServer {
+    const { image, sizeBytes, pageBytes, blockBytes } = server.settings;
+    const number = this.#units.indexOf(null);
+    assert(number >= 0, "there are more volumes than limits.volumesMax");
+    const table = this.#takeTable(Math.ceil(sizeBytes / pageBytes));
+    const device = new GatedDeviceServer(server, number, this.#cells, (done) => this.#recall(number, done));
+    const unit = { device, image, table };
+    this.#units[number] = unit;
+    this.#byImage.set(image, unit);
+    this.#disks.forEach(({ store }, index) => store.showWritten(image, this.#board(index)));
+    for (const thread of this.#threads) {
+      thread.tell({
+        kind: "unit",
+        number,
+        pageBytes,
+        blockBytes,
+        placesAddress: table.address,
+        placesBytes: table.sizeBytes,
+      });
+    }
+    return device;
+  }
+
+  /** The volume's device server has been closed; its number is free once its last session has gone. */
+  unshare(device: GatedDeviceServer): void {
+    const unit = this.#units[device.unit]!;
+    if (this.#byImage.get(unit.image) === unit) this.#byImage.delete(unit.image);
+    this.#release(device.unit);
+  }
+
+  #release(number: number): void {
+    const unit = this.#units[number] ?? null;
+    if (unit === null || !unit.device.closed || this.#byImage.get(unit.image) === unit) return;
+    if (unit.device.sessionsElsewhere > 0) return;
+    this.#units[number] = null;
+    this.#parts.forgetMemory(unit.table.address, unit.table.sizeBytes);
+    this.#idleTables.push(unit.table);
+  }
+
+  #board(disk: number): SlotBoard {
+    return {
+      show: (image, page, slot) => this.#byImage.get(image)?.table.places.show(page, disk, slot),
+      hide: (image, page) => {
+        const unit = this.#byImage.get(image);
+        if (unit === undefined) return;
+        assert(unit.device.gate.held, "a slot is given up while other threads may use it");
+        unit.table.places.hide(page);
+      },
+    };
+  }
+
+  #takeTable(pages: number): PlacesTable {
+    const wanted = Math.min(limits.volumePagesMax, Math.max(tablePagesMin, pages * spareFactor));
+    const sizeBytes = wanted * PagePlaces.bytesPerPage;
+    const at = this.#idleTables.findIndex((t) => t.sizeBytes >= sizeBytes);
+    if (at >= 0) return this.#idleTables.splice(at, 1)[0]!;
+    const { address, buffer } = this.#parts.mapMemory(sizeBytes);
+    return { address, sizeBytes, places: new PagePlaces(buffer) };
+  }
+
+  /** Every thread hands over what waits for the unit. */
+  #recall(unit: number, done: () => void): void {
+    const token = this.#lastRecall = (this.#lastRecall + 1) >>> 0;
+    this.#recalls.set(token, { left: this.#threads.length, done });
+    for (let i = 0; i < this.#threads.length; i++) {
+      sendWords(this.#parts.ports[i]!, MessageKind.recall, unit, token);
+    }
+  }
+
+  #recalled(token: number): void {
+    const recall = this.#recalls.get(token)!;
+    if (--recall.left > 0) return;
+    this.#recalls.delete(token);
+    recall.done();
+  }
+}

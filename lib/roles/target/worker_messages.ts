@@ -1,0 +1,55 @@
+// What the owner and an I/O worker tell each other beside commands (lib/device/task_messages.ts). JSON values.
+
+import type { Handover } from "../../session/handover.ts";
+import type { SessionOrder } from "../../session/remote_session.ts";
+
+/** A disk that the owner has opened; the descriptor is of the process, and the owner's to close. */
+export interface DiskNews {
+  readonly kind: "disk";
+  readonly index: number;
+  readonly name: string;
+  readonly descriptor: number;
+  readonly sizeBytes: number;
+  readonly direct: boolean;
+  readonly slotsAtBytes: number;
+}
+
+export interface UnitNews {
+  readonly kind: "unit";
+  readonly number: number;
+  readonly pageBytes: number;
+  readonly blockBytes: number;
+  /** The table of places (lib/device/page_places.ts). */
+  readonly placesAddress: number;
+  readonly placesBytes: number;
+}
+
+export interface SessionBegins {
+  readonly kind: "begin";
+  readonly id: number;
+  readonly cell: number;
+  readonly unit: number;
+  readonly tsih: number;
+  readonly relativeTargetPort: number;
+  readonly targetName: string;
+  readonly targetAlias: string;
+  readonly handover: Handover;
+}
+
+export interface SessionOrdered {
+  readonly kind: "order";
+  readonly id: number;
+  readonly order: SessionOrder;
+  readonly reason: string;
+  readonly cmdSn: number;
+}
+
+export type ToWorker = DiskNews | UnitNews | SessionBegins | SessionOrdered;
+
+export type ToOwner =
+  /** The worker runs; where its data buffers lie. */
+  | { readonly kind: "ready"; readonly arena: { readonly address: number; readonly poolBytes: number } }
+  | { readonly kind: "replaced"; readonly id: number; readonly stays: boolean }
+  | { readonly kind: "connectionClosed"; readonly id: number }
+  | { readonly kind: "ended"; readonly id: number }
+  | { readonly kind: "coldReset"; readonly id: number };
