@@ -98,6 +98,10 @@ export class DataPlane {
     for (const thread of this.#threads) await thread.ready;
   }
 
+  get threads(): readonly WorkerThread[] {
+    return this.#threads;
+  }
+
   /** Connections of each thread, the owner's first. */
   get connections(): number[] {
     return [this.#node?.connectionsHere ?? 0, ...this.#threads.map((t) => t.connections)];
