@@ -57,7 +57,7 @@ interface PlacesTable {
 
 /** Pages that a table of places has room for beyond those of its volume: it cannot grow. Untouched ones cost nothing. */
 const spareFactor = 4;
-const tablePagesMin = 1024 * 1024;
+const tablePagesMin = 64 * 1024;
 
 export class DataPlane {
   readonly #parts: DataPlaneParts;

@@ -3,7 +3,7 @@
 
 import { assert } from "../../base/assert.ts";
 import type { BufferPool } from "../../base/buffer_pool.ts";
-import type { Clock } from "../../base/clock.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import type { DetachedStream, Stream, StreamHandler } from "../../base/network.ts";
@@ -72,6 +72,7 @@ export class IoWorker implements ConnectionHost {
   readonly #sessions = new Map<number, Running>();
   /** By connection: the number of its session, also after the session has ended. */
   readonly #connections = new Map<TargetConnection, number>();
+  #timer: Timer | null = null;
   /** Portals of each target, as its last login said. */
   readonly #portals = new Map<string, readonly TargetPortal[]>();
 
@@ -84,14 +85,12 @@ export class IoWorker implements ConnectionHost {
     this.#calls = new OwnerCalls(parts.owner);
     this.directory = {
       lookup: () => ({ kind: "unavailable" }), // logins are the owner's
-      visible: () => [...this.#sessions.values()].map(({ target }) => target),
+      visible: (initiatorName) =>
+        [...this.#sessions.values()]
+          .filter(({ session }) => session.identity.initiatorName === initiatorName)
+          .map(({ target }) => target),
       portalsOf: (target, portal) => this.#portals.get(target.name) ?? [portal],
     };
-    const show = () => {
-      this.#showCounters();
-      parts.clock.after(countersMs, show);
-    };
-    show();
     this.#tell({ kind: "ready", arena: parts.arena });
   }
 
@@ -153,6 +152,7 @@ export class IoWorker implements ConnectionHost {
     const { handover } = news;
     const running = this.#sessions.get(news.id) ?? this.#make(news);
     this.#sessions.set(news.id, running);
+    if (this.#timer === null) this.#showLater();
     this.#portals.set(news.targetName, handover.portals);
     this.#parts.adopt(handover.stream, (stream) => {
       const { target, session } = running;
@@ -231,6 +231,15 @@ export class IoWorker implements ConnectionHost {
   #recall(unit: number, token: number): void {
     for (const device of this.#units.get(unit)?.devices ?? []) device.surrender();
     this.#calls.recalled(unit, token);
+  }
+
+  /** While there are sessions. */
+  #showLater(): void {
+    this.#timer = this.clock.after(countersMs, () => {
+      this.#timer = null;
+      this.#showCounters();
+      if (this.#sessions.size > 0) this.#showLater();
+    });
   }
 
   #showCounters(): void {
