@@ -22,9 +22,9 @@ async function run(setup: IoWorkerSetup): Promise<void> {
   const log = await setUpLogging({ level: setup.logLevel, format: setup.logFormat });
   endOnOwnMistakes(log, (what) => self.postMessage({ mistake: what } satisfies IoWorkerMistake));
   const loop = new NativeLoop({ heartbeat: { cells: setup.cells, index: Cell.workers + setup.index } });
-  const disks = DiskEngine.open(loop);
+  const disks = DiskEngine.open(loop, { mappedBytesMax: setup.mappedBytes });
   const network = new NativeNetwork(loop);
-  const arena = new Arena(loop.libc, setup.bufferBytes);
+  const arena = new Arena(loop.libc, setup.bufferBytes + setup.ownBufferBytes);
   const link: PeerLink = new PeerLink(loop, setup.link, 1, (message) => worker.receive(message));
   const worker = new IoWorker({
     index: setup.index,
@@ -34,7 +34,7 @@ async function run(setup: IoWorkerSetup): Promise<void> {
     cells: setup.shared,
     owner: link,
     arena: arena.place,
-    pool: new BufferPool(setup.bufferBytes, arena),
+    pool: new BufferPool(setup.bufferBytes, setup.ownBufferBytes, arena),
     adopt: (stream, handler) => network.adopt(stream, handler),
     openDisk: ({ name, descriptor, sizeBytes, direct, slotsAtBytes }) => ({
       disk: adoptDisk(disks, { name, fd: descriptor, sizeBytes, direct }), // never closed here: it is the owner's

@@ -2,7 +2,6 @@
 // on the portable engine, and in the data-plane worker on the native one; nothing here knows which.
 
 import { existsSync } from "node:fs";
-import { limits } from "../lib/base/limits.ts";
 import type { Clock } from "../lib/base/clock.ts";
 import type { Log } from "../lib/base/log.ts";
 import type { Network } from "../lib/base/network.ts";
@@ -23,6 +22,7 @@ export interface MemberEngine {
   /** Other threads that serve connections, and the data buffers of this one, bytes. */
   readonly dataPlane?: DataPlane | null;
   readonly dataBufferBytes?: number;
+  readonly ownBufferBytes?: number;
   /** Which one it is and why, for status and log. */
   readonly name: string;
   readonly reason: string;
@@ -58,7 +58,8 @@ export async function startMember(
       bootId: await bootId() ?? `unknown ${crypto.randomUUID()}`,
       engine: { name: engine.name, reason: engine.reason },
       dataPlane: engine.dataPlane ?? null,
-      dataBufferBytes: engine.dataBufferBytes ?? limits.dataBufferBytesMax,
+      ...(engine.dataBufferBytes === undefined ? {} : { dataBufferBytes: engine.dataBufferBytes }),
+      ...(engine.ownBufferBytes === undefined ? {} : { ownBufferBytes: engine.ownBufferBytes }),
     });
   } catch (error) {
     throw error instanceof Error ? new CommandError(error.message) : error;

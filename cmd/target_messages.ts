@@ -20,8 +20,10 @@ export interface WorkerSetup {
   /** The I/O workers' links, of which the owner has side 0; none: the owner serves alone. */
   readonly links: readonly PeerLinkMemory[];
   readonly shared: SharedCellsMemory;
-  /** Data buffers of each thread, bytes. */
+  /** Of each thread, bytes: data buffers, those of its sessions' own, and what it maps of a disk. */
   readonly bufferBytes: number;
+  readonly ownBufferBytes: number;
+  readonly mappedBytes: number;
   readonly cells: Int32Array<SharedArrayBuffer>;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
@@ -44,6 +46,8 @@ export interface IoWorkerSetup {
   readonly cells: Int32Array<SharedArrayBuffer>;
   readonly shared: SharedCellsMemory;
   readonly bufferBytes: number;
+  readonly ownBufferBytes: number;
+  readonly mappedBytes: number;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }

@@ -52,6 +52,9 @@ export async function startRemoteMember(
     cells,
     shared: createSharedCells(links.length),
     bufferBytes: Math.floor(limits.dataBufferBytesMax / threads),
+    // A session goes to the thread with the fewest, so none has more than its share.
+    ownBufferBytes: Math.ceil(limits.sessionsMax / threads) * limits.sessionOwnBytes,
+    mappedBytes: Math.floor(limits.mappedDiskBytesMax / threads),
     logLevel: logging.level,
     logFormat: logging.format,
   };

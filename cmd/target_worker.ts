@@ -26,13 +26,14 @@ async function run(setup: WorkerSetup): Promise<void> {
   const { channel: memory, cells, logLevel, logFormat } = setup;
   const log = await setUpLogging({ level: logLevel, format: logFormat });
   const loop = new NativeLoop({ heartbeat: { cells, index: Cell.heartbeat } });
-  const disks = DiskEngine.open(loop);
+  const disks = DiskEngine.open(loop, { mappedBytesMax: setup.mappedBytes });
   const engine: MemberEngine = {
     clock: loop,
     network: new NativeNetwork(loop),
     openDisk: (path, options) => openNativeDisk(disks, path, options),
     dataPlane: setup.links.length === 0 ? null : openDataPlane(loop, setup),
     dataBufferBytes: setup.bufferBytes,
+    ownBufferBytes: setup.ownBufferBytes,
     name: "native",
     reason: `epoll and ${disks.status}`,
   };

@@ -105,6 +105,10 @@ export class OwnerCalls {
     sendWords(this.#port, MessageKind.left, unit);
   }
 
+  vacated(token: number): void {
+    sendWords(this.#port, MessageKind.vacated, token);
+  }
+
   recalled(unit: number, token: number): void {
     sendWords(this.#port, MessageKind.recalled, unit, token);
   }

@@ -2,6 +2,7 @@
 // by messages; its buffers lie in memory that both threads see.
 
 import type { PoolBuffer } from "../base/buffer_pool.ts";
+import type { LentData } from "../base/lent_range.ts";
 import { assert } from "../base/assert.ts";
 import type { Nexus } from "../session/nexus.ts";
 import type { Task } from "../session/task.ts";
@@ -46,6 +47,9 @@ export class RemoteTask implements Task {
   dataOut: PoolBuffer | null = null;
   dataOutLength = 0;
   dataIn: PoolBuffer | null = null;
+  /** What travels has a buffer. */
+  readonly lendable = false;
+  lentIn: LentData | null = null;
   dataInLength = 0;
   sense: Uint8Array | null = null;
   scratch: unknown = null;

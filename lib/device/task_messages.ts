@@ -17,13 +17,20 @@ export const MessageKind = Object.freeze({
   /** The worker's last command in flight of a unit has ended, and its gate is closed. */
   left: 7,
   manage: 8,
+  /** Nothing that was asked about by `vacate` is being sent any more. */
+  vacated: 14,
   // From the owner.
   wantData: 9,
   wantBuffer: 10,
   finish: 11,
   recall: 12,
   managed: 13,
+  /** Answer once nothing is sent from this slot; or, without a disk, from this unit's slots. */
+  vacate: 15,
 });
+
+/** In place of a disk's number in `vacate`: the number behind it is a unit's. */
+export const wholeUnit = 0xffff_ffff;
 
 /** Of execute and surrender. */
 export const TaskFlag = Object.freeze({

@@ -2,6 +2,7 @@
 // on the worker's own use of the disks; everything else travels to the owner and back (docs/engine.md, "Workers").
 
 import type { Disk } from "../base/disk.ts";
+import type { LentData } from "../base/lent_range.ts";
 import type { Nexus } from "../session/nexus.ts";
 import type { DeviceServer, Task, TaskManagementFunction, TaskManagementOutcome } from "../session/task.ts";
 import { ScsiStatus, TaskAttribute } from "../session/task.ts";
@@ -9,6 +10,7 @@ import type { OwnerCalls } from "./owner_calls.ts";
 import { PagePlaces } from "./page_places.ts";
 import { plainTransfers } from "./plain_transfers.ts";
 import { Access, DiskState, type SharedCells } from "./shared_cells.ts";
+import { lends, type WorkerLoans } from "./worker_loans.ts";
 import { partsMax, WorkerCommand, type WorkerCommandOwner } from "./worker_command.ts";
 
 /** A disk as one worker uses it. */
@@ -41,6 +43,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
   /** The nexus's word in the cells. */
   readonly #cell: number;
   readonly #calls: OwnerCalls;
+  readonly #loans: WorkerLoans;
   readonly #transferBytesMax: number;
   readonly #all: WorkerCommand[] = [];
   /** Commands and functions at the owner that later commands must not overtake. */
@@ -53,6 +56,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     worker: number,
     cells: SharedCells,
     calls: OwnerCalls,
+    loans: WorkerLoans,
     transferBytesMax: number,
   ) {
     this.unit = unit;
@@ -61,6 +65,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     this.#worker = worker;
     this.#cells = cells;
     this.#calls = calls;
+    this.#loans = loans;
     this.#transferBytesMax = transferBytesMax;
   }
 
@@ -93,7 +98,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     if (transfer.write) {
       c.state = "data";
       task.requestData(lengthBytes);
-    } else {
+    } else if (!task.lendable || !this.#lend(c)) {
       c.state = "buffer";
       task.takeDataIn(lengthBytes, this.#bufferReady);
     }
@@ -142,6 +147,29 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     for (const c of this.#all) {
       if (c.state === "data" || c.state === "buffer") this.#send(c, true);
     }
+  }
+
+  /** True: the data lies in one page, in memory, and leaves from there; the command has ended. */
+  #lend(c: WorkerCommand): boolean {
+    const { unit } = this;
+    const inPage = c.lba * unit.blockBytes % unit.pageBytes;
+    if (inPage + c.lengthBytes > unit.pageBytes) return false;
+    let data: LentData | null = null;
+    if (this.#cells.enter(this.#worker, unit.number) && this.#mayRun(c)) {
+      const place = c.places[0]!;
+      const diskIndex = PagePlaces.diskOf(place);
+      const { disk, slotsAtBytes } = unit.disks[diskIndex]!;
+      const slot = PagePlaces.slotOf(place);
+      const at = slotsAtBytes + slot * unit.pageBytes + inPage;
+      if (lends(disk)) data = this.#loans.lend(disk, diskIndex, slot, unit.number, at, c.lengthBytes);
+    }
+    this.#leave();
+    if (data === null) return false;
+    this.ownCommands++;
+    c.task.lentIn = data;
+    c.task.dataInLength = c.lengthBytes;
+    this.#finish(c, ScsiStatus.good);
+    return true;
   }
 
   /** Buffers and data are there: does it, or finds that the owner must. */

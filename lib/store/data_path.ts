@@ -296,7 +296,7 @@ export class DataPath implements BlockService {
   /** The page's mapping ends now; the operation ends when its cleared entry is written. */
   #freeSlot(task: StoreTask): void {
     const slot = task.slot;
-    this.board?.hide(task.operation.image, task.operation.page);
+    this.board?.hide(task.operation.image, task.operation.page, slot);
     task.image!.set(task.operation.page, -1);
     this.used -= 1;
     this.usedChanged();

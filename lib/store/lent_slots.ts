@@ -53,6 +53,18 @@ export class LentSlots {
     return page;
   }
 
+  /** Somebody else sends from the slot, until unhold(). */
+  hold(slot: number): void {
+    this.#counts[slot]!++;
+    this.#out++;
+  }
+
+  unhold(slot: number): void {
+    assert(this.#counts[slot]! > 0, "a slot was given back twice");
+    this.#out--;
+    this.#end(slot);
+  }
+
   /** True: the slot is lent, and `free` will be called. */
   park(slot: number): boolean {
     if (this.#counts[slot] === 0) return false;
@@ -68,6 +80,10 @@ export class LentSlots {
     this.#disk.giveBack!(page.range);
     this.#idle.push(page);
     this.#out--;
+    this.#end(slot);
+  }
+
+  #end(slot: number): void {
     if (--this.#counts[slot]! === 0 && this.#parked.delete(slot)) this.free(slot);
     this.returned();
   }

@@ -4,5 +4,5 @@ export interface SlotBoard {
   /** The page has a slot whose entry is on disk. */
   show(image: number, page: number, slot: number): void;
   /** The page's slot is about to be given up: whoever was told must not use it any more when this returns. */
-  hide(image: number, page: number): void;
+  hide(image: number, page: number, slot: number): void;
 }

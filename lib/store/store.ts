@@ -95,6 +95,15 @@ export class Store implements BlockService {
     this.#path.board = board;
   }
 
+  /** A slot that is being given up is not used again before releaseSlot(): others may be sending from it. */
+  holdSlot(slot: number): void {
+    this.#path.lent.hold(slot);
+  }
+
+  releaseSlot(slot: number): void {
+    this.#path.lent.unhold(slot);
+  }
+
   /** Shows every page of the image whose entry is on disk. */
   showWritten(image: number, board: SlotBoard): void {
     const table = this.#parts.map.get(image);

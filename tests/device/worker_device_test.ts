@@ -167,6 +167,36 @@ Deno.test("a page is unmapped when no worker reads it, and its slot shows nobody
   assert.deepEqual(again.answer, block(4));
 });
 
+Deno.test("a slot is not used again while a worker sends from it", async () => {
+  // Without this, an initiator that takes its answer slowly would get another volume's bytes.
+  const { rig, a, b } = await scene();
+  const read = b.send(read10(0, 1), { lendable: true });
+  assert.equal(read.verdict, "good");
+  const { address } = read.lentIn!.range;
+  const there = () => rig.memory.bytes.subarray(address, address + 512);
+  assert.deepEqual(there(), block(1));
+  assert.equal(rig.done(a.send(unmapCdb, { data: unmapList(0, blocksPerPage) })), "good", "it does not wait");
+  const available = rig.store.usage().availableSlots;
+  assert.deepEqual(there(), block(1), "it was not punched");
+  read.lentIn!.release();
+  rig.run();
+  assert.deepEqual(there(), block(0));
+  assert.equal(rig.store.usage().availableSlots, available);
+
+  assert.equal(rig.done(writes(a, 0, 2)), "good");
+  const last = b.send(read10(0, 1), { lendable: true });
+  rig.gated.close("deleted", () => {});
+  let unshared = false;
+  void rig.plane.unshare(rig.gated).then(() => unshared = true);
+  rig.run();
+  await settle(rig);
+  assert.equal(unshared, false, "the volume's pages are still being sent");
+  last.lentIn!.release();
+  rig.run();
+  await settle(rig);
+  assert.equal(unshared, true);
+});
+
 Deno.test("COMPARE AND WRITE waits for other workers' writes in flight, and they for it", async () => {
   // Without this, two hosts of a cluster could both hold its lock.
   const { rig, a, b } = await scene();
@@ -318,7 +348,9 @@ Deno.test("a volume that goes away ends what is in every worker, and its number 
   rig.runOwner();
   assert.equal(closed, true);
   assert.deepEqual([inFlight.verdict, waiting.verdict], ["good", "aborted"]);
-  rig.plane.unshare(rig.gated);
+  const unshared = rig.plane.unshare(rig.gated);
+  rig.run();
+  await unshared;
   const next = rig.plane.share(await rig.serve(8));
   assert.notEqual(next.unit, rig.gated.unit, "two sessions still use it");
   assert.equal(rig.done(reads(a, 0)), "5/25/00");

@@ -3,12 +3,14 @@
 
 import { strict as assert } from "node:assert";
 import type { PoolBuffer } from "../../lib/base/buffer_pool.ts";
+import type { LentData, LentRange } from "../../lib/base/lent_range.ts";
+import { WorkerLoans } from "../../lib/device/worker_loans.ts";
 import { BlockDeviceServer } from "../../lib/device/block_device_server.ts";
 import type { GatedDeviceServer } from "../../lib/device/gated_device_server.ts";
 import { OwnerCalls } from "../../lib/device/owner_calls.ts";
 import { PagePlaces } from "../../lib/device/page_places.ts";
 import { createSharedCells, SharedCells, type SharedCellsMemory } from "../../lib/device/shared_cells.ts";
-import { controlOf, MessageKind, sendControl, wordsOf } from "../../lib/device/task_messages.ts";
+import { controlOf, MessageKind, sendControl, wholeUnit, wordsOf } from "../../lib/device/task_messages.ts";
 import {
   WorkerDeviceServer,
   type WorkerDisk,
@@ -43,6 +45,7 @@ function arenaBuffer(lengthBytes: number): PoolBuffer {
     sizeClass: 12,
     out: true,
     promised: false,
+    own: false,
   };
 }
 
@@ -59,6 +62,7 @@ export class RigTask implements Task {
   dataOut: PoolBuffer | null = null;
   dataOutLength = 0;
   dataIn: PoolBuffer | null = null;
+  lentIn: LentData | null = null;
   dataInLength = 0;
   sense: Uint8Array | null = null;
   scratch: unknown = null;
@@ -73,6 +77,8 @@ export class RigTask implements Task {
     readonly data: Uint8Array | null,
     readonly attribute: number,
     readonly holdData: boolean,
+    /** The session can send from where data lies; it keeps what is lent until release(). */
+    readonly lendable: boolean,
   ) {
     const bytes = new Uint8Array(16);
     bytes.set(cdb);
@@ -129,6 +135,7 @@ export interface SendOptions {
   readonly attribute?: number;
   /** The data-out stays with the initiator until deliver(). */
   readonly holdData?: boolean;
+  readonly lendable?: boolean;
 }
 
 /** A session of the rig: in a worker, or in the owner's thread. */
@@ -136,8 +143,16 @@ export class RigSession {
   constructor(readonly nexus: Nexus, readonly server: DeviceServer) {}
 
   send(cdb: readonly number[], options: SendOptions = {}): RigTask {
-    const { data, attribute, holdData } = options;
-    const task = new RigTask(this.nexus, this.server, cdb, data ?? null, attribute ?? 1, holdData ?? false);
+    const { data, attribute, holdData, lendable } = options;
+    const task = new RigTask(
+      this.nexus,
+      this.server,
+      cdb,
+      data ?? null,
+      attribute ?? 1,
+      holdData ?? false,
+      lendable ?? false,
+    );
     this.server.execute(task);
     return task;
   }
@@ -166,6 +181,7 @@ class RigWorker implements WorkerPort {
   readonly disk: SteppedDisk;
   readonly fault: FaultDisk;
   readonly devices = new Map<number, WorkerDeviceServer>();
+  readonly loans = new WorkerLoans();
   receive: (message: Uint8Array<ArrayBuffer>) => void = () => {};
   /** Sessions that were told to end and have not said so yet; see endSessions(). */
   readonly ending: number[] = [];
@@ -181,7 +197,14 @@ class RigWorker implements WorkerPort {
     readonly tables: Map<number, ArrayBuffer>,
   ) {
     this.fault = new FaultDisk(memory);
-    this.disk = new SteppedDisk(this.fault);
+    this.disk = Object.assign(new SteppedDisk(this.fault), {
+      lend: (offsetBytes: number, lengthBytes: number, range: LentRange) => {
+        range.address = offsetBytes; // of the disk: RigTask.answer is not for these
+        range.lengthBytes = lengthBytes;
+        return true;
+      },
+      giveBack: () => {},
+    });
     this.#cells = new SharedCells(cells);
     this.#calls = new OwnerCalls(this.ownerPort);
     sendControl(this.ownerPort, { kind: "ready", arena: { address: 0, poolBytes: 0 } } satisfies ToOwner);
@@ -201,8 +224,12 @@ class RigWorker implements WorkerPort {
     if (message === undefined) return false;
     const words = wordsOf(message);
     if (words[0] === MessageKind.recall) {
-      for (const device of this.#units.get(words[1]!)!.devices) device.surrender();
-      this.#calls.recalled(words[1]!, words[2]!);
+      for (const device of this.#units.get(words[2]!)!.devices) device.surrender();
+      this.#calls.recalled(words[2]!, words[1]!);
+    } else if (words[0] === MessageKind.vacate) {
+      const done = () => this.#calls.vacated(words[1]!);
+      if (words[2] === wholeUnit) this.loans.whenUnitEnded(words[3]!, done);
+      else this.loans.whenSlotEnded(words[2]!, words[3]!, done);
     } else if (words[0] !== MessageKind.control) assert.ok(this.#calls.receive(message, words));
     else this.#control(controlOf(message) as ToWorker);
     return true;
@@ -217,6 +244,7 @@ class RigWorker implements WorkerPort {
 
   #control(news: ToWorker): void {
     if (news.kind === "disk") {
+      this.loans.addDisk(0, news.slots);
       this.#disks[0] = { disk: this.disk, slotsAtBytes: news.slotsAtBytes, writeUnitBytes: 1 };
     } else if (news.kind === "unit") {
       this.#units.set(news.number, {
@@ -242,7 +270,15 @@ class RigWorker implements WorkerPort {
 
   #begin(news: SessionBegins): void {
     const unit = this.#units.get(news.unit)!;
-    const device = new WorkerDeviceServer(unit, news, this.index, this.#cells, this.#calls, 1 << 20);
+    const device = new WorkerDeviceServer(
+      unit,
+      news,
+      this.index,
+      this.#cells,
+      this.#calls,
+      this.loans,
+      1 << 20,
+    );
     device.nexusGained();
     this.devices.set(news.id, device);
   }
@@ -291,7 +327,7 @@ export class WorkerRig {
           if (known?.bytes.length === size) return known;
           const bytes = new Uint8Array(arena, offset, size);
           const view = new DataView(arena, offset, size);
-          const buffer = { bytes, view, sizeClass: 12, out: true, promised: false };
+          const buffer = { bytes, view, sizeClass: 12, out: true, promised: false, own: false };
           buffers.set(offset, buffer);
           return buffer;
         },

@@ -76,7 +76,7 @@ export class ArenaView {
     if (known !== undefined) return known;
     const bytes = new Uint8Array(this.#buffer, offset, sizeBytes);
     const view = new DataView(this.#buffer, offset, sizeBytes);
-    const buffer = { bytes, view, sizeClass: classOf(sizeBytes), out: true, promised: false };
+    const buffer = { bytes, view, sizeClass: classOf(sizeBytes), out: true, promised: false, own: false };
     this.#known.set(offset, buffer);
     return buffer;
   }

@@ -54,7 +54,7 @@ export class NativeDisk implements Disk, DiskCallOwner {
   /** Takes the descriptor over, which openFileDisk (lib/io/file_disk.ts) has opened and locked. */
   constructor(engine: DiskEngine, readonly name: string, readonly fd: number, readonly sizeBytes: number) {
     this.#engine = engine;
-    this.#pageCache = new PageCacheMap(engine.loop.libc, fd, sizeBytes);
+    this.#pageCache = new PageCacheMap(engine.loop.libc, fd, sizeBytes, engine.mappedBytesMax);
   }
 
   submit(operation: DiskOperation): void {

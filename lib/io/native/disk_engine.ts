@@ -1,5 +1,6 @@
 // What the native disks of one loop share: the way in which slow calls are made, and what is known of the page cache.
 
+import { limits } from "../../base/limits.ts";
 import { DirtyGauge } from "./dirty_gauge.ts";
 import { DiskThreads } from "./disk_threads.ts";
 import { FairCalls } from "./fair_calls.ts";
@@ -13,6 +14,8 @@ export interface DiskEngineOptions {
   readonly slowCalls?: "auto" | "io_uring" | "threads";
   /** How many threads where there is no io_uring. */
   readonly threads?: number;
+  /** Of each disk, bytes that are mapped at most; limits.mappedDiskBytesMax when left out. */
+  readonly mappedBytesMax?: number;
 }
 
 const threadsByDefault = 4;
@@ -27,6 +30,7 @@ export class DiskEngine {
     readonly slow: SlowCalls,
     /** Which way slow calls go and why, for status and log: "io_uring", "4 threads (io_uring: function not implemented)". */
     readonly status: string,
+    readonly mappedBytesMax: number = limits.mappedDiskBytesMax,
   ) {
     this.stalls = new StallWatch(loop.libc);
   }
@@ -35,13 +39,14 @@ export class DiskEngine {
   static open(loop: NativeLoop, options: DiskEngineOptions = {}): DiskEngine {
     const wanted = options.slowCalls ?? "auto";
     const threads = options.threads ?? threadsByDefault;
+    const mapped = options.mappedBytesMax ?? limits.mappedDiskBytesMax;
     if (wanted === "threads") {
-      return new DiskEngine(loop, fairThreads(loop, threads), `${threads} threads (as configured)`);
+      return new DiskEngine(loop, fairThreads(loop, threads), `${threads} threads (as configured)`, mapped);
     }
     const ring = Uring.open(loop);
-    if (typeof ring !== "string") return new DiskEngine(loop, ring, "io_uring");
+    if (typeof ring !== "string") return new DiskEngine(loop, ring, "io_uring", mapped);
     if (wanted === "io_uring") throw new Error(`Cannot use io_uring: ${ring}.`);
-    return new DiskEngine(loop, fairThreads(loop, threads), `${threads} threads (io_uring: ${ring})`);
+    return new DiskEngine(loop, fairThreads(loop, threads), `${threads} threads (io_uring: ${ring})`, mapped);
   }
 
   /** Call it when every disk is closed. */

@@ -57,7 +57,12 @@ export class PageCacheMap {
   #remapDueMs = -Infinity;
   #broken = false;
 
-  constructor(libc: Libc, fd: number, sizeBytes: number) {
+  constructor(
+    libc: Libc,
+    fd: number,
+    sizeBytes: number,
+    readonly mappedBytesMax = limits.mappedDiskBytesMax,
+  ) {
     this.#libc = libc;
     this.#fd = fd;
     this.#sizeBytes = sizeBytes;
@@ -164,7 +169,7 @@ export class PageCacheMap {
   #want(index: number, nowMs: number): Window | null {
     this.#wanted[index]!++;
     if (this.#broken || nowMs < this.#remapDueMs) return null;
-    if (this.#mapped.length * windowBytes >= limits.mappedDiskBytesMax) {
+    if (this.#mapped.length * windowBytes >= this.mappedBytesMax) {
       this.#remapDueMs = nowMs + remapMs;
       const coldest = this.#coldest();
       if (coldest === null || coldest.heat * 2 >= this.#wanted[index]!) return null;

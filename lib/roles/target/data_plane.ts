@@ -8,7 +8,7 @@ import { GatedDeviceServer } from "../../device/gated_device_server.ts";
 import { PagePlaces } from "../../device/page_places.ts";
 import type { Buffers } from "../../device/remote_task.ts";
 import { DiskState, SharedCells, type SharedCellsMemory } from "../../device/shared_cells.ts";
-import { MessageKind, type MessagePort, sendWords } from "../../device/task_messages.ts";
+import { MessageKind, type MessagePort, sendWords, wholeUnit } from "../../device/task_messages.ts";
 import type { RemoteSession, SessionThread } from "../../session/remote_session.ts";
 import type { TargetRecord } from "../../session/target_directory.ts";
 import type { SlotBoard } from "../../store/mod.ts";
@@ -67,8 +67,9 @@ export class DataPlane {
   readonly #byImage = new Map<number, SharedUnit>();
   readonly #idleTables: PlacesTable[] = [];
   readonly #freeCells = Array.from({ length: limits.sessionsMax }, (_, i) => limits.sessionsMax - 1 - i);
-  readonly #recalls = new Map<number, { left: number; readonly done: () => void }>();
-  #lastRecall = 0;
+  /** Questions that every thread answers, by their tokens. */
+  readonly #asked = new Map<number, { left: number; readonly done: () => void }>();
+  #lastToken = 0;
   #disks: readonly ServedDisk[] = [];
   #node: DataPlaneNode | null = null;
 
@@ -82,7 +83,8 @@ export class DataPlane {
         viewArena: parts.viewArena,
         takeCell: () => this.#freeCells.pop()!, // there are as many as sessions may be
         giveCell: (cell) => this.#freeCells.push(cell),
-        recalled: (_thread, _unit, token) => this.#recalled(token),
+        recalled: (token) => this.#answered(token),
+        vacated: (token) => this.#answered(token),
         left: (unit) => this.#units[unit]?.device.gate.drained(),
         connectionClosed: (session) => this.#node!.connectionClosedElsewhere(session),
         sessionEnded: (session) => this.#release((session.deviceServer as GatedDeviceServer).unit),
@@ -127,8 +129,9 @@ export class DataPlane {
       const { descriptor, direct } = this.#parts.descriptorOf(disk);
       const { name, sizeBytes } = disk;
       const { slotsAtBytes } = store;
+      const { slots } = store.usage();
       for (const thread of this.#threads) {
-        thread.tell({ kind: "disk", index, name, descriptor, sizeBytes, direct, slotsAtBytes });
+        thread.tell({ kind: "disk", index, name, descriptor, sizeBytes, direct, slotsAtBytes, slots });
       }
       store.board = this.#board(index);
       this.showDisk(index);
@@ -173,9 +176,13 @@ export class DataPlane {
     return device;
   }
 
-  /** The volume's device server has been closed; its number is free once its last session has gone. */
-  unshare(device: GatedDeviceServer): void {
+  /**
+   * The volume's device server has been closed; its number is free once its last session has gone. Resolves when no answer
+   * is being sent from its pages any more.
+   */
+  async unshare(device: GatedDeviceServer): Promise<void> {
     const unit = this.#units[device.unit]!;
+    await new Promise<void>((done) => this.#ask(MessageKind.vacate, [wholeUnit, device.unit], done));
     if (this.#byImage.get(unit.image) === unit) this.#byImage.delete(unit.image);
     this.#release(device.unit);
   }
@@ -192,11 +199,14 @@ export class DataPlane {
   #board(disk: number): SlotBoard {
     return {
       show: (image, page, slot) => this.#byImage.get(image)?.table.places.show(page, disk, slot),
-      hide: (image, page) => {
+      hide: (image, page, slot) => {
         const unit = this.#byImage.get(image);
         if (unit === undefined) return;
         assert(unit.device.gate.held, "a slot is given up while other threads may use it");
         unit.table.places.hide(page);
+        const { store } = this.#disks[disk]!;
+        store.holdSlot(slot);
+        this.#ask(MessageKind.vacate, [disk, slot], () => store.releaseSlot(slot));
       },
     };
   }
@@ -212,17 +222,20 @@ export class DataPlane {
 
   /** Every thread hands over what waits for the unit. */
   #recall(unit: number, done: () => void): void {
-    const token = this.#lastRecall = (this.#lastRecall + 1) >>> 0;
-    this.#recalls.set(token, { left: this.#threads.length, done });
-    for (let i = 0; i < this.#threads.length; i++) {
-      sendWords(this.#parts.ports[i]!, MessageKind.recall, unit, token);
-    }
+    this.#ask(MessageKind.recall, [unit], done);
   }
 
-  #recalled(token: number): void {
-    const recall = this.#recalls.get(token)!;
-    if (--recall.left > 0) return;
-    this.#recalls.delete(token);
-    recall.done();
+  /** Sends every thread the same; `done` when all have answered with the token. */
+  #ask(kind: number, words: readonly number[], done: () => void): void {
+    const token = this.#lastToken = (this.#lastToken + 1) >>> 0;
+    this.#asked.set(token, { left: this.#threads.length, done });
+    for (const port of this.#parts.ports) sendWords(port, kind, token, ...words);
+  }
+
+  #answered(token: number): void {
+    const asked = this.#asked.get(token)!;
+    if (--asked.left > 0) return;
+    this.#asked.delete(token);
+    asked.done();
   }
 }

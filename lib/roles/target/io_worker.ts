@@ -16,8 +16,10 @@ import {
   MessageKind,
   type MessagePort,
   sendControl,
+  wholeUnit,
   wordsOf,
 } from "../../device/task_messages.ts";
+import { WorkerLoans } from "../../device/worker_loans.ts";
 import { WorkerDeviceServer, type WorkerDisk, type WorkerUnit } from "../../device/worker_device_server.ts";
 import { type ConnectionHost, TargetConnection } from "../../session/target_connection.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "../../session/target_directory.ts";
@@ -67,6 +69,7 @@ export class IoWorker implements ConnectionHost {
   readonly #parts: IoWorkerParts;
   readonly #cells: SharedCells;
   readonly #calls: OwnerCalls;
+  readonly #loans = new WorkerLoans();
   readonly #disks: (WorkerDisk | null)[] = new Array(limits.disksMax).fill(null);
   readonly #units = new Map<number, WorkerUnit>();
   readonly #sessions = new Map<number, Running>();
@@ -97,7 +100,8 @@ export class IoWorker implements ConnectionHost {
   /** Takes a message of the owner. */
   receive(message: Uint8Array<ArrayBuffer>): void {
     const words = wordsOf(message);
-    if (words[0] === MessageKind.recall) return this.#recall(words[1]!, words[2]!);
+    if (words[0] === MessageKind.recall) return this.#recall(words[2]!, words[1]!);
+    if (words[0] === MessageKind.vacate) return this.#vacate(words[1]!, words[2]!, words[3]!);
     if (words[0] !== MessageKind.control) {
       assert(this.#calls.receive(message, words), "the owner sent a message that a worker does not know");
       return;
@@ -106,6 +110,7 @@ export class IoWorker implements ConnectionHost {
     switch (news.kind) {
       case "disk":
         this.#disks[news.index] = this.#parts.openDisk(news);
+        this.#loans.addDisk(news.index, news.slots);
         return;
       case "unit":
         return this.#unit(news);
@@ -173,6 +178,7 @@ export class IoWorker implements ConnectionHost {
       this.#parts.index,
       this.#cells,
       this.#calls,
+      this.#loans,
       limits.transferBytesMax,
     );
     const access = { chap: null, mutual: null };
@@ -231,6 +237,12 @@ export class IoWorker implements ConnectionHost {
   #recall(unit: number, token: number): void {
     for (const device of this.#units.get(unit)?.devices ?? []) device.surrender();
     this.#calls.recalled(unit, token);
+  }
+
+  #vacate(token: number, disk: number, number: number): void {
+    const done = () => this.#calls.vacated(token);
+    if (disk === wholeUnit) this.#loans.whenUnitEnded(number, done);
+    else this.#loans.whenSlotEnded(disk, number, done);
   }
 
   /** While there are sessions. */

@@ -42,8 +42,9 @@ export interface TargetParts {
   readonly engine: { readonly name: string; readonly reason: string };
   /** Other threads that serve connections; none when left out. */
   readonly dataPlane?: DataPlane | null;
-  /** Data buffers of this thread, bytes; limits.dataBufferBytesMax when left out. */
+  /** Data buffers of this thread, and of its sessions' own, bytes; all there may be when left out. */
   readonly dataBufferBytes?: number;
+  readonly ownBufferBytes?: number;
 }
 
 export class Target {

@@ -200,7 +200,7 @@ export class Volumes implements TargetDirectory {
     served.writesLost?.end();
     this.#parts.dropSessions(name, reason);
     await new Promise<void>((done) => (served.gated ?? served.server).close(reason, done));
-    if (served.gated !== null) this.#parts.dataPlane!.unshare(served.gated);
+    if (served.gated !== null) await this.#parts.dataPlane!.unshare(served.gated);
     this.#parts.router.removeVolume(served.record.image);
     this.#parts.log.info("volume is no longer served", { volume: served.record.name, reason });
   }

@@ -12,6 +12,7 @@ export interface DiskNews {
   readonly sizeBytes: number;
   readonly direct: boolean;
   readonly slotsAtBytes: number;
+  readonly slots: number;
 }
 
 export interface UnitNews {

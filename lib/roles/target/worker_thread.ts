@@ -29,7 +29,8 @@ export interface WorkerThreadParts {
   readonly viewArena: (arena: { readonly address: number; readonly poolBytes: number }) => Buffers;
   readonly takeCell: () => number;
   readonly giveCell: (cell: number) => void;
-  readonly recalled: (thread: WorkerThread, unit: number, token: number) => void;
+  readonly recalled: (token: number) => void;
+  readonly vacated: (token: number) => void;
   readonly left: (unit: number) => void;
   readonly connectionClosed: (session: RemoteSession) => void;
   readonly sessionEnded: (session: RemoteSession) => void;
@@ -110,7 +111,9 @@ export class WorkerThread implements SessionThread {
       case MessageKind.control:
         return this.#control(controlOf(message) as ToOwner);
       case MessageKind.recalled:
-        return this.#parts.recalled(this, words[1]!, words[2]!);
+        return this.#parts.recalled(words[2]!);
+      case MessageKind.vacated:
+        return this.#parts.vacated(words[1]!);
       case MessageKind.left:
         return this.#parts.left(words[1]!);
       default:
