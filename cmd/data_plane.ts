@@ -33,7 +33,8 @@ export function openDataPlane(loop: NativeLoop, { links, shared }: WorkerSetup):
   });
 }
 
-function descriptorOf(disk: Disk): { descriptor: number; direct: boolean } {
+function descriptorOf(disk: Disk): { descriptor: number; direct: boolean; exclusives: number } {
   assert(disk instanceof NativeDisk || disk instanceof DirectDisk, "a disk of another engine");
-  return { descriptor: disk.fd, direct: disk instanceof DirectDisk };
+  if (disk instanceof DirectDisk) return { descriptor: disk.fd, direct: true, exclusives: 0 };
+  return { descriptor: disk.fd, direct: false, exclusives: disk.exclusives.index };
 }

@@ -5,6 +5,7 @@
 import { BufferPool } from "../lib/base/buffer_pool.ts";
 import { Arena } from "../lib/io/native/arena.ts";
 import { DiskEngine } from "../lib/io/native/disk_engine.ts";
+import { ExclusiveCalls } from "../lib/io/native/exclusive_calls.ts";
 import { NativeLoop } from "../lib/io/native/loop.ts";
 import { NativeNetwork } from "../lib/io/native/network.ts";
 import { adoptDisk, directAlignment } from "../lib/io/native/open_disk.ts";
@@ -36,8 +37,13 @@ async function run(setup: IoWorkerSetup): Promise<void> {
     arena: arena.place,
     pool: new BufferPool(setup.bufferBytes, setup.ownBufferBytes, arena),
     adopt: (stream, handler) => network.adopt(stream, handler),
-    openDisk: ({ name, descriptor, sizeBytes, direct, slotsAtBytes }) => ({
-      disk: adoptDisk(disks, { name, fd: descriptor, sizeBytes, direct }), // never closed here: it is the owner's
+    openDisk: ({ name, descriptor, sizeBytes, direct, exclusives, slotsAtBytes }) => ({
+      // Never closed here: it is the owner's.
+      disk: adoptDisk(
+        disks,
+        { name, fd: descriptor, sizeBytes, direct },
+        new ExclusiveCalls(setup.exclusives, exclusives),
+      ),
       slotsAtBytes,
       writeUnitBytes: direct ? directAlignment(loop.libc, descriptor).offsetBytes : 1,
     }),

@@ -19,6 +19,8 @@ export interface WorkerSetup {
   readonly channel: ChannelMemory;
   /** The I/O workers' links, of which the owner has side 0; none: the owner serves alone. */
   readonly links: readonly PeerLinkMemory[];
+  /** By disk: flushes and punches under way (lib/io/native/exclusive_calls.ts). */
+  readonly exclusives: Int32Array<SharedArrayBuffer>;
   readonly shared: SharedCellsMemory;
   /** Of each thread, bytes: data buffers, those of its sessions' own, and what it maps of a disk. */
   readonly bufferBytes: number;
@@ -43,6 +45,7 @@ export const Cell = Object.freeze({
 export interface IoWorkerSetup {
   readonly index: number;
   readonly link: PeerLinkMemory;
+  readonly exclusives: Int32Array<SharedArrayBuffer>;
   readonly cells: Int32Array<SharedArrayBuffer>;
   readonly shared: SharedCellsMemory;
   readonly bufferBytes: number;

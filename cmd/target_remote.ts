@@ -51,6 +51,7 @@ export async function startRemoteMember(
   const common = {
     cells,
     shared: createSharedCells(links.length),
+    exclusives: new Int32Array(new SharedArrayBuffer(4 * limits.disksMax)),
     bufferBytes: Math.floor(limits.dataBufferBytesMax / threads),
     // A session goes to the thread with the fewest, so none has more than its share.
     ownBufferBytes: Math.ceil(limits.sessionsMax / threads) * limits.sessionOwnBytes,

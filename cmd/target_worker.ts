@@ -7,6 +7,7 @@
 import type { MemberConfig } from "../lib/config/mod.ts";
 import { type Handlers, LoopChannel } from "../lib/io/native/channel.ts";
 import { DiskEngine } from "../lib/io/native/disk_engine.ts";
+import { ExclusiveCalls } from "../lib/io/native/exclusive_calls.ts";
 import { NativeLoop } from "../lib/io/native/loop.ts";
 import { NativeNetwork } from "../lib/io/native/network.ts";
 import { openNativeDisk } from "../lib/io/native/open_disk.ts";
@@ -27,10 +28,12 @@ async function run(setup: WorkerSetup): Promise<void> {
   const log = await setUpLogging({ level: logLevel, format: logFormat });
   const loop = new NativeLoop({ heartbeat: { cells, index: Cell.heartbeat } });
   const disks = DiskEngine.open(loop, { mappedBytesMax: setup.mappedBytes });
+  let opened = 0;
   const engine: MemberEngine = {
     clock: loop,
     network: new NativeNetwork(loop),
-    openDisk: (path, options) => openNativeDisk(disks, path, options),
+    openDisk: (path, options) =>
+      openNativeDisk(disks, path, options, new ExclusiveCalls(setup.exclusives, opened++)),
     dataPlane: setup.links.length === 0 ? null : openDataPlane(loop, setup),
     dataBufferBytes: setup.bufferBytes,
     ownBufferBytes: setup.ownBufferBytes,

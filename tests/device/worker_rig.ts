@@ -339,7 +339,7 @@ export class WorkerRig {
         return { address, buffer };
       },
       forgetMemory: (address) => new Uint8Array(rig.#tables.get(address)!).fill(0),
-      descriptorOf: () => ({ descriptor: 0, direct: false }),
+      descriptorOf: () => ({ descriptor: 0, direct: false, exclusives: 0 }),
     });
     rig.plane.setNode({
       connectionsHere: 0,

@@ -7,6 +7,7 @@ import type { LentRange } from "../../base/lent_range.ts";
 import { DiskCall, type DiskCallOwner } from "./disk_call.ts";
 import type { DiskEngine } from "./disk_engine.ts";
 import { Errno } from "./errno.ts";
+import { ExclusiveCalls } from "./exclusive_calls.ts";
 import { addressOf, alignedBytes, setLong, Words } from "./libc.ts";
 import { PageCacheMap } from "./page_cache_map.ts";
 import { SlowKind } from "./slow_calls.ts";
@@ -49,11 +50,18 @@ export class NativeDisk implements Disk, DiskCallOwner {
   #writesNoWait = true;
   readonly #pageCache: PageCacheMap;
   /** Flushes hold the journal, punches the whole file: a write beside them would wait. */
-  #exclusivesUnderWay = 0;
+  readonly exclusives: ExclusiveCalls;
 
   /** Takes the descriptor over, which openFileDisk (lib/io/file_disk.ts) has opened and locked. */
-  constructor(engine: DiskEngine, readonly name: string, readonly fd: number, readonly sizeBytes: number) {
+  constructor(
+    engine: DiskEngine,
+    readonly name: string,
+    readonly fd: number,
+    readonly sizeBytes: number,
+    exclusives: ExclusiveCalls = new ExclusiveCalls(),
+  ) {
     this.#engine = engine;
+    this.exclusives = exclusives;
     this.#pageCache = new PageCacheMap(engine.loop.libc, fd, sizeBytes, engine.mappedBytesMax);
   }
 
@@ -65,12 +73,12 @@ export class NativeDisk implements Disk, DiskCallOwner {
       return this.#finish(operation, Errno.EIO); // a disk does not grow
     }
     if (kind === "flush") {
-      this.#exclusivesUnderWay++;
+      this.exclusives.begin();
       return this.#slow(operation, SlowKind.flush, 0);
     }
     if (operation.lengthBytes === 0) return this.#finish(operation, 0);
     if (kind === "punch") {
-      this.#exclusivesUnderWay++;
+      this.exclusives.begin();
       return this.#slow(operation, SlowKind.punch, 0);
     }
     if (this.#depth >= depthMax) return this.#engine.loop.soon(this.#call(operation, kindOf(operation), 0));
@@ -177,7 +185,7 @@ export class NativeDisk implements Disk, DiskCallOwner {
   #mayWrite(operation: DiskOperation): boolean {
     if (this.#writesNoWait) return true;
     const { loop, gauge, stalls } = this.#engine;
-    if (this.#exclusivesUnderWay > 0 || !stalls.mayWrite(loop.turns, loop.turnMs)) return false;
+    if (this.exclusives.underWay || !stalls.mayWrite(loop.turns, loop.turnMs)) return false;
     if (gauge.near(loop.turnMs, operation.lengthBytes)) return false;
     const start = operation.offsetBytes;
     const end = start + operation.lengthBytes;
@@ -222,7 +230,7 @@ export class NativeDisk implements Disk, DiskCallOwner {
 
   #end(call: DiskCall, errno: number): void {
     const { operation } = call;
-    if (operation.kind === "flush" || operation.kind === "punch") this.#exclusivesUnderWay--;
+    if (operation.kind === "flush" || operation.kind === "punch") this.exclusives.end();
     this.#giveBack(call);
     this.#finish(operation, errno);
   }

@@ -6,6 +6,7 @@ import { DiskOpenError, openFileDisk, type OpenFileDiskOptions } from "../file_d
 import { type DirectAlignment, DirectDisk } from "./direct_disk.ts";
 import { NativeDisk } from "./disk.ts";
 import type { DiskEngine } from "./disk_engine.ts";
+import type { ExclusiveCalls } from "./exclusive_calls.ts";
 import { errnoText } from "./errno.ts";
 import { cString, type Libc, libc, libcMissing } from "./libc.ts";
 
@@ -44,14 +45,19 @@ export function openDiskDescriptor(path: string, options: OpenNativeDiskOptions 
 }
 
 /** Throws DiskOpenError. */
-export function openNativeDisk(engine: DiskEngine, path: string, options: OpenNativeDiskOptions = {}): Disk {
-  return adoptDisk(engine, openDiskDescriptor(path, options));
+export function openNativeDisk(
+  engine: DiskEngine,
+  path: string,
+  options: OpenNativeDiskOptions = {},
+  exclusives?: ExclusiveCalls,
+): Disk {
+  return adoptDisk(engine, openDiskDescriptor(path, options), exclusives);
 }
 
 /** A disk over a descriptor of openDiskDescriptor. It closes the descriptor in the end. */
-export function adoptDisk(engine: DiskEngine, opened: OpenedDisk): Disk {
+export function adoptDisk(engine: DiskEngine, opened: OpenedDisk, exclusives?: ExclusiveCalls): Disk {
   const { name, fd, sizeBytes } = opened;
-  if (!opened.direct) return new NativeDisk(engine, name, fd, sizeBytes);
+  if (!opened.direct) return new NativeDisk(engine, name, fd, sizeBytes, exclusives);
   return new DirectDisk(engine, name, fd, sizeBytes, directAlignment(engine.loop.libc, fd));
 }
 

@@ -32,7 +32,7 @@ export interface DataPlaneParts {
   /** How other threads reach a disk that was opened. */
   readonly descriptorOf: (
     disk: ServedDisk["disk"],
-  ) => { readonly descriptor: number; readonly direct: boolean };
+  ) => { readonly descriptor: number; readonly direct: boolean; readonly exclusives: number };
 }
 
 /** What sessions need of their node. */
@@ -126,12 +126,22 @@ export class DataPlane {
   setDisks(disks: readonly ServedDisk[]): void {
     this.#disks = disks;
     disks.forEach(({ disk, store }, index) => {
-      const { descriptor, direct } = this.#parts.descriptorOf(disk);
+      const { descriptor, direct, exclusives } = this.#parts.descriptorOf(disk);
       const { name, sizeBytes } = disk;
       const { slotsAtBytes } = store;
       const { slots } = store.usage();
       for (const thread of this.#threads) {
-        thread.tell({ kind: "disk", index, name, descriptor, sizeBytes, direct, slotsAtBytes, slots });
+        thread.tell({
+          kind: "disk",
+          index,
+          name,
+          descriptor,
+          sizeBytes,
+          direct,
+          exclusives,
+          slotsAtBytes,
+          slots,
+        });
       }
       store.board = this.#board(index);
       this.showDisk(index);

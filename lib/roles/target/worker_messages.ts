@@ -11,6 +11,8 @@ export interface DiskNews {
   readonly descriptor: number;
   readonly sizeBytes: number;
   readonly direct: boolean;
+  /** Its number among the counts of flushes and punches under way. */
+  readonly exclusives: number;
   readonly slotsAtBytes: number;
   readonly slots: number;
 }
