@@ -94,7 +94,6 @@ function configurationText(
     `admin = ${quote(admin)}`,
     `state_dir = "var/alpha"`,
     `engine = ${quote(o.engine ?? (engineOfRun === "portable" ? "portable" : "auto"))}`,
-    `engine = ${quote(o.engine ?? Deno.env.get("PLIMSOLL_ENGINE") ?? "auto")}`, // .ci/run tries both
     ...workersLine(o),
     "[[disk]]",
     `path = ${quote(o.diskPath ?? `${directory}/var/alpha/disk0.img`)}`,
