@@ -1,47 +1,4 @@
-// The data-plane worker of dying_target.ts: the real one, and in the middle of a turn of its loop the fault.
+// The data-plane worker of dying_target.ts: the real one, with the fault.
 
-/// <reference lib="deno.worker" />
-
-import { NativeLoop } from "../../lib/io/native/loop.ts";
+import "./planted_fault.ts";
 import "../../cmd/target_worker.ts";
-
-const file = Deno.env.get("PLIMSOLL_FAULT_FILE")!;
-const faults: Record<string, () => void> = {
-  "an error thrown in the loop": () => {
-    throw new Error("a planted error");
-  },
-  "a promise rejected": () => void Promise.reject(new Error("a planted rejection")),
-  "an error thrown in a timer": () =>
-    void setTimeout(() => {
-      throw new Error("a planted error");
-    }, 0),
-  "an endless loop": () => {
-    for (;;);
-  },
-  "a system call that does not return": () => {
-    const c = Deno.dlopen("libc.so.6", { pause: { parameters: [], result: "i32" } });
-    for (;;) c.symbols.pause();
-  },
-  "an exit of the worker": () => Deno.exit(0),
-  "a close of the worker": () => self.close(),
-};
-const fault = faults[Deno.env.get("PLIMSOLL_FAULT")!]!;
-
-const { turn } = NativeLoop.prototype;
-let done = false;
-NativeLoop.prototype.turn = function (timeoutMs: number): boolean {
-  if (!done && exists(file)) {
-    done = true;
-    fault();
-  }
-  return turn.call(this, timeoutMs);
-};
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}

@@ -1,4 +1,4 @@
-// Without this, a data-plane worker that fails, hangs or ends could leave a process that serves nothing, or lose what was
+// Without this, a worker of the data plane that fails, hangs or ends could leave a process that serves nothing, or lose what was
 // acknowledged: whatever happens to the worker, the process ends with 70 for systemd to start it again, the portals are
 // free at once, the disk is sound and every acknowledged block is there.
 
@@ -12,18 +12,20 @@ const seed = Number(Deno.env.get("PLIMSOLL_SEED") ?? Math.floor(Math.random() * 
 const endMsMax = 20_000;
 
 const faults: readonly { readonly name: string; readonly told: RegExp }[] = [
-  { name: "an error thrown in the loop", told: /data-plane worker has failed/ },
-  { name: "a promise rejected", told: /data-plane worker has failed/ },
-  { name: "an error thrown in a timer", told: /data-plane worker has failed/ },
-  { name: "an endless loop", told: /does not turn any more/ },
-  { name: "a system call that does not return", told: /does not turn any more/ },
-  { name: "an exit of the worker", told: /data-plane worker/ },
-  { name: "a close of the worker", told: /data-plane worker/ },
+  { name: "an error thrown in the loop", told: /worker( 1)? has failed/ },
+  { name: "a promise rejected", told: /worker( 1)? has failed/ },
+  { name: "an error thrown in a timer", told: /worker( 1)? has failed/ },
+  { name: "an endless loop", told: /worker( 1)? does not turn any more/ },
+  { name: "a system call that does not return", told: /worker( 1)? does not turn any more/ },
+  { name: "an exit of the worker", told: /(data-plane|I\/O) worker/ },
+  { name: "a close of the worker", told: /(data-plane|I\/O) worker/ },
 ];
+/** Each serves one of the two initiators. */
+const victims = ["target_worker.ts", "io_worker.ts"];
 
-for (const { name, told } of faults) {
+for (const { victim, name, told } of victims.flatMap((victim) => faults.map((f) => ({ victim, ...f })))) {
   Deno.test({
-    name: `${name} in the data-plane worker ends the process with 70, and nothing acknowledged is lost`,
+    name: `${name} in ${victim} ends the process with 70, and nothing acknowledged is lost`,
     ignore: engineOfRun === "portable", // it has no worker
     fn: async () => {
       const directory = await Deno.makeTempDir({ prefix: "plimsoll-dying-" });
@@ -36,7 +38,12 @@ for (const { name, told } of faults) {
           volumes: [{ name: "vol0", size: "256MiB" }],
           diskSize: "512MiB",
           command: program("dying_target.ts"),
-          environment: { PLIMSOLL_FAULT: name, PLIMSOLL_FAULT_FILE: file },
+          workers: 2,
+          environment: {
+            PLIMSOLL_FAULT_WORKER: victim,
+            PLIMSOLL_FAULT: name,
+            PLIMSOLL_FAULT_FILE: file,
+          },
         });
         const initiators = [
           await PlainInitiator.login(target.portals[0], target.iqn()),
