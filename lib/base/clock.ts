@@ -13,3 +13,13 @@ export interface Clock {
   /** Calls `fn` once, not before `delayMs` milliseconds have passed. */
   after(delayMs: number, fn: () => void): Timer;
 }
+
+/**
+ * Time that leases are counted in: that of the whole machine since it was started. It goes on while the machine sleeps or
+ * the process is stopped, and no change of the date moves it.
+ */
+export interface BootClock {
+  /** Which start of the machine this is. Times of two eras cannot be compared. */
+  readonly era: string;
+  nowMs(): number;
+}

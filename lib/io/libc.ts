@@ -1,11 +1,13 @@
-// The few calls of the C library that Deno does not offer, for the portable engine: file locks, claims of block devices
-// and hole punching. Only Linux has them; elsewhere `libc()` is null and the callers do without, saying so.
+// The few calls of the C library that Deno does not offer, for the portable engine: file locks, claims of block devices,
+// hole punching, and the clock that leases are counted in. Only Linux has them; elsewhere `libc()` is null and the callers
+// do without, saying so.
 
 const symbols = {
   open: { parameters: ["buffer", "i32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
   flock: { parameters: ["i32", "i32"], result: "i32" },
   fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32", nonblocking: true },
+  clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
 } as const;
 
@@ -62,4 +64,18 @@ export async function punchFile(fd: number, offsetBytes: number, lengthBytes: nu
   const c = libc();
   if (c === null) return false;
   return (await c.fallocate(fd, keepSize | punchHole, BigInt(offsetBytes), BigInt(lengthBytes))) === 0;
+}
+
+const clockBoottime = 7;
+
+/** Milliseconds of CLOCK_BOOTTIME (it counts while the machine sleeps), or null where it cannot be read. */
+export function bootTimeReader(): (() => number) | null {
+  const c = libc();
+  const time = new BigInt64Array(2); // struct timespec
+  if (c === null || c.clock_gettime(clockBoottime, time) !== 0) return null;
+  const words = new Uint32Array(time.buffer);
+  return () => {
+    c.clock_gettime(clockBoottime, time);
+    return words[0]! * 1000 + words[2]! / 1e6; // the upper words stay 0 for 136 years
+  };
 }

@@ -18,6 +18,7 @@ import { checkKey, checkPrefix, checkTransaction } from "./transaction.ts";
 interface Lease {
   readonly id: number;
   readonly ttlMs: number;
+  endsMs: number;
   timer: Timer;
 }
 
@@ -79,7 +80,8 @@ export class MemoryMetadataStore {
 
   grantLease(ttlMs: number): number {
     const id = this.#nextLease++;
-    this.#leases.set(id, { id, ttlMs, timer: this.#clock.after(ttlMs, () => this.revokeLease(id)) });
+    const endsMs = this.#clock.nowMs() + ttlMs;
+    this.#leases.set(id, { id, ttlMs, endsMs, timer: this.#clock.after(ttlMs, () => this.revokeLease(id)) });
     return id;
   }
 
@@ -87,8 +89,14 @@ export class MemoryMetadataStore {
     const lease = this.#leases.get(leaseId);
     if (lease === undefined) return false;
     lease.timer.cancel();
+    lease.endsMs = this.#clock.nowMs() + lease.ttlMs;
     lease.timer = this.#clock.after(lease.ttlMs, () => this.revokeLease(leaseId));
     return true;
+  }
+
+  leaseLeftMs(leaseId: number): number | null {
+    const lease = this.#leases.get(leaseId);
+    return lease === undefined ? null : Math.max(0, lease.endsMs - this.#clock.nowMs());
   }
 
   revokeLease(leaseId: number): void {
@@ -214,6 +222,10 @@ class MemoryConnection implements Metadata {
 
   renewLease(leaseId: number): Promise<boolean> {
     return this.#soon(() => this.#store.renewLease(leaseId));
+  }
+
+  leaseLeftMs(leaseId: number): Promise<number | null> {
+    return this.#soon(() => this.#store.leaseLeftMs(leaseId));
   }
 
   revokeLease(leaseId: number): Promise<void> {

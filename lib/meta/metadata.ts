@@ -65,10 +65,15 @@ export interface Metadata {
     seen: (events: readonly WatchEvent[], revision: number) => void,
     lost: () => void,
   ): Watch;
-  /** A new lease; keys put with it are deleted when it ends without having been renewed for `ttlMs`. */
+  /**
+   * A new lease; keys put with it are deleted soon after it has not been renewed for `ttlMs`, never before. Its holder
+   * counts that time from before it asked (kept_lease.ts): the store may have begun to count at any moment since.
+   */
   grantLease(ttlMs: number): Promise<number>;
   /** False: the lease has ended already. */
   renewLease(leaseId: number): Promise<boolean>;
+  /** Time until the store ends the lease unless it is renewed; null: it has ended. For people, not to act on. */
+  leaseLeftMs(leaseId: number): Promise<number | null>;
   /** Ends the lease and deletes its keys now. */
   revokeLease(leaseId: number): Promise<void>;
   close(): Promise<void>;

@@ -34,6 +34,7 @@ export type MetadataMethods = {
   readonly unwatch: Method<number, null>;
   readonly grantLease: Method<number, number>;
   readonly renewLease: Method<number, boolean>;
+  readonly leaseLeftMs: Method<number, number | null>;
   readonly revokeLease: Method<number, null>;
 };
 
@@ -74,6 +75,7 @@ export function serveMetadata(
     unwatch,
     grantLease: (ttlMs) => metadata.grantLease(ttlMs),
     renewLease: (leaseId) => metadata.renewLease(leaseId),
+    leaseLeftMs: (leaseId) => metadata.leaseLeftMs(leaseId),
     revokeLease: async (leaseId) => {
       await metadata.revokeLease(leaseId);
       return null;
@@ -150,6 +152,10 @@ export class RemoteMetadata implements Metadata {
 
   renewLease(leaseId: number): Promise<boolean> {
     return this.#call("renewLease", leaseId);
+  }
+
+  leaseLeftMs(leaseId: number): Promise<number | null> {
+    return this.#call("leaseLeftMs", leaseId);
   }
 
   async revokeLease(leaseId: number): Promise<void> {

@@ -4,6 +4,8 @@
 
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
+import type { BootClock } from "../base/clock.ts";
+import { systemBootClock } from "../io/boot_clock.ts";
 import {
   type Change,
   type Compare,
@@ -13,7 +15,6 @@ import {
   type TransactionResult,
   type WatchEvent,
 } from "./metadata.ts";
-import { type LeaseClock, leaseClock } from "./sqlite_clock.ts";
 import { prepareFile } from "./sqlite_file.ts";
 import type { SqliteOptions } from "./sqlite_messages.ts";
 import { prefixEnd } from "./transaction.ts";
@@ -47,7 +48,7 @@ const schema = `
   CREATE TABLE lease (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     ttl_ms INTEGER NOT NULL,
-    -- When it ends, by the clock of its era (sqlite_clock.ts).
+    -- When it ends, by the boot clock of its era.
     era TEXT NOT NULL,
     ends_ms INTEGER NOT NULL
   ) STRICT;
@@ -79,6 +80,7 @@ const sql = {
   removesAfter: "SELECT key, mod_revision FROM tombstone WHERE mod_revision > ? AND +key >= ? AND +key < ?",
   grant: "INSERT INTO lease (ttl_ms, era, ends_ms) VALUES (?1, ?2, ?3)",
   renew: "UPDATE lease SET ends_ms = ?3 + ttl_ms WHERE id = ?1 AND era = ?2 AND ends_ms > ?3",
+  leaseEnds: "SELECT ends_ms FROM lease WHERE id = ?",
   leaseLives: "SELECT 1 FROM lease WHERE id = ?",
   leaseEnded: "SELECT id FROM lease WHERE era <> ? OR ends_ms <= ?",
   endLease: "DELETE FROM lease WHERE id = ?",
@@ -105,14 +107,14 @@ export class SqliteDatabase {
   readonly #path: string;
   readonly #options: SqliteOptions;
   readonly #db: DatabaseSync;
-  readonly #clock: LeaseClock;
+  readonly #clock: BootClock;
   readonly #statements = new Map<string, StatementSync>();
 
   /** Opens the file, or makes it. Throws an Error that says what to do. */
   constructor(path: string, options: SqliteOptions) {
     this.#path = path;
     this.#options = options;
-    this.#clock = leaseClock();
+    this.#clock = clockOf(options);
     try {
       prepareFile(path);
       this.#db = new DatabaseSync(path, { timeout: options.busyTimeoutMs });
@@ -159,15 +161,22 @@ export class SqliteDatabase {
 
   grantLease(ttlMs: number): number {
     return this.#writing(() => {
-      const added = this.#run(sql.grant, ttlMs, this.#clock.era, this.#clock.nowMs() + ttlMs);
+      const added = this.#run(sql.grant, ttlMs, this.#clock.era, this.#nowMs() + ttlMs);
       return Number(added.lastInsertRowid);
     });
   }
 
   renewLease(leaseId: number): boolean {
     return this.#writing(() =>
-      Number(this.#run(sql.renew, leaseId, this.#clock.era, this.#clock.nowMs()).changes) > 0
+      Number(this.#run(sql.renew, leaseId, this.#clock.era, this.#nowMs()).changes) > 0
     );
+  }
+
+  leaseLeftMs(leaseId: number): number | null {
+    return this.#reading(() => {
+      const row = this.#row<{ ends_ms: number }>(sql.leaseEnds, leaseId);
+      return row === undefined ? null : Math.max(0, row.ends_ms - this.#nowMs());
+    });
   }
 
   revokeLease(leaseId: number): void {
@@ -201,7 +210,7 @@ export class SqliteDatabase {
 
   /** Deletes the keys of leases that have ended; true when there were any. */
   endLeases(): boolean {
-    const ended = () => this.#rows<{ id: number }>(sql.leaseEnded, this.#clock.era, this.#clock.nowMs());
+    const ended = () => this.#rows<{ id: number }>(sql.leaseEnded, this.#clock.era, this.#nowMs());
     if (ended().length === 0) return false;
     this.#transaction(sql.begin, "change", () => {
       for (const { id } of ended()) this.#endLease(id); // read again: another process may have been faster
@@ -248,6 +257,11 @@ export class SqliteDatabase {
     this.#apply(rows.map(({ key }) => ({ kind: "delete", key })));
   }
 
+  /** Whole, as the tables want it. */
+  #nowMs(): number {
+    return Math.round(this.#clock.nowMs());
+  }
+
   #state(): { revision: number; forgotten: number } {
     return this.#row<{ revision: number; forgotten: number }>(sql.state)!;
   }
@@ -264,7 +278,7 @@ export class SqliteDatabase {
 
   #writing<T>(body: () => T): T {
     return this.#transaction(sql.begin, "change", () => {
-      for (const { id } of this.#rows<{ id: number }>(sql.leaseEnded, this.#clock.era, this.#clock.nowMs())) {
+      for (const { id } of this.#rows<{ id: number }>(sql.leaseEnded, this.#clock.era, this.#nowMs())) {
         this.#endLease(id);
       }
       return body();
@@ -327,7 +341,7 @@ export class SqliteDatabase {
 
   /** The change to WAL does not wait its turn by itself when several processes open a new file at once. */
   #enterWal(): void {
-    const deadline = this.#clock.nowMs() + this.#options.busyTimeoutMs;
+    const deadline = performance.now() + this.#options.busyTimeoutMs;
     for (;;) {
       try {
         const mode = this.#row<{ journal_mode: string }>("PRAGMA journal_mode = WAL")?.journal_mode;
@@ -337,7 +351,7 @@ export class SqliteDatabase {
             "Put it on a local disk.",
         );
       } catch (error) {
-        if (!isBusy(error) || this.#clock.nowMs() >= deadline) throw error;
+        if (!isBusy(error) || performance.now() >= deadline) throw error;
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
       }
     }
@@ -409,6 +423,10 @@ export class SqliteDatabase {
     }
     return statement;
   }
+}
+
+function clockOf({ leaseTimeMs }: SqliteOptions): BootClock {
+  return leaseTimeMs === undefined ? systemBootClock() : { era: "handed in", nowMs: () => leaseTimeMs[0]! };
 }
 
 /** An error whose message already says what to do. */

@@ -9,6 +9,8 @@ export interface SqliteOptions {
   readonly busyTimeoutMs: number;
   /** How often changes of other processes, and ended leases, are looked for while something is watched. */
   readonly pollMs: number;
+  /** One number in shared memory that leases are counted by instead of the boot clock, milliseconds: for tests. */
+  readonly leaseTimeMs?: Float64Array<SharedArrayBuffer>;
 }
 
 export type SqliteCall =
@@ -18,6 +20,7 @@ export type SqliteCall =
   | { readonly kind: "commit"; readonly compares: readonly Compare[]; readonly changes: readonly Change[] }
   | { readonly kind: "grantLease"; readonly ttlMs: number }
   | { readonly kind: "renewLease"; readonly leaseId: number }
+  | { readonly kind: "leaseLeftMs"; readonly leaseId: number }
   | { readonly kind: "revokeLease"; readonly leaseId: number }
   | {
     readonly kind: "watch";

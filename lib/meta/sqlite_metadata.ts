@@ -116,6 +116,10 @@ class SqliteMetadata implements Metadata {
     return this.#call({ kind: "renewLease", leaseId }, false);
   }
 
+  leaseLeftMs(leaseId: number): Promise<number | null> {
+    return this.#call({ kind: "leaseLeftMs", leaseId }, false);
+  }
+
   revokeLease(leaseId: number): Promise<void> {
     return this.#call({ kind: "revokeLease", leaseId }, true);
   }

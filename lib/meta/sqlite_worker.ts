@@ -51,6 +51,8 @@ function carryOut(call: SqliteCall): unknown {
       return database.grantLease(call.ttlMs);
     case "renewLease":
       return database.renewLease(call.leaseId);
+    case "leaseLeftMs":
+      return database.leaseLeftMs(call.leaseId);
     case "revokeLease":
       publishSoon();
       return database.revokeLease(call.leaseId);

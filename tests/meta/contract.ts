@@ -2,12 +2,20 @@
 // A driver's test file hands in how to make a fresh store and how to connect to it.
 
 import { strict as assert } from "node:assert";
-import { LeaseEndedError, type Metadata, type WatchEvent } from "../../lib/meta/metadata.ts";
+import {
+  type KeyValue,
+  LeaseEndedError,
+  type Metadata,
+  type Watch,
+  type WatchEvent,
+} from "../../lib/meta/metadata.ts";
 
 export interface ContractStore {
   /** Another connection, as another member would have. The suite closes what it opens. */
   connect(): Promise<Metadata>;
-  /** Lets so much of the store's lease time pass, and a little more. */
+  /** Length of leases that the suite makes and waits for. */
+  readonly leaseMs: number;
+  /** Lets so much of the store's lease time pass, and what the store takes to end a lease whose time is over. */
   pass(ms: number): Promise<void>;
   /** Makes the store forget what happened before now (etcd: compaction). */
   forget(metadata: Metadata): Promise<void>;
@@ -275,13 +283,13 @@ export function metadataContract(driver: string, fresh: () => Promise<ContractSt
 
   contract("keys of a lease that ends are deleted, and watchers are told", async (store, a, b) => {
     // Lost without it: a dead member that stays "up".
-    const lease = await a.grantLease(1_500);
+    const lease = await a.grantLease(store.leaseMs);
     await a.commit([], [put("member/alpha", "up", lease), put("kept", "1")]);
     assert.equal((await b.get("member/alpha"))?.leaseId, lease);
     const { revision } = await b.list("");
     const recorder = new Recorder();
     const watch = b.watch("member/", revision, recorder.seen, recorder.onLost);
-    await store.pass(1_500);
+    await store.pass(store.leaseMs);
     assert.equal(await b.get("member/alpha"), null);
     await recorder.until(() => recorder.last("member/alpha")?.kind === "delete");
     assert.equal(await a.renewLease(lease), false);
@@ -291,15 +299,29 @@ export function metadataContract(driver: string, fresh: () => Promise<ContractSt
 
   contract("a lease that is renewed in time lives on", async (store, a, b) => {
     // Lost without it: members that drop out although they are well.
-    const lease = await a.grantLease(1_500);
+    const lease = await a.grantLease(store.leaseMs);
     await a.commit([], [put("k", "1", lease)]);
-    for (let i = 0; i < 4; i++) {
-      await store.pass(400);
+    for (let i = 0; i < 5; i++) {
+      await store.pass(store.leaseMs / 4);
       assert.equal(await a.renewLease(lease), true);
     }
     assert.notEqual(await b.get("k"), null);
-    await store.pass(1_500);
+    await store.pass(store.leaseMs);
     assert.equal(await b.get("k"), null);
+    assert.equal(await b.leaseLeftMs(lease), null);
+  });
+
+  contract("any connection is told how long a lease will last", async (store, a, b) => {
+    // Lost without it: "the name is taken", and nobody knows for how long.
+    const lease = await a.grantLease(store.leaseMs);
+    const whole = (await b.leaseLeftMs(lease))!;
+    assert.ok(whole > 0 && whole <= store.leaseMs, String(whole));
+    await store.pass(store.leaseMs / 4);
+    const rest = (await b.leaseLeftMs(lease))!;
+    assert.ok(rest >= 0 && rest < whole, `${rest} of ${whole}`);
+    await a.revokeLease(lease);
+    assert.equal(await b.leaseLeftMs(lease), null);
+    assert.equal(await b.leaseLeftMs(lease + 12_345), null);
   });
 
   contract("a revoked lease takes its keys with it at once", async (_, a, b) => {
@@ -330,6 +352,13 @@ export function metadataContract(driver: string, fresh: () => Promise<ContractSt
     assert.equal(string((await a.get("k"))?.value), "2");
   });
 
+  for (const seed of [1, 2, 3]) {
+    contract(`of racing transactions every watcher sees what a list shows, seed ${seed}`, async (_, a, b) => {
+      // Lost without it: two members with different ideas of one group.
+      await race(seed, [a, b]);
+    });
+  }
+
   contract("a closed connection refuses with a sentence, and others go on", async (store, a) => {
     // Lost without it: a call that hangs for ever after a stop.
     const c = await store.connect();
@@ -339,4 +368,120 @@ export function metadataContract(driver: string, fresh: () => Promise<ContractSt
     await assert.rejects(c.get("k"), /is closed/);
     assert.equal(string((await a.get("k"))?.value), "1");
   });
+}
+
+/**
+ * Three hands move numbers between accounts by compare-and-set, delete accounts that are empty and make them again; two
+ * watchers that are cut off and go on at random keep copies. No transaction changes the sum, so no copy's sum may change.
+ */
+async function race(seed: number, connections: readonly [Metadata, Metadata]): Promise<void> {
+  const accounts = ["a", "b", "c", "d", "e"].map((name) => `account/${name}`);
+  const all = 500;
+  const [first] = connections;
+  await first.commit([], accounts.map((key) => put(key, String(all / accounts.length))));
+  const watchers = connections.map((metadata, i) => new Replica(metadata, all, dice(seed * 10 + i)));
+  for (const watcher of watchers) await watcher.begin();
+
+  const move = async (metadata: Metadata, roll: (sides: number) => number) => {
+    for (let moved = 0; moved < 20;) {
+      const [from, to] = [accounts[roll(5)]!, accounts[roll(5)]!];
+      if (from === to) continue;
+      const [source, target] = await Promise.all([metadata.get(from), metadata.get(to)]);
+      if (source === null) continue;
+      const has = Number(string(source.value));
+      const amount = roll(3) === 0 ? has : roll(has + 1);
+      const sum = String(Number(string(target?.value) || 0) + amount);
+      const { succeeded } = await metadata.commit(
+        [{ key: from, modRevision: source.modRevision }, { key: to, modRevision: target?.modRevision ?? 0 }],
+        [amount === has ? remove(from) : put(from, String(has - amount)), put(to, sum)],
+      );
+      if (succeeded) moved++;
+      if (roll(4) === 0) await watchers[roll(2)]!.cut();
+    }
+  };
+  await Promise.all([0, 1, 2].map((i) => move(connections[i % 2]!, dice(seed * 100 + i))));
+  const { entries } = await first.list("account/");
+  const last = entries.map((e) => `${e.key}=${string(e.value)}@${e.createRevision},${e.modRevision}`);
+  for (const watcher of watchers) await watcher.until(last);
+}
+
+/** A copy of the accounts, kept by list and watch alone. */
+class Replica {
+  readonly #accounts = new Map<string, KeyValue>();
+  #revision = 0;
+  #watch: Watch | null = null;
+  #wake: () => void = () => {};
+  #lost = false;
+
+  constructor(
+    private readonly metadata: Metadata,
+    private readonly sum: number,
+    private readonly roll: (sides: number) => number,
+  ) {}
+
+  async begin(): Promise<void> {
+    const { entries, revision } = await this.metadata.list("account/");
+    this.#accounts.clear();
+    for (const entry of entries) this.#accounts.set(entry.key, entry);
+    this.#check();
+    this.#revision = revision;
+    this.#follow();
+  }
+
+  /** Goes deaf, and on from where it was: at once, or when others have gone on. */
+  async cut(): Promise<void> {
+    if (this.#watch === null) return;
+    this.#watch.close();
+    this.#watch = null;
+    for (let i = this.roll(4); i > 0; i--) await this.metadata.get("account/a");
+    this.#follow();
+  }
+
+  async until(last: readonly string[]): Promise<void> {
+    const now = () =>
+      [...this.#accounts.values()].map((e) =>
+        `${e.key}=${string(e.value)}@${e.createRevision},${e.modRevision}`
+      )
+        .toSorted();
+    for (;;) {
+      if (this.#lost) {
+        this.#lost = false;
+        await this.begin();
+      }
+      if (now().join() === last.join()) break;
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+    this.#watch?.close();
+  }
+
+  #follow(): void {
+    this.#watch = this.metadata.watch("account/", this.#revision, (events, revision) => {
+      assert.ok(revision > this.#revision, `events of revision ${this.#revision} again`);
+      this.#revision = revision;
+      for (const event of events) {
+        if (event.kind === "put") this.#accounts.set(event.entry.key, event.entry);
+        else this.#accounts.delete(event.key);
+      }
+      this.#check();
+      this.#wake();
+    }, () => {
+      this.#watch = null;
+      this.#lost = true;
+      this.#wake();
+    });
+  }
+
+  #check(): void {
+    const sum = [...this.#accounts.values()].reduce((s, { value }) => s + Number(string(value)), 0);
+    assert.equal(sum, this.sum, "a watcher saw half of a transaction");
+  }
+}
+
+/** Numbers from 0 to below `sides`, the same ones for the same seed. */
+function dice(seed: number): (sides: number) => number {
+  let state = seed * 7919 + 1;
+  return (sides) => {
+    state = (state * 48271) % 0x7fffffff;
+    return Math.floor(state / 0x7fffffff * sides);
+  };
 }

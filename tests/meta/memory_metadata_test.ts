@@ -9,6 +9,7 @@ metadataContract("memory", () => {
   const store = new MemoryMetadataStore(clock, 10);
   return Promise.resolve({
     connect: () => Promise.resolve(store.connect()),
+    leaseMs: 1_500,
     pass: (ms) => Promise.resolve(clock.advance(ms)),
     forget: async (metadata) => {
       for (let i = 0; i < 11; i++) {
