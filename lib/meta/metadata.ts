@@ -25,7 +25,7 @@ export type Change =
 export interface TransactionResult {
   /** False: a comparison failed and nothing was changed. */
   readonly succeeded: boolean;
-  /** Revision of the store after the transaction. */
+  /** Revision of the store after the transaction: that of its changes, if it made any. */
   readonly revision: number;
 }
 
