@@ -79,7 +79,7 @@ async function examine(path: string): Promise<Check[]> {
       },
   );
   checks.push(...await checkStateDir(config.member.stateDir), await checkGroupSecret(config));
-  checks.push(await checkMetadata(config.group.metadata));
+  checks.push(await checkMetadata(config.group));
   return [...checks, ...status === null ? await stopped(config) : served(config, status)];
 }
 

@@ -2,13 +2,15 @@
 
 import { constants } from "node:fs";
 import { access, stat, statfs } from "node:fs/promises";
+import { silentLog } from "../lib/base/log.ts";
 import { formatSocketAddress, type SocketAddress } from "../lib/base/network.ts";
-import type { DiskConfig, MemberConfig, MetadataConfig } from "../lib/config/mod.ts";
+import type { DiskConfig, MemberConfig } from "../lib/config/mod.ts";
 import { DiskOpenError, type FileDisk, openFileDisk } from "../lib/io/file_disk.ts";
 import { readToken } from "../lib/mgmt/http_token.ts";
 import { inspectDisk } from "../lib/store/mod.ts";
 import type { DiskReport } from "../lib/mgmt/control.ts";
 import type { Check } from "./doctor.ts";
+import { openMetadata } from "./metadata.ts";
 import { formatBytes } from "./quantity.ts";
 
 /** Binds the address for a moment. */
@@ -84,18 +86,32 @@ export async function checkGroupSecret(config: MemberConfig): Promise<Check> {
   return { name, outcome: "warn", detail, advice: `Run: chmod 600 ${path}` };
 }
 
-export async function checkMetadata(metadata: MetadataConfig): Promise<Check> {
+export async function checkMetadata(group: MemberConfig["group"]): Promise<Check> {
+  const { metadata } = group;
   const name = "metadata";
-  if (metadata.kind === "etcd") {
-    const advice = 'Write metadata = "sqlite:PATH".';
-    return { name, outcome: "fail", detail: "etcd is not part of this version", advice };
-  }
+  if (metadata.kind === "etcd") return await checkEtcd(name, group, metadata.endpoints);
   const info = await stat(metadata.path).catch(() => null);
   if (info === null) return await creatable(name, metadata.path);
   const directory = directoryOf(metadata.path);
   // SQLite makes its journal beside the file, so the directory must be writable too.
   if (!await writable(metadata.path) || !await writable(directory)) return notWritable(name);
   return { name, outcome: "ok", detail: `${metadata.path}, ${formatBytes(info.size)}` };
+}
+
+/** Asks as a start would. */
+async function checkEtcd(
+  name: string,
+  group: MemberConfig["group"],
+  endpoints: readonly string[],
+): Promise<Check> {
+  try {
+    const opened = await openMetadata(group, silentLog, { callMs: 3_000 });
+    await opened.close();
+    return { name, outcome: "ok", detail: `etcd at ${endpoints.join(", ")} answers` };
+  } catch (error) {
+    const advice = "A start needs it; a running member does without for as long as its lease holds.";
+    return { name, outcome: "fail", detail: (error as Error).message, advice };
+  }
 }
 
 /** A disk of the configuration that no running member has open. */

@@ -6,16 +6,15 @@ import { formatSocketAddress } from "../lib/base/network.ts";
 import type { MemberConfig } from "../lib/config/mod.ts";
 import { openFileDisk } from "../lib/io/file_disk.ts";
 import { libc, libcMissing } from "../lib/io/native/libc.ts";
-import { makeDirectoryOf } from "../lib/io/files.ts";
 import { PortableNetwork } from "../lib/io/portable_network.ts";
 import { systemClock } from "../lib/io/system_clock.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
 import type { Metadata } from "../lib/meta/metadata.ts";
-import { openSqliteMetadata } from "../lib/meta/sqlite_metadata.ts";
 import { type AdminServer, startAdminServer } from "../lib/mgmt/http_server.ts";
 import { loadOrMakeToken } from "../lib/mgmt/http_token.ts";
 import { setUpLogging } from "./logging.ts";
 import { readMemberConfig } from "./member_config.ts";
+import { openMetadata } from "./metadata.ts";
 import type { OpenDiskOptions } from "../lib/roles/target/disks.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
 import { type RunningMember, startMember } from "./target_member.ts";
@@ -73,7 +72,7 @@ async function start(config: MemberConfig, options: TargetOptions, log: Log): Pr
   };
   try {
     const token = await loadOrMakeToken(`${config.member.stateDir}/admin.token`, systemRandom);
-    metadata = await openMetadata(config);
+    metadata = await openMetadata(config.group, log);
     member = await startOnEngine(config, metadata, options, log);
     admin = startAdminServer({ address: config.member.admin, control: member.control, token, log });
     return { member, adminUrl: `http://${formatSocketAddress(config.member.admin)}`, stop };
@@ -81,17 +80,6 @@ async function start(config: MemberConfig, options: TargetOptions, log: Log): Pr
     await stop();
     throw error instanceof Error ? new CommandError(error.message) : error;
   }
-}
-
-async function openMetadata(config: MemberConfig): Promise<Metadata> {
-  const { metadata } = config.group;
-  if (metadata.kind !== "sqlite") {
-    throw new CommandError(
-      `Cannot use metadata "etcd:…": this version keeps the group in SQLite only. Write metadata = "sqlite:PATH".`,
-    );
-  }
-  await makeDirectoryOf(metadata.path);
-  return await openSqliteMetadata(metadata.path);
 }
 
 /** The native engine where the machine has what it needs, unless the configuration asks for the portable one. */

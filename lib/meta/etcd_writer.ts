@@ -15,6 +15,7 @@ const markMsMax = 30 * 60 * 1000;
 interface Mark {
   /** In base64, as is its value. */
   readonly key: string;
+  readonly leaseId: number;
   readonly madeMs: number;
   value: string;
   count: number;
@@ -87,7 +88,7 @@ export class EtcdWriter {
   async close(untilMs: number): Promise<void> {
     const mark = this.#mark;
     if (mark === null || mark.pending !== null) return;
-    await this.#endpoints.call("/v3/kv/deleterange", { key: mark.key }, untilMs).catch(() => {});
+    await this.#endpoints.call("/v3/lease/revoke", { ID: String(mark.leaseId) }, untilMs).catch(() => {});
   }
 
   /** Null: no answer. */
@@ -150,6 +151,7 @@ export class EtcdWriter {
     await grantLease(this.#endpoints, id, markTtlSeconds, until);
     const mark: Mark = {
       key: btoa(`${this.#markPrefix}${id}`),
+      leaseId: id,
       madeMs: performance.now(),
       value: btoa("0"),
       count: 0,
