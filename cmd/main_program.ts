@@ -12,6 +12,7 @@ import { registerDoctor } from "./doctor.ts";
 import { configDefault } from "./group_options.ts";
 import { withExamples } from "./help.ts";
 import { logFormats, logLevels } from "./logging.ts";
+import { registerMember } from "./member.ts";
 import { registerSession } from "./session.ts";
 import { registerStatus } from "./status.ts";
 import type { TargetOptions } from "./target.ts";
@@ -64,6 +65,7 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
   registerStatus(program, terminal);
   registerAttach(program, terminal);
   registerVolume(program, terminal);
+  registerMember(program, terminal);
   registerSession(program, terminal);
   registerDisk(program, terminal, result);
   registerConfig(program, terminal, result);

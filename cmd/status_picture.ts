@@ -43,14 +43,12 @@ function workers(connections: readonly number[] | undefined): string {
 function members(status: StatusReport, terminal: Terminal): string[] {
   const lines = [title(terminal, "Members")];
   for (const member of status.members) {
-    const { connections, sessions, commands, bytesRead, bytesWritten } = member.load;
     const colour = member.state === "up" ? "green" : member.state === "down" ? "red" : "yellow";
     lines.push(
-      `  ${dot(terminal, colour)} ${printable(member.name)}  ${paint(terminal, colour, member.state)}  ` +
-        `${plural(sessions, "session")} over ${plural(connections, "connection")}, ` +
-        `${formatCount(commands)} commands, ${formatBytes(bytesRead)} read, ${
-          formatBytes(bytesWritten)
-        } written`,
+      `  ${dot(terminal, colour)} ${printable(member.name)}  ${paint(terminal, colour, member.state)}  ${
+        loadOf(member)
+      }`
+        .trimEnd(),
     );
     const width = Math.max(0, ...member.portals.map((p) => p.address.length));
     for (const portal of member.portals) {
@@ -63,6 +61,16 @@ function members(status: StatusReport, terminal: Terminal): string[] {
     }
   }
   return lines;
+}
+
+/** Nothing of another member: it is asked for its own. */
+function loadOf({ load }: StatusReport["members"][number]): string {
+  if (load === null) return "";
+  const { connections, sessions, commands, bytesRead, bytesWritten } = load;
+  return `${plural(sessions, "session")} over ${plural(connections, "connection")}, ${
+    formatCount(commands)
+  } commands, ` +
+    `${formatBytes(bytesRead)} read, ${formatBytes(bytesWritten)} written`;
 }
 
 function volumes(list: readonly VolumeReport[], terminal: Terminal): string[] {

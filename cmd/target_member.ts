@@ -7,7 +7,9 @@ import type { Clock } from "../lib/base/clock.ts";
 import type { Log } from "../lib/base/log.ts";
 import type { Network } from "../lib/base/network.ts";
 import type { MemberConfig } from "../lib/config/mod.ts";
+import { systemBootClock } from "../lib/io/boot_clock.ts";
 import { bootId, makeDirectoryOf, makePrivateFile, readTextIfThere } from "../lib/io/files.ts";
+import { lockStateDirectory, type StateLock } from "../lib/io/state_lock.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
 import type { Metadata } from "../lib/meta/metadata.ts";
 import type { MemberControl } from "../lib/mgmt/control.ts";
@@ -43,9 +45,11 @@ export async function startMember(
   engine: MemberEngine,
   log: Log,
 ): Promise<RunningMember> {
+  let lock: StateLock | null = null;
   try {
+    const held = lock = await lockStateDirectory(config.member.stateDir);
     for (const disk of config.disks) await makeDirectoryOf(disk.path);
-    return await Target.start(config, {
+    const target = await Target.start(config, {
       clock: engine.clock,
       random: systemRandom,
       network: engine.network,
@@ -59,8 +63,19 @@ export async function startMember(
       engine: { name: engine.name, reason: engine.reason },
       dataPlane: engine.dataPlane ?? null,
       dataBufferBytes: engine.dataBufferBytes ?? limits.dataBufferBytesMax,
+      bootClock: systemBootClock(),
+      process: { lock: lock.name, pid: Deno.pid, host: Deno.hostname() },
     });
+    return {
+      control: target.control,
+      reload: (changed) => target.reload(changed),
+      async stop(progress) {
+        await target.stop(progress);
+        held.release();
+      },
+    };
   } catch (error) {
+    lock?.release();
     throw error instanceof Error ? new CommandError(error.message) : error;
   }
 }

@@ -6,6 +6,7 @@ import type { ChannelMemory } from "../lib/io/native/channel.ts";
 import type { PeerLinkMemory } from "../lib/io/native/peer_link.ts";
 import type { MetadataMethods, MetadataNews } from "../lib/meta/remote_metadata.ts";
 import type {
+  MemberReport,
   SessionReport,
   StatusReport,
   VolumeChange,
@@ -67,6 +68,7 @@ interface Method<A, R> {
 export type MemberMethods = MetadataNews & {
   readonly start: Method<MemberConfig, null>;
   readonly status: Method<null, StatusReport>;
+  readonly members: Method<null, MemberReport[]>;
   readonly sessions: Method<null, SessionReport[]>;
   readonly createVolume: Method<VolumeCreation, VolumeReport>;
   readonly setVolume: Method<{ name: string; change: VolumeChange }, VolumeReport>;

@@ -94,6 +94,7 @@ function remoteControl(cells: Int32Array<SharedArrayBuffer>, call: Call): Member
   return {
     ready: () => Atomics.load(cells, Cell.ready) === 1,
     status: () => call("status", null),
+    members: () => call("members", null),
     sessions: () => call("sessions", null),
     createVolume: (creation) => call("createVolume", creation),
     setVolume: (name, change) => call("setVolume", { name, change }),

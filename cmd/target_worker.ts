@@ -72,6 +72,7 @@ function methods(
   return {
     start: (config) => nothing(start(config)),
     status: () => member().control.status(),
+    members: () => member().control.members(),
     sessions: () => member().control.sessions(),
     createVolume: (creation) => member().control.createVolume(creation),
     setVolume: ({ name, change }) => member().control.setVolume(name, change),

@@ -104,6 +104,18 @@ export const limits = Object.freeze({
   metadataKeyLengthMax: 512,
   /** Metadata calls of one member that wait for the driver; a start of 1024 volumes with two calls each fits. */
   metadataCallsMax: 4096,
+  /**
+   * Lease of a member, milliseconds: when it dies, others know after so long; the metadata may be away for what is left
+   * of it after a renewal, 6.5 to 9 s. Renewed every quarter, so that three may fail.
+   */
+  memberLeaseMs: 10_000,
+  memberRenewMs: 2_500,
+  /** From a failed renewal to the next try. */
+  memberRenewRetryMs: 500,
+  /** So much earlier than the store a member takes its lease for ended: far more than clocks drift in 10 s. */
+  memberLeaseMarginMs: 1_000,
+  /** Members of one group: each watches all others, and placement ids end at 255. */
+  membersMax: 32,
   /** Parameter list of one PERSISTENT RESERVE OUT, bytes: 28 and a TransportID of at most 248 for each registration. */
   persistentReserveOutBytesMax: 28 + 128 * 248,
   /** Pages of one volume: 64 TiB of 4 MiB pages, 16 MiB of route table on every member. */

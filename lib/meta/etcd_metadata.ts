@@ -184,11 +184,14 @@ class EtcdMetadata implements Metadata {
     return this.#closed ??= this.#close();
   }
 
-  /** What was asked before is answered. */
+  /** What was asked before is answered, as long as etcd answers. */
   async #close(): Promise<void> {
     this.#closing.abort();
     for (const watch of this.#watches) watch.close();
-    await Promise.allSettled([this.#lastWrite, ...this.#reads]);
+    const over = new AbortController();
+    const answered = Promise.allSettled([this.#lastWrite, ...this.#reads]);
+    await Promise.race([answered, sleep(closeMs, over.signal)]);
+    over.abort();
     await this.#writer.close(performance.now() + closeMs);
     this.#endpoints.close();
   }

@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
+import { limits } from "../base/limits.ts";
 import type { RandomSource } from "../base/random.ts";
 import type { KeyValue, Metadata } from "./metadata.ts";
 import { randomHex, randomId, reserveNumber } from "./numbers.ts";
@@ -98,6 +99,13 @@ export function joinMember(metadata: Metadata, name: string, random: RandomSourc
     const key = keys.member(name);
     const entry = await metadata.get(key);
     if (entry !== null) return decodeRecord<MemberRecord>(key, entry.value);
+    const members = (await metadata.list(keys.memberPrefix)).entries.length;
+    if (members >= limits.membersMax) {
+      throw new Error(
+        `Cannot join as member "${name}": the group has ${members} members, and more are not supported. ` +
+          "Is the name in [member] right?",
+      );
+    }
     const tag = await reserveNumber(metadata, keys.nextPortalGroup);
     if (tag.value > portalGroupMax) {
       throw new Error(
@@ -232,17 +240,17 @@ function differencesOf(group: GroupRecord, settings: GroupSettings): string[] {
         "Correct name or metadata in [group].",
     );
   }
+  if (group.pageBytes !== settings.pageBytes) {
+    throw new Error(
+      `Cannot join group "${group.name}": page_size is ${settings.pageBytes} bytes in the file and ${group.pageBytes} in ` +
+        "the group, whose disks and routes are laid out by it. Correct page_size in [group].",
+    );
+  }
   const out: string[] = [];
   if (group.iqnPrefix !== settings.iqnPrefix) {
     out.push(
       `iqn_prefix is "${settings.iqnPrefix}" in the file and "${group.iqnPrefix}" in the group, which counts: ` +
         "initiators know the volumes by it. Correct the file.",
-    );
-  }
-  if (group.pageBytes !== settings.pageBytes) {
-    out.push(
-      `page_size is ${settings.pageBytes} bytes in the file and ${group.pageBytes} in the group, which counts: ` +
-        "disks are laid out by it. Correct the file.",
     );
   }
   return out;

@@ -68,6 +68,14 @@ export class KeptLease {
     return this.#failure;
   }
 
+  /** What was bound is not there any more: the lease is worth nothing. Another is taken and bound. */
+  drop(reason: string): void {
+    if (this.#leaseId !== 0) this.#parts.metadata.revokeLease(this.#leaseId).catch(() => {}); // else it runs out
+    this.#leaseId = 0;
+    this.#lose(reason);
+    this.#schedule(0);
+  }
+
   /** Gives the lease up. What was bound to it is gone when this resolves, or when the lease has run out by itself. */
   async release(): Promise<void> {
     this.#ended = true;
@@ -96,7 +104,9 @@ export class KeptLease {
     const { metadata, bootClock, times } = this.#parts;
     try {
       const askedMs = bootClock.nowMs();
-      if (this.#leaseId !== 0 && await metadata.renewLease(this.#leaseId)) this.#hold(askedMs);
+      const leaseId = this.#leaseId;
+      const renewed = leaseId !== 0 && await metadata.renewLease(leaseId);
+      if (renewed && leaseId === this.#leaseId) this.#hold(askedMs);
       else {
         this.#leaseId = 0;
         this.#lose("it ran out before it was renewed");
@@ -112,6 +122,7 @@ export class KeptLease {
 
   #schedule(delayMs: number): void {
     if (this.#ended) return;
+    this.#next?.cancel();
     this.#next = this.#parts.clock.after(delayMs, () => this.#working = this.#keep());
   }
 

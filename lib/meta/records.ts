@@ -12,6 +12,9 @@ export const keys = Object.freeze({
   nextPlacement: "next/placement",
   member: (name: string) => `member/${name}`,
   memberPrefix: "member/",
+  /** Bound to the lease of the process that is the member now (membership.ts). */
+  live: (name: string) => `live/${name}`,
+  livePrefix: "live/",
   disk: (id: string) => `disk/${id}`,
   diskPrefix: "disk/",
   volume: (name: string) => `volume/${name}`,
@@ -48,6 +51,35 @@ export interface MemberRecord {
   readonly id: string;
   readonly targetPortalGroupTag: number;
   readonly relativeTargetPort: number;
+}
+
+/** "down" is not written: it is a member without a live record. */
+export type MemberState = "joining" | "up" | "draining";
+
+/** The process that is a member just now. Gone when its lease is. */
+export interface LiveRecord {
+  readonly version: 1;
+  readonly name: string;
+  /** Of its MemberRecord. */
+  readonly member: string;
+  /** Random, of this start. */
+  readonly run: string;
+  readonly state: MemberState;
+  /** "10.0.0.1:3260" */
+  readonly portals: readonly string[];
+  readonly peer: string;
+  /** Version of its program. */
+  readonly program: string;
+  /** Of its machine. */
+  readonly bootId: string;
+  /** Which lock its process holds, on that boot of the machine; null: none. */
+  readonly lock: string | null;
+  readonly pid: number;
+  readonly host: string;
+  /** Wall clock of its start, milliseconds since 1970. */
+  readonly sinceMs: number;
+  /** HMAC over the rest and the lease, by the group's secret (live_members.ts). */
+  readonly proof: string;
 }
 
 export interface DiskRecord {

@@ -33,19 +33,40 @@ export interface StatusReport {
       reason?: string;
       targetPortalGroupTag: number;
     }[];
+    /** Null: of another member; it is asked for its own. */
     load: {
       connections: number;
       sessions: number;
       commands: number;
       bytesRead: number;
       bytesWritten: number;
-    };
+    } | null;
   }[];
   volumes: VolumeReport[];
   disks: DiskReport[];
   /** Connections that closed before their first byte. */
   silentConnections: number;
   refusedConnections: number;
+}
+
+export interface MemberReport {
+  name: string;
+  id: string;
+  state: "joining" | "up" | "draining" | "down";
+  /** Addresses that its configuration names. */
+  portals: string[];
+  targetPortalGroupTag: number;
+  /** Null, as the rest: it is down. */
+  peer: string | null;
+  /** Version of its program. */
+  program: string | null;
+  host: string | null;
+  pid: number | null;
+  bootId: string | null;
+  /** Start of its process, milliseconds since 1970. */
+  sinceMs: number | null;
+  /** Until others take it for down unless it renews its lease. */
+  leaseLeftMs: number | null;
 }
 
 export interface VolumeReport {
@@ -115,6 +136,7 @@ export interface MemberControl {
   /** True once portals accept logins. */
   ready(): boolean;
   status(): Promise<StatusReport>;
+  members(): Promise<MemberReport[]>;
   sessions(): Promise<SessionReport[]>;
   createVolume(creation: VolumeCreation): Promise<VolumeReport>;
   setVolume(name: string, change: VolumeChange): Promise<VolumeReport>;

@@ -4,7 +4,14 @@
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isLoopback } from "../config/address.ts";
-import type { SessionReport, StatusReport, VolumeChange, VolumeCreation, VolumeReport } from "./control.ts";
+import type {
+  MemberReport,
+  SessionReport,
+  StatusReport,
+  VolumeChange,
+  VolumeCreation,
+  VolumeReport,
+} from "./control.ts";
 
 /** The API could not be reached, or said no; `message` says what was tried, why, and what to do. */
 export class AdminError extends Error {
@@ -40,6 +47,10 @@ export class AdminClient {
 
   status(): Promise<StatusReport> {
     return this.#ask("GET", "/api/status");
+  }
+
+  members(): Promise<MemberReport[]> {
+    return this.#ask("GET", "/api/members");
   }
 
   sessions(): Promise<SessionReport[]> {

@@ -165,6 +165,7 @@ function routes(
     return c.json({ ready }, ready ? 200 : 503);
   });
   app.get("/api/status", async (c) => c.json(await control.status()));
+  app.get("/api/members", async (c) => c.json(await control.members()));
   app.get("/api/sessions", async (c) => c.json(await control.sessions()));
   app.get("/api/volumes", async (c) => c.json((await control.status()).volumes));
   app.post("/api/volumes", async (c) => {
@@ -189,9 +190,10 @@ function routes(
     await control.deleteVolume(c.req.param("name"));
     return c.body(null, 204);
   });
-  for (const path of ["/healthz", "/api/status", "/api/sessions", "/api/volumes", "/api/volumes/:name"]) {
+  for (const path of ["/healthz", "/api/status", "/api/members", "/api/sessions", "/api/volumes"]) {
     app.all(path, (c) => refuseMethod(c));
   }
+  app.all("/api/volumes/:name", (c) => refuseMethod(c));
   app.all("/api/volumes/:name/resize", (c) => refuseMethod(c));
 
   app.notFound((c) =>

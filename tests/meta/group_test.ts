@@ -3,6 +3,7 @@
 import { strict as assert } from "node:assert";
 import { createHash } from "node:crypto";
 import type { Clock } from "../../lib/base/clock.ts";
+import { limits } from "../../lib/base/limits.ts";
 import type { RandomSource } from "../../lib/base/random.ts";
 import {
   type GroupSettings,
@@ -139,9 +140,13 @@ Deno.test("metadata of another group is refused; other differences are told", as
     joinGroup(store.connect(), { ...settings, name: "other" }, file, random, clock),
     /the metadata is that of group "demo"/,
   );
-  const edited = { ...settings, iqnPrefix: "iqn.2026-11.net.plimsoll.other", pageBytes: 2 ** 20 };
+  await assert.rejects(
+    joinGroup(store.connect(), { ...settings, pageBytes: 2 ** 20 }, file, random, clock),
+    /page_size is 1048576 bytes in the file and 4194304 in the group, .*\. Correct page_size in \[group\]\./,
+  );
+  const edited = { ...settings, iqnPrefix: "iqn.2026-11.net.plimsoll.other" };
   const joined = await joinGroup(store.connect(), edited, file, random, clock);
-  assert.equal(joined.differences.length, 2);
+  assert.equal(joined.differences.length, 1);
   assert.match(
     joined.differences[0]!,
     /"iqn\.2026-11\.net\.plimsoll\.other" in the file and "iqn.*demo" in the group/,
@@ -170,6 +175,17 @@ Deno.test("members that start at once get different tags, and keep them", async 
     21,
     "a tag is never used again",
   );
+});
+
+Deno.test("a group has a limit of members, and those it has go on joining", async () => {
+  // Lost without it: a start in a loop, each time under a new name, that fills the metadata.
+  const store = new MemoryMetadataStore(clock);
+  for (let i = 0; i < limits.membersMax; i++) await joinMember(store.connect(), `m${i}`, random);
+  await assert.rejects(
+    joinMember(store.connect(), "more", random),
+    /has 32 members, and more are not supported/,
+  );
+  await joinMember(store.connect(), "m31", random);
 });
 
 Deno.test("disks get placement ids that stay, follow their path, and belong to one member", async () => {

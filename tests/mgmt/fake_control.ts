@@ -3,6 +3,7 @@
 import {
   ControlError,
   type MemberControl,
+  type MemberReport,
   type SessionReport,
   type StatusReport,
   type VolumeChange,
@@ -38,6 +39,33 @@ export class FakeControl implements MemberControl {
   volumes: VolumeReport[] = [volumeReport("vol0")];
   sessionList: SessionReport[] = [];
   notices: string[] = [];
+  memberList: MemberReport[] = [{
+    name: "alpha",
+    id: "a".repeat(32),
+    state: "up",
+    portals: ["127.0.0.1:3260", "[::1]:3260"],
+    targetPortalGroupTag: 1,
+    peer: "127.0.0.1:3262",
+    program: "0.1.0",
+    host: "san1",
+    pid: 4711,
+    bootId: "b".repeat(36),
+    sinceMs: Date.UTC(2026, 10, 27, 12),
+    leaseLeftMs: 7_600,
+  }, {
+    name: "beta",
+    id: "b".repeat(32),
+    state: "down",
+    portals: [],
+    targetPortalGroupTag: 2,
+    peer: null,
+    program: null,
+    host: null,
+    pid: null,
+    bootId: null,
+    sinceMs: null,
+    leaseLeftMs: null,
+  }];
   /** What was asked, with secrets, in order. */
   readonly calls: unknown[][] = [];
   /** Thrown by the next change. */
@@ -82,6 +110,10 @@ export class FakeControl implements MemberControl {
       silentConnections: 2,
       refusedConnections: 0,
     });
+  }
+
+  members(): Promise<MemberReport[]> {
+    return Promise.resolve(this.memberList);
   }
 
   sessions(): Promise<SessionReport[]> {

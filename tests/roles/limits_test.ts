@@ -18,7 +18,7 @@ async function connections(world: World, count: number): Promise<Deno.TcpConn[]>
   return all;
 }
 
-const load = async (world: World) => (await world.target.control.status()).members[0]!.load;
+const load = async (world: World) => (await world.target.control.status()).members[0]!.load!;
 const refusals = async (world: World) => (await world.target.control.status()).refusedConnections;
 
 Deno.test("half-open logins are bounded in number and in time, and those who are in go on", async () => {

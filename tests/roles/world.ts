@@ -12,6 +12,7 @@ import { openFileDisk } from "../../lib/io/file_disk.ts";
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
 import { systemClock } from "../../lib/io/system_clock.ts";
 import { systemRandom } from "../../lib/io/system_random.ts";
+import type { LeaseTimes } from "../../lib/meta/kept_lease.ts";
 import { MemoryMetadataStore } from "../../lib/meta/memory_metadata.ts";
 import type { Metadata } from "../../lib/meta/metadata.ts";
 import { Target } from "../../lib/roles/target/target.ts";
@@ -36,7 +37,12 @@ export interface WorldOptions {
   readonly chapFiles?: Record<string, string>;
   /** Another member's metadata, for two members of one group. */
   readonly metadata?: MemoryMetadataStore;
+  /** Default: so long that no test runs into their end that is about something else and moves the clock in leaps. */
+  readonly leaseTimes?: LeaseTimes;
 }
+
+const dayMs = 24 * 60 * 60 * 1000;
+const longLease: LeaseTimes = { ttlMs: 100 * dayMs, renewMs: 25 * dayMs, retryMs: 1_000, marginMs: 1_000 };
 
 export const oneDisk = `[[disk]]\npath = "/d/a.img"\nsize = "32MiB"\n`;
 export const oneVolume = `[[volume]]\nname = "vol0"\nsize = "16MiB"\n`;
@@ -60,6 +66,7 @@ export class World implements AsyncDisposable {
   readonly files = new Map<string, string>();
   readonly ports: readonly { readonly hostname: string; readonly port: number }[];
   readonly #directory: string | null;
+  readonly #leaseTimes: LeaseTimes;
   bootId = "boot 1";
   member: string;
   groupName = "test";
@@ -70,6 +77,7 @@ export class World implements AsyncDisposable {
 
   constructor(options: WorldOptions = {}) {
     this.#directory = options.directory ?? null;
+    this.#leaseTimes = options.leaseTimes ?? longLease;
     this.tables = options.tables ?? oneDisk + oneVolume;
     this.member = options.member ?? "alpha";
     for (const [path, text] of Object.entries(options.chapFiles ?? {})) this.files.set(path, text);
@@ -124,6 +132,7 @@ export class World implements AsyncDisposable {
         readSecretFile: (path) => Promise.resolve(this.files.get(path)!),
         bootId: this.bootId,
         engine: { name: "portable", reason: "a test" },
+        leaseTimes: this.#leaseTimes,
       });
       this.#metadata = metadata;
     } catch (error) {

@@ -9,6 +9,7 @@ import {
   ControlError,
   type DiskReport,
   type MemberControl,
+  type MemberReport,
   type SessionReport,
   type StatusReport,
   type VolumeChange,
@@ -21,6 +22,7 @@ import { loadRoutes } from "../../route/route_records.ts";
 import { naaIdentifier } from "../../wire/scsi/inquiry.ts";
 import type { SessionInfo, TargetNode } from "../../session/target_node.ts";
 import type { ServedDisk } from "./disks.ts";
+import type { Members } from "./members.ts";
 import type { PortalState } from "./portals.ts";
 import type { Volumes } from "./volumes.ts";
 
@@ -29,6 +31,7 @@ export interface ControlParts {
   readonly clock: Clock;
   readonly group: GroupRecord;
   readonly member: MemberRecord;
+  readonly members: Members;
   readonly engine: { readonly name: string; readonly reason: string };
   /** Connections of each thread; null: there is one, or the engine has none of its own. */
   readonly workers: () => number[] | null;
@@ -61,39 +64,32 @@ export class TargetControl implements MemberControl {
   }
 
   async status(): Promise<StatusReport> {
-    const { group, member, engine, clock, node, ready } = this.#parts;
+    const { group, member, engine, clock, node } = this.#parts;
     const disks = this.#disks();
-    const sessions = [...node.sessions()];
-    const total = (pick: (session: SessionInfo) => number) => sessions.reduce((sum, s) => sum + pick(s), 0);
+    const [volumes, members] = await Promise.all([this.#volumes(), this.members()]);
+    const { records, notices } = volumes;
     return {
       group: group.name,
       member: member.name,
       version,
       engine: this.#parts.workers() === null ? { ...engine } : { ...engine, workers: this.#parts.workers()! },
       uptimeMs: Math.round(clock.nowMs() - this.#startedMs),
-      notices: [...this.#parts.notices(), ...this.#parts.volumes.failures(), ...this.#diskNotices()],
-      members: [{
-        name: member.name,
-        state: ready() ? "up" : "joining",
-        portals: this.#parts.portals().map((portal) => ({
-          address: formatSocketAddress(portal.address),
-          state: portal.state,
-          ...(portal.reason === undefined ? {} : { reason: portal.reason }),
-          targetPortalGroupTag: member.targetPortalGroupTag,
-        })),
-        load: {
-          connections: node.connections,
-          sessions: sessions.length,
-          commands: total((s) => s.commands),
-          bytesRead: total((s) => s.bytesRead),
-          bytesWritten: total((s) => s.bytesWritten),
-        },
-      }],
-      volumes: (await this.#parts.admin.list()).map((record) => this.#report(record)),
+      notices: [
+        ...this.#parts.notices(),
+        ...notices,
+        ...this.#parts.volumes.failures(),
+        ...this.#diskNotices(),
+      ],
+      members: members.map((report) => report.name === member.name ? this.#own() : otherOf(report)),
+      volumes: records.map((record) => this.#report(record)),
       disks,
       silentConnections: node.counters.silent,
       refusedConnections: node.counters.refused,
     };
+  }
+
+  members(): Promise<MemberReport[]> {
+    return this.#parts.members.reports();
   }
 
   sessions(): Promise<SessionReport[]> {
@@ -136,6 +132,40 @@ export class TargetControl implements MemberControl {
     const volume = await this.#parts.admin.beginDelete(name);
     await this.#parts.volumes.refresh(name);
     await finishDeletion(volume, this.#parts);
+  }
+
+  #own(): StatusReport["members"][number] {
+    const { member, members, node, ready } = this.#parts;
+    const sessions = [...node.sessions()];
+    const total = (pick: (session: SessionInfo) => number) => sessions.reduce((sum, s) => sum + pick(s), 0);
+    const draining = members.membership.state === "draining";
+    return {
+      name: member.name,
+      state: draining ? "draining" : ready() && members.held() ? "up" : "joining",
+      portals: this.#parts.portals().map((portal) => ({
+        address: formatSocketAddress(portal.address),
+        state: portal.state,
+        ...(portal.reason === undefined ? {} : { reason: portal.reason }),
+        targetPortalGroupTag: member.targetPortalGroupTag,
+      })),
+      load: {
+        connections: node.connections,
+        sessions: sessions.length,
+        commands: total((s) => s.commands),
+        bytesRead: total((s) => s.bytesRead),
+        bytesWritten: total((s) => s.bytesWritten),
+      },
+    };
+  }
+
+  /** As the metadata has them, or as they are served while it is away: then above all an operator looks here. */
+  async #volumes(): Promise<{ records: readonly VolumeRecord[]; notices: readonly string[] }> {
+    try {
+      return { records: await this.#parts.admin.list(), notices: [] };
+    } catch (error) {
+      const records = this.#parts.volumes.served().map(({ record }) => record);
+      return { records, notices: [`${(error as Error).message} What is shown is what was known last.`] };
+    }
   }
 
   #report(record: VolumeRecord): VolumeReport {
@@ -207,6 +237,17 @@ export class TargetControl implements MemberControl {
     }
     return out;
   }
+}
+
+/** What is known here of another member. */
+function otherOf(report: MemberReport): StatusReport["members"][number] {
+  const { name, state, portals, targetPortalGroupTag } = report;
+  return {
+    name,
+    state,
+    portals: portals.map((address) => ({ address, state: "listening", targetPortalGroupTag })),
+    load: null,
+  };
 }
 
 /** The identifier as Linux shows it in /sys/block/sdX/device/wwid. */

@@ -2,7 +2,7 @@
 // Everything of the world is handed in, so that the simulator can start the same member.
 
 import { BufferPool } from "../../base/buffer_pool.ts";
-import type { Clock } from "../../base/clock.ts";
+import type { BootClock, Clock } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import type { Network, SocketAddress } from "../../base/network.ts";
@@ -10,9 +10,10 @@ import type { RandomSource } from "../../base/random.ts";
 import type { MemberConfig } from "../../config/config.ts";
 import { reconcileDisks, reconcileVolumes, type VolumeWish, volumeWish } from "../../config/reconcile.ts";
 import { chapSecretProblem, secretOfFile } from "../../config/secret.ts";
+import type { LeaseTimes } from "../../meta/kept_lease.ts";
 import { joinGroup, joinMember, listDisks, type SecretFile } from "../../meta/group.ts";
 import type { Metadata, Watch } from "../../meta/metadata.ts";
-import { type DiskRecord, keys } from "../../meta/records.ts";
+import { type DiskRecord, keys, type MemberRecord } from "../../meta/records.ts";
 import { ControlError, type MemberControl } from "../../mgmt/control.ts";
 import { version } from "../../mgmt/version.ts";
 import { type MemberCapacity, VolumeAdmin } from "../../mgmt/volume_admin.ts";
@@ -23,7 +24,9 @@ import type { TargetPortal } from "../../session/target_directory.ts";
 import { finishDeletion, TargetControl } from "./control.ts";
 import type { DataPlane } from "./data_plane.ts";
 import { type OpenDisk, openDisks, type ServedDisk } from "./disks.ts";
+import { LeaseGate } from "./lease_gate.ts";
 import { noteLostWrites, recordLostWrites } from "./lost_writes.ts";
+import { Members, type ProcessIdentity } from "./members.ts";
 import { Portals } from "./portals.ts";
 import { Volumes } from "./volumes.ts";
 
@@ -45,7 +48,16 @@ export interface TargetParts {
   readonly dataPlane?: DataPlane | null;
   /** Data buffers of this thread, bytes; limits.dataBufferBytesMax when left out. */
   readonly dataBufferBytes?: number;
+  /** What leases are counted by; absent: `clock`, as in a simulator, which has one. */
+  readonly bootClock?: BootClock;
+  /** The process that is the member; absent: the only one of its name on this boot, as in a simulator. */
+  readonly process?: ProcessIdentity;
+  /** Absent: as limits say. */
+  readonly leaseTimes?: LeaseTimes;
 }
+
+/** Metadata that was away when a watch had to begin anew is tried again after this time. */
+const catchUpRetryMs = 1_000;
 
 export class Target {
   readonly control: MemberControl;
@@ -64,8 +76,9 @@ export class Target {
 
   /** Starts the member; rejects, with everything closed again, when it cannot serve. */
   static async start(config: MemberConfig, parts: TargetParts): Promise<Target> {
-    const state = await assemble(config, parts);
-    const target = new Target(config, parts, state);
+    let target: Target | null = null;
+    const state = await assemble(config, parts, async () => await target?.catchUp());
+    target = new Target(config, parts, state);
     try {
       await target.#begin();
       return target;
@@ -88,7 +101,7 @@ export class Target {
       exists: parts.exists,
       workers: () => parts.dataPlane?.connections ?? null,
       portals: () => state.portals.states(),
-      notices: () => this.#notices,
+      notices: () => [...state.members.notices(), ...this.#notices],
       ready: () => this.#begun && this.#stopped === null && anyListens(state.portals),
     });
   }
@@ -118,7 +131,9 @@ export class Target {
     for (const { key } of entries) await volumes.refresh(key.slice(keys.volumePrefix.length));
     this.#follow(revision);
     for (const address of this.#config.member.portals) await portals.open(address);
+    await this.#state.members.follow();
     this.#begun = true;
+    this.#state.members.up();
     if (!anyListens(portals)) log.warn("no portal listens yet");
   }
 
@@ -155,8 +170,9 @@ export class Target {
   }
 
   async #stop(progress: (step: string) => void): Promise<void> {
-    const { portals, node, volumes } = this.#state;
+    const { portals, node, volumes, members } = this.#state;
     this.#watch?.close();
+    members.draining();
     progress("no more logins; finishing commands in flight");
     await portals.close();
     await new Promise<void>((done) => node.stop(done));
@@ -164,6 +180,7 @@ export class Target {
     progress("flushing disks");
     this.#parts.dataPlane?.closeDisks();
     await closeDisks(this.#state.disks, this.#parts);
+    await members.leave();
     progress("stopped");
   }
 
@@ -225,12 +242,23 @@ export class Target {
           void this.#state.volumes.refresh(name(event.kind === "put" ? event.entry.key : event.key));
         }
       },
-      () => void this.#catchUp(),
+      () => this.#catchUpSoon(),
     );
   }
 
-  /** The watch fell too far behind: everything is read again. */
-  async #catchUp(): Promise<void> {
+  #catchUpSoon(): void {
+    this.catchUp().catch((error) => {
+      if (this.#stopped !== null) return;
+      this.#parts.log.warn("cannot read the volumes anew; trying again", {
+        reason: (error as Error).message,
+      });
+      this.#parts.clock.after(catchUpRetryMs, () => this.#catchUpSoon());
+    });
+  }
+
+  /** The watch fell too far behind, or the lease was away for a while: everything is read again. */
+  async catchUp(): Promise<void> {
+    if (!this.#begun || this.#stopped !== null) return; // the start reads it all
     this.#watch?.close();
     const { entries, revision } = await this.#parts.metadata.list(keys.volumePrefix);
     const names = new Set(entries.map(({ key }) => key.slice(keys.volumePrefix.length)));
@@ -247,7 +275,8 @@ function anyListens(portals: Portals): boolean {
 interface Assembled {
   readonly group: Awaited<ReturnType<typeof joinGroup>>["group"];
   readonly groupNotices: readonly string[];
-  readonly member: Awaited<ReturnType<typeof joinMember>>;
+  readonly member: MemberRecord;
+  readonly members: Members;
   readonly disks: readonly ServedDisk[];
   readonly admin: VolumeAdmin;
   readonly volumes: Volumes;
@@ -256,9 +285,13 @@ interface Assembled {
 }
 
 /** Joins the group, opens the disks, and puts the parts together; nothing listens yet. */
-async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assembled> {
+async function assemble(
+  config: MemberConfig,
+  parts: TargetParts,
+  returned: () => Promise<void>,
+): Promise<Assembled> {
   const { metadata, random, clock, network, log } = parts;
-  const { group, created, differences } = await joinGroup(
+  const { group, secret, created, differences } = await joinGroup(
     metadata,
     config.group,
     parts.secretFile,
@@ -267,7 +300,14 @@ async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assem
   );
   if (created) log.info("group is made", { group: group.name, secretFile: parts.secretFile.path });
   const member = await joinMember(metadata, config.member.name, random);
-  const disks = await openDisks(config.disks, { ...parts, group, member });
+  const members = await Members.join(config.member, { ...parts, group, secret, member, returned });
+  let disks: ServedDisk[];
+  try {
+    disks = await openDisks(config.disks, { ...parts, group, member });
+  } catch (error) {
+    await members.leave();
+    throw error;
+  }
   const dataPlane = parts.dataPlane ?? null;
   await dataPlane?.ready();
   dataPlane?.setDisks(disks);
@@ -284,6 +324,7 @@ async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assem
     metadata,
     clock,
     router,
+    blocks: new LeaseGate(router, members.held),
     member,
     log,
     iqnPrefix: group.iqnPrefix,
@@ -311,7 +352,7 @@ async function assemble(config: MemberConfig, parts: TargetParts): Promise<Assem
   );
   const admin = new VolumeAdmin({ metadata, random, clock, group, capacity: () => capacityOf(disks) });
   disks.forEach((disk, index) => watchDisk(disk, index, volumes, parts));
-  return { group, groupNotices: differences, member, disks, admin, volumes, node, portals };
+  return { group, groupNotices: differences, member, members, disks, admin, volumes, node, portals };
 }
 
 function capacityOf(disks: readonly ServedDisk[]): MemberCapacity[] {

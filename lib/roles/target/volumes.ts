@@ -6,6 +6,7 @@ import type { Log } from "../../base/log.ts";
 import { formatSocketAddress } from "../../base/network.ts";
 import { BlockDeviceServer } from "../../device/block_device_server.ts";
 import type { GatedDeviceServer } from "../../device/gated_device_server.ts";
+import type { BlockService } from "../../extent/operation.ts";
 import type { LogicalUnitSettings } from "../../device/logical_unit.ts";
 import type { Metadata } from "../../meta/metadata.ts";
 import { decodeRecord, keys, type MemberRecord, type VolumeRecord } from "../../meta/records.ts";
@@ -39,6 +40,8 @@ export interface VolumesParts {
   readonly metadata: Metadata;
   readonly clock: Clock;
   readonly router: Router;
+  /** Where block operations go in: the router, behind the lease. */
+  readonly blocks: BlockService;
   readonly member: MemberRecord;
   readonly iqnPrefix: string;
   /** INQUIRY product revision level, 4 characters. */
@@ -162,10 +165,10 @@ export class Volumes implements TargetDirectory {
   }
 
   async #open(name: string, record: VolumeRecord): Promise<void> {
-    const { metadata, router, log } = this.#parts;
+    const { metadata, router, blocks, log } = this.#parts;
     const table = await loadRoutes(metadata, record);
     const server = new BlockDeviceServer(this.#settings(record), {
-      blocks: router,
+      blocks,
       reservations: reservationStore(metadata, record.image),
     });
     await server.start();

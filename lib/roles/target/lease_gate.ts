@@ -1,0 +1,21 @@
+// Nothing is done to data without the member's lease: a block operation that begins when it is not held ends as "busy",
+// and the initiator tries again. Asked at the last moment before the router, so that a command whose data took long to
+// arrive, or a process that was stopped in between, finds out.
+
+import type { BlockOperation, BlockService } from "../../extent/operation.ts";
+
+export class LeaseGate implements BlockService {
+  constructor(
+    private readonly blocks: BlockService,
+    private readonly held: () => boolean,
+  ) {}
+
+  submit(operation: BlockOperation): void {
+    if (this.held()) {
+      this.blocks.submit(operation);
+    } else {
+      operation.outcome = "busy";
+      operation.done(operation);
+    }
+  }
+}
