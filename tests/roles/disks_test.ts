@@ -6,7 +6,7 @@ import { systemRandom } from "../../lib/io/system_random.ts";
 import { formatDisk, inspectDisk } from "../../lib/store/mod.ts";
 import { MemoryDisk } from "../store/memory_disk.ts";
 import { pattern } from "./scsi.ts";
-import { MiB, oneDisk, oneVolume, World } from "./world.ts";
+import { MiB, oneDisk, oneVolume, until, World } from "./world.ts";
 
 const path = "/d/a.img";
 
@@ -198,7 +198,11 @@ Deno.test("files: a second member on the same file is refused while the first ru
     await using second = new World({ directory, tables, metadata: first.metadataStore });
     second.files.set("/d/group.secret", first.files.get("/d/group.secret")!);
     await assert.rejects(second.start(), /a\.img": another process has it open\. Stop that process first/);
-    first.clock.advance(1_000); // the second had the name for a moment: a world has no lock on its state_dir
+    // The second had the name for a moment: a world has no lock on its state_dir.
+    await until(() => {
+      first.clock.advance(500);
+      return first.logged("info", /has its lease again/).length > 0;
+    }, "the first has its name back");
     assert.deepEqual(await lun.read(100, 4096), data);
     await first.stop();
     await second.start();
