@@ -33,6 +33,12 @@ export interface TargetOptions {
   /** Where state, disk and metadata lie; made and removed by the process object when left out. */
   readonly directory?: string;
   readonly diskPath?: string;
+  /** Default: an SQLite file below the directory. */
+  readonly metadata?: string;
+  /** Default "alpha". */
+  readonly member?: string;
+  /** Default: a file below the directory. */
+  readonly secretFile?: string;
   /** The disk past the page cache. */
   readonly direct?: boolean;
   readonly engine?: "auto" | "portable";
@@ -85,11 +91,11 @@ function configurationText(
   const lines = [
     "[group]",
     `name = "demo"`,
-    `metadata = "sqlite:var/group.db"`,
-    `secret_file = "var/group.secret"`,
+    `metadata = ${quote(o.metadata ?? "sqlite:var/group.db")}`,
+    `secret_file = ${quote(o.secretFile ?? "var/group.secret")}`,
     `iqn_prefix = ${quote(iqnPrefix)}`,
     "[member]",
-    `name = "alpha"`,
+    `name = ${quote(o.member ?? "alpha")}`,
     `portals = [${portals.map((p) => quote(p)).join(", ")}]`,
     `admin = ${quote(admin)}`,
     `state_dir = "var/alpha"`,
