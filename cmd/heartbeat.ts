@@ -16,9 +16,12 @@ export function watchHeartbeat(
 ): void {
   let lastBeat = Atomics.load(cells, cell);
   let lastMs = clock.nowMs();
+  let lookedMs = lastMs;
   const look = () => {
     const beat = Atomics.load(cells, cell);
     const nowMs = clock.nowMs();
+    if (nowMs - lookedMs > 2 * lookMs) lastMs = nowMs; // this thread stood still, so the process may have: SIGSTOP
+    lookedMs = nowMs;
     if (beat === lastBeat && nowMs - lastMs > silenceMsMax) return silent(Math.round(nowMs - lastMs));
     if (beat !== lastBeat) {
       lastBeat = beat;

@@ -3,6 +3,7 @@
 /// <reference lib="deno.worker" />
 
 import { BufferPool } from "../lib/base/buffer_pool.ts";
+import { systemBootClock } from "../lib/io/boot_clock.ts";
 import { Arena } from "../lib/io/native/arena.ts";
 import { DiskEngine } from "../lib/io/native/disk_engine.ts";
 import { ExclusiveCalls } from "../lib/io/native/exclusive_calls.ts";
@@ -32,6 +33,7 @@ async function run(setup: IoWorkerSetup): Promise<void> {
   const worker = new IoWorker({
     index: setup.index,
     clock: loop,
+    bootClock: systemBootClock(),
     random: systemRandom,
     log,
     cells: setup.shared,

@@ -19,7 +19,10 @@ const disks = limits.disksMax;
 const gatesAt = 0;
 const nexusesAt = gatesAt + units;
 const disksAt = nexusesAt + nexuses;
-const workersAt = disksAt + disks;
+const leaseAt = disksAt + disks;
+const workersAt = leaseAt + 1;
+/** The end of the member's lease is told in steps of so many milliseconds: a word lasts for 17 years of uptime. */
+const leaseStepMs = 256;
 
 /** Plain memory that can be posted to a worker. */
 export interface SharedCellsMemory {
@@ -80,6 +83,11 @@ export class SharedCells {
     return Atomics.load(this.#cells, nexusesAt + nexus);
   }
 
+  /** Is the member's lease held at this time of the boot clock? Without it a worker does nothing by itself. */
+  leaseHeld(nowMs: number): boolean {
+    return nowMs < Atomics.load(this.#cells, leaseAt) * leaseStepMs;
+  }
+
   disk(index: number): number {
     return Atomics.load(this.#cells, disksAt + index);
   }
@@ -100,6 +108,11 @@ export class SharedCells {
 
   setAccess(nexus: number, access: number): void {
     Atomics.store(this.#cells, nexusesAt + nexus, access);
+  }
+
+  /** Boot clock until which the lease is held; rounded down. */
+  setLease(untilMs: number): void {
+    Atomics.store(this.#cells, leaseAt, Math.max(0, Math.floor(untilMs / leaseStepMs)));
   }
 
   setDisk(index: number, state: number): void {

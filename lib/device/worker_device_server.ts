@@ -1,6 +1,7 @@
 // The device server of one session in a worker. Reads and writes whose pages all have their place it carries out by itself,
 // on the worker's own use of the disks; everything else travels to the owner and back (docs/engine.md, "Workers").
 
+import type { BootClock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
 import type { LentData } from "../base/lent_range.ts";
 import type { Nexus } from "../session/nexus.ts";
@@ -45,6 +46,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
   readonly #calls: OwnerCalls;
   readonly #loans: WorkerLoans;
   readonly #transferBytesMax: number;
+  readonly #bootClock: BootClock;
   readonly #all: WorkerCommand[] = [];
   /** Commands and functions at the owner that later commands must not overtake. */
   #barriers = 0;
@@ -58,7 +60,9 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     calls: OwnerCalls,
     loans: WorkerLoans,
     transferBytesMax: number,
+    bootClock: BootClock,
   ) {
+    this.#bootClock = bootClock;
     this.unit = unit;
     this.session = session.id;
     this.#cell = session.cell;
@@ -191,6 +195,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
   #mayRun(c: WorkerCommand): boolean {
     const { unit } = this;
     const write = c.transfer!.write;
+    if (!this.#cells.leaseHeld(this.#bootClock.nowMs())) return false; // the owner answers
     if ((this.#cells.access(this.#cell) & (write ? Access.write : Access.read)) === 0) return false;
     if (write && c.task.dataOutLength !== c.lengthBytes) return false;
     const start = c.lba * unit.blockBytes;

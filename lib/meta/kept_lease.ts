@@ -25,6 +25,8 @@ export interface KeptLeaseParts {
   readonly bind: (leaseId: number) => Promise<void>;
   /** The lease is held, or (with the reason) no longer. Not called while it stays as it is. */
   readonly changed: (held: boolean, reason: string) => void;
+  /** Boot clock until which the lease is held, whenever that changes; -Infinity: not any more. */
+  readonly extended?: (untilMs: number) => void;
 }
 
 export class KeptLease {
@@ -128,7 +130,7 @@ export class KeptLease {
 
   #hold(askedMs: number): void {
     const { times, changed } = this.#parts;
-    this.#untilMs = askedMs + times.ttlMs - times.marginMs;
+    this.#until(askedMs + times.ttlMs - times.marginMs);
     this.#look();
     if (!this.held() || this.#told) return;
     this.#told = true;
@@ -145,10 +147,15 @@ export class KeptLease {
 
   /** `leaseId` stays: the store may still have it, and then it is renewed. */
   #lose(reason: string): void {
-    this.#untilMs = -Infinity;
+    this.#until(-Infinity);
     this.#end?.cancel();
     if (!this.#told) return;
     this.#told = false;
     this.#parts.changed(false, reason);
+  }
+
+  #until(untilMs: number): void {
+    this.#untilMs = untilMs;
+    this.#parts.extended?.(untilMs);
   }
 }

@@ -28,6 +28,8 @@ export interface MembershipParts {
   readonly times?: LeaseTimes;
   /** The lease was lost and is there again, not yet counted as held: what others changed meanwhile is to be read now. */
   readonly returned: () => Promise<void>;
+  /** Boot clock until which the lease is held, whenever that changes: for other threads. */
+  readonly extended?: (untilMs: number) => void;
 }
 
 export const memberLeaseTimes: LeaseTimes = Object.freeze({
@@ -62,20 +64,15 @@ export class Membership {
     this.#parts = parts;
     this.#run = randomId(parts.random);
     this.#sinceMs = parts.clock.wallMs();
-    const { metadata, clock, bootClock, times = memberLeaseTimes } = parts;
+    const { metadata, clock, bootClock, times = memberLeaseTimes, extended = () => {} } = parts;
     const bind = (leaseId: number) => this.#bind(leaseId);
     const changed = (held: boolean, reason: string) => this.#changed(held, reason);
-    this.#lease = new KeptLease({ metadata, clock, bootClock, times, bind, changed });
+    this.#lease = new KeptLease({ metadata, clock, bootClock, times, bind, changed, extended });
   }
 
   /** May work be done for the group now? One reading of a clock: asked for every block operation. */
   held(): boolean {
     return this.#lease.held();
-  }
-
-  /** Boot clock until which work may be done, as known now. */
-  get heldUntilMs(): number {
-    return this.#lease.untilMs;
   }
 
   get leaseId(): number {

@@ -10,6 +10,7 @@ import { systemRandom } from "../../lib/io/system_random.ts";
 import type { StatusReport } from "../../lib/mgmt/control.ts";
 import { InitiatorClient } from "../../lib/session/initiator/client.ts";
 import { type TargetOptions, TargetProcess } from "../interop/target_process.ts";
+import { StandingClock } from "../meta/standing_clock.ts";
 import { ManualClock } from "../roles/manual_clock.ts";
 
 const native = Deno.build.os === "linux";
@@ -91,4 +92,17 @@ Deno.test("a data plane that stands still is noticed once, and one that turns ne
   for (let i = 0; i < 30; i++) clock.advance(1_000);
   assert.equal(told.length, 1);
   assert.ok(told[0]! > silenceMsMax && told[0]! <= silenceMsMax + 1_000, `${told[0]} ms`);
+});
+
+Deno.test("a process that was stopped for half a minute is not taken for one that hangs", () => {
+  // Lost without it: SIGSTOP and SIGCONT end the member.
+  const clock = new StandingClock();
+  const cells = new Int32Array(new SharedArrayBuffer(4 * Cell.workers));
+  const told: number[] = [];
+  watchHeartbeat(cells, clock, (milliseconds) => told.push(milliseconds));
+  clock.advance(30_000); // no thread did anything, this one neither
+  for (let i = 0; i < 5; i++) clock.advance(1_000);
+  assert.deepEqual(told, []);
+  clock.advance(1_000);
+  assert.equal(told.length, 1, "but it hangs now");
 });

@@ -74,6 +74,24 @@ Deno.test("reads and writes of known pages stay in their worker; first writes an
   assert.equal(a.ownCommands + b.ownCommands, before + 2);
 });
 
+Deno.test("without the member's lease a worker does nothing by itself", async () => {
+  // Without this, a member that the group takes for dead would go on serving in its other threads.
+  const { rig, a, b } = await scene();
+  const before = a.ownCommands + b.ownCommands;
+  const held = writes(b, 1, 3, { holdData: true });
+  rig.plane.setLease(1_000); // the rig's time is 1,000 ms
+  held.deliver();
+  assert.equal(rig.done(held), "good"); // the owner's, whose gate would refuse it
+  assert.equal(rig.done(reads(a, 1)), "good");
+  assert.equal(a.ownCommands + b.ownCommands, before);
+  rig.plane.setLease(2_000);
+  assert.equal(rig.done(reads(a, 1)), "good");
+  assert.equal(a.ownCommands + b.ownCommands, before + 1);
+  rig.plane.setLease(-Infinity);
+  assert.equal(rig.done(reads(a, 1)), "good");
+  assert.equal(a.ownCommands + b.ownCommands, before + 1);
+});
+
 Deno.test("a page is not shown before its entry is on disk", async () => {
   // Without this, the death of the process could take an acknowledged write.
   const rig = await WorkerRig.create();

@@ -278,11 +278,15 @@ class RigWorker implements WorkerPort {
       this.#calls,
       this.loans,
       1 << 20,
+      { era: "rig", nowMs: () => 1_000 },
     );
     device.nexusGained();
     this.devices.set(news.id, device);
   }
 }
+
+/** The member's lease is held until long after the rig's time. */
+const leaseMs = 1_000_000;
 
 export class WorkerRig {
   readonly memory: MemoryDisk;
@@ -351,6 +355,7 @@ export class WorkerRig {
     await rig.plane.ready();
     const served = { record: null as never, disk: rig.ownerDisk, store: rig.store };
     rig.plane.setDisks([served]);
+    rig.plane.setLease(leaseMs);
     rig.store.onWritesStopped = () => rig.plane.showDisk(0);
     rig.server = await rig.serve(image);
     rig.gated = rig.plane.share(rig.server);

@@ -119,6 +119,11 @@ export class DataPlane {
     return best === null || this.#node!.sessionsHere < best.sessions ? null : best;
   }
 
+  /** Boot clock until which the member's lease is held: the threads ask for every command. */
+  setLease(untilMs: number): void {
+    this.#cells.setLease(untilMs);
+  }
+
   setNode(node: DataPlaneNode): void {
     this.#node = node;
   }

@@ -3,7 +3,7 @@
 
 import { assert } from "../../base/assert.ts";
 import type { BufferPool } from "../../base/buffer_pool.ts";
-import type { Clock, Timer } from "../../base/clock.ts";
+import type { BootClock, Clock, Timer } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import type { DetachedStream, Stream, StreamHandler } from "../../base/network.ts";
@@ -40,6 +40,8 @@ export interface IoWorkerParts {
   /** Its number among the workers beside the owner, from 0. */
   readonly index: number;
   readonly clock: Clock;
+  /** That of the member's lease. */
+  readonly bootClock: BootClock;
   readonly random: RandomSource;
   readonly log: Log;
   readonly cells: SharedCellsMemory;
@@ -180,6 +182,7 @@ export class IoWorker implements ConnectionHost {
       this.#calls,
       this.#loans,
       limits.transferBytesMax,
+      this.#parts.bootClock,
     );
     const access = { chap: null, mutual: null };
     const target = { name: news.targetName, alias: news.targetAlias, access, deviceServer: device };

@@ -1,7 +1,8 @@
 // Nothing is done to data without the member's lease: a block operation that begins when it is not held ends as "busy",
 // and the initiator tries again. Asked at the last moment before the router, so that a command whose data took long to
-// arrive, or a process that was stopped in between, finds out.
+// arrive, or a process that was stopped in between, finds out. (I/O workers ask likewise: SharedCells.leaseHeld.)
 
+import type { LentData } from "../../base/lent_range.ts";
 import type { BlockOperation, BlockService } from "../../extent/operation.ts";
 
 export class LeaseGate implements BlockService {
@@ -17,5 +18,9 @@ export class LeaseGate implements BlockService {
       operation.outcome = "busy";
       operation.done(operation);
     }
+  }
+
+  lend(image: number, page: number, offsetBytes: number, lengthBytes: number): LentData | null {
+    return this.held() ? this.blocks.lend?.(image, page, offsetBytes, lengthBytes) ?? null : null;
   }
 }

@@ -35,6 +35,7 @@ export interface MembersParts {
   readonly secret: string;
   readonly member: MemberRecord;
   readonly returned: () => Promise<void>;
+  readonly extended: (untilMs: number) => void;
 }
 
 /** A list that was lost is read anew after this time when it could not be at once. */

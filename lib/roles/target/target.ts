@@ -300,7 +300,9 @@ async function assemble(
   );
   if (created) log.info("group is made", { group: group.name, secretFile: parts.secretFile.path });
   const member = await joinMember(metadata, config.member.name, random);
-  const members = await Members.join(config.member, { ...parts, group, secret, member, returned });
+  const dataPlane = parts.dataPlane ?? null;
+  const extended = (untilMs: number) => dataPlane?.setLease(untilMs);
+  const members = await Members.join(config.member, { ...parts, group, secret, member, returned, extended });
   let disks: ServedDisk[];
   try {
     disks = await openDisks(config.disks, { ...parts, group, member });
@@ -308,7 +310,6 @@ async function assemble(
     await members.leave();
     throw error;
   }
-  const dataPlane = parts.dataPlane ?? null;
   await dataPlane?.ready();
   dataPlane?.setDisks(disks);
 
