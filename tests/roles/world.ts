@@ -67,6 +67,8 @@ export class World implements AsyncDisposable {
   readonly ports: readonly { readonly hostname: string; readonly port: number }[];
   readonly #directory: string | null;
   readonly #leaseTimes: LeaseTimes;
+  /** The member's way to the metadata: a test may put trouble there. */
+  connect = (): Metadata => this.metadataStore.connect();
   bootId = "boot 1";
   member: string;
   groupName = "test";
@@ -118,7 +120,7 @@ export class World implements AsyncDisposable {
   }
 
   async start(): Promise<void> {
-    const metadata = this.metadataStore.connect();
+    const metadata = this.connect();
     try {
       this.#target = await Target.start(this.config(), {
         clock: this.clock,

@@ -1,0 +1,32 @@
+// Without this, operators could not see who of the group lives.
+
+import { strict as assert } from "node:assert";
+import { run, Scene } from "./scene.ts";
+
+Deno.test("member list shows who lives, where, and for how long at least", async () => {
+  await using scene = new Scene();
+  const { code, out } = await run(["member", "list", ...scene.access]);
+  assert.equal(code, 0);
+  const [head, alpha, beta] = out.split("\n");
+  assert.match(head!, /^NAME +STATE +PEER +PORTALS +HOST +PROCESS +UP FOR +LEASE +VERSION$/);
+  assert.match(
+    alpha!,
+    /^alpha +up +127\.0\.0\.1:3262 +127\.0\.0\.1:3260 \[::1\]:3260 +san1 +4711 .* 7\.6 s +0\.1\.0$/,
+  );
+  assert.match(beta!, /^beta +down +- +- +- +- +- +- +-$/);
+  const json = await run(["member", "list", "--json", ...scene.access]);
+  assert.deepEqual(JSON.parse(json.out), scene.control.memberList);
+});
+
+Deno.test("status shows other members without a load", async () => {
+  await using scene = new Scene();
+  const status = scene.control.status.bind(scene.control);
+  scene.control.status = async () => {
+    const report = await status();
+    const beta = { ...report.members[0]!, name: "beta", state: "down" as const, portals: [], load: null };
+    return { ...report, members: [...report.members, beta] };
+  };
+  const { out } = await run(["status", ...scene.access]);
+  assert.match(out, /alpha {2}up {2}1 session over 1 connection/);
+  assert.match(out, /beta {2}down$/m);
+});
