@@ -166,10 +166,19 @@ export class SqliteDatabase {
     });
   }
 
+  /**
+   * Without waiting for the medium: a lease does not outlive the boot, so a power loss may take its renewal. (A sync may
+   * take seconds while a disk file beside this one grows, and then members would lose their leases for nothing.)
+   */
   renewLease(leaseId: number): boolean {
-    return this.#writing(() =>
-      Number(this.#run(sql.renew, leaseId, this.#clock.era, this.#nowMs()).changes) > 0
-    );
+    this.#db.exec("PRAGMA synchronous = NORMAL");
+    try {
+      return this.#writing(() =>
+        Number(this.#run(sql.renew, leaseId, this.#clock.era, this.#nowMs()).changes) > 0
+      );
+    } finally {
+      this.#db.exec("PRAGMA synchronous = FULL");
+    }
   }
 
   leaseLeftMs(leaseId: number): number | null {

@@ -2,6 +2,7 @@
 // again with what it has on disk. And a relay in front of one that loses what a network loses.
 
 import { limits } from "../../lib/base/limits.ts";
+import { freePort } from "../interop/target_process.ts";
 
 export interface EtcdFiles {
   readonly ca: string;
@@ -30,9 +31,14 @@ export class EtcdServer {
       const directory = await Deno.makeTempDir({ prefix: "plimsoll-etcd-" });
       servers.push(new EtcdServer(`m${i}`, directory, ports[i]!, ports[members + i]!, peers.join(), tls));
     }
-    for (const server of servers) server.#spawn();
-    await Promise.all(servers.map((server) => server.#ready()));
-    return servers;
+    try {
+      for (const server of servers) server.#spawn();
+      await Promise.all(servers.map((server) => server.#ready()));
+      return servers;
+    } catch (error) {
+      for (const server of servers) await server.stop();
+      throw error;
+    }
   }
 
   get url(): string {
@@ -113,7 +119,7 @@ export class EtcdServer {
   async #ready(): Promise<void> {
     for (let i = 0;; i++) {
       if (await this.#answers()) return;
-      if (i === 600) throw new Error("etcd does not answer after 30 s");
+      if (i === 1200) throw new Error("etcd does not answer after 60 s");
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
@@ -252,10 +258,8 @@ function shut(connection: Deno.Conn): void {
   }
 }
 
-/** All different, because all are held at once. */
 function freePorts(count: number): number[] {
-  const listeners = Array.from({ length: count }, () => Deno.listen({ hostname: "127.0.0.1", port: 0 }));
-  const ports = listeners.map((listener) => (listener.addr as Deno.NetAddr).port);
-  for (const listener of listeners) listener.close();
-  return ports;
+  const ports = new Set<number>();
+  while (ports.size < count) ports.add(freePort());
+  return [...ports];
 }
