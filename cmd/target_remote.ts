@@ -11,7 +11,7 @@ import { systemClock } from "../lib/io/system_clock.ts";
 import type { Metadata } from "../lib/meta/metadata.ts";
 import { serveMetadata } from "../lib/meta/remote_metadata.ts";
 import { ControlError, type MemberControl } from "../lib/mgmt/control.ts";
-import { watchHeartbeat } from "./heartbeat.ts";
+import { silenceMsMax, startSilenceMsMax, watchHeartbeat } from "./heartbeat.ts";
 import type { LogFormat, LogLevel } from "./logging.ts";
 import type { RunningMember } from "./target_member.ts";
 import {
@@ -64,15 +64,16 @@ export async function startRemoteMember(
       throw localError(error);
     });
 
+  let started = false;
+  const watch = (what: string, cell: number) => {
+    const silent = (milliseconds: number) =>
+      end(`${what} does not turn any more`, `silent for ${milliseconds} ms`);
+    watchHeartbeat(cells, systemClock, silent, cell, () => started ? silenceMsMax : startSilenceMsMax);
+  };
+  watch("the data-plane worker", Cell.heartbeat);
+  links.forEach((_link, index) => watch(`I/O worker ${index + 1}`, Cell.workers + index));
   await call("start", config);
-  watchHeartbeat(cells, systemClock, (milliseconds) => {
-    end("the data-plane worker does not turn any more", `silent for ${milliseconds} ms`);
-  });
-  links.forEach((_link, index) => {
-    watchHeartbeat(cells, systemClock, (milliseconds) => {
-      end(`I/O worker ${index + 1} does not turn any more`, `silent for ${milliseconds} ms`);
-    }, Cell.workers + index);
-  });
+  started = true;
   return {
     control: remoteControl(cells, call),
     async reload(changed) {

@@ -4,6 +4,7 @@
 
 import { crc32c, digestAt } from "../wire/crc32c.ts";
 import { bhsBytes } from "../wire/iscsi/bhs.ts";
+import { ReceivedViews } from "./received_views.ts";
 
 export interface FrameSink {
   /**
@@ -30,6 +31,7 @@ export class FrameReader {
   dataIntoAt = 0;
 
   readonly #sink: FrameSink;
+  readonly #views = new ReceivedViews();
   readonly #own = new Uint8Array(headerBytesMax);
   readonly #ownView = new DataView(this.#own.buffer);
   /** Bytes of a partial header in #own. */
@@ -143,7 +145,7 @@ export class FrameReader {
     const take = Math.min(this.#dataBytes - this.#dataDone, end - at);
     if (take > 0) {
       if (this.dataInto !== null) {
-        this.dataInto.set(buffer.subarray(at, at + take), this.dataIntoAt + this.#dataDone);
+        this.dataInto.set(this.#views.of(buffer, at, take), this.dataIntoAt + this.#dataDone);
       }
       if (this.dataDigest) this.#crc = crc32c(this.#crc, buffer, at, at + take);
       this.#dataDone += take;

@@ -2,7 +2,7 @@
 // with a dead data plane.
 
 import { strict as assert } from "node:assert";
-import { silenceMsMax, watchHeartbeat } from "../../cmd/heartbeat.ts";
+import { silenceMsMax, startSilenceMsMax, watchHeartbeat } from "../../cmd/heartbeat.ts";
 import { Cell } from "../../cmd/target_messages.ts";
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
 import { systemClock } from "../../lib/io/system_clock.ts";
@@ -105,4 +105,21 @@ Deno.test("a process that was stopped for half a minute is not taken for one tha
   assert.deepEqual(told, []);
   clock.advance(1_000);
   assert.equal(told.length, 1, "but it hangs now");
+});
+
+Deno.test("a data plane that starts may be silent for longer, not for ever", () => {
+  const clock = new ManualClock();
+  const cells = new Int32Array(new SharedArrayBuffer(4 * Cell.workers));
+  const told: number[] = [];
+  watchHeartbeat(
+    cells,
+    clock,
+    (milliseconds) => told.push(milliseconds),
+    Cell.heartbeat,
+    () => startSilenceMsMax,
+  );
+  for (let i = 0; i < startSilenceMsMax / 1_000; i++) clock.advance(1_000);
+  assert.deepEqual(told, []);
+  clock.advance(1_000);
+  assert.equal(told.length, 1);
 });

@@ -1,5 +1,7 @@
 import { strict as assert } from "node:assert";
+import fc from "fast-check";
 import { FrameReader, type FrameSink } from "../../lib/session/framing.ts";
+import { ReceivedViews } from "../../lib/session/received_views.ts";
 import { build, type Digests } from "./pdus.ts";
 
 /** Writes down what it is told; data goes into its own buffer, or nowhere for pings with tag 3. */
@@ -136,4 +138,28 @@ Deno.test("framing: a buffer that is forgotten is not written to any more", () =
   recorder.reader.received(bytes, new DataView(bytes.buffer), 60, bytes.length);
   assert.deepEqual(into, before);
   assert.equal(recorder.lines.length, 1);
+});
+
+Deno.test("a kept view of what was received is the one that was asked for, whatever was asked before", () => {
+  const buffers = [new Uint8Array(70_000).map((_, i) => i), new Uint8Array(70_000).map((_, i) => i * 7)];
+  const views = new ReceivedViews();
+  const ask = fc.record({
+    which: fc.nat(1),
+    start: fc.nat(300).map((n) => n * 200 + n % 3),
+    length: fc.integer({ min: 1, max: 5000 }),
+  });
+  fc.assert(
+    fc.property(
+      fc.array(fc.oneof(ask, fc.constant({ which: 0, start: 4144, length: 4096 })), { maxLength: 200 }),
+      (asks) => {
+        for (const { which, start, length } of asks) {
+          const buffer = buffers[which]!;
+          const view = views.of(buffer, start, length);
+          assert.equal(view.buffer, buffer.buffer);
+          assert.deepEqual([view.byteOffset, view.length], [start, length]);
+        }
+      },
+    ),
+  );
+  assert.equal(views.of(buffers[0]!, 48, 4096), views.of(buffers[0]!, 48, 4096), "nothing was kept");
 });

@@ -35,6 +35,7 @@ const [deno, run, ...rest] = program("../soak/metered_target.ts");
 await using target = await TargetProcess.start({
   volumes: [{ name: "vol0", size: "64MiB" }],
   diskSize: "256MiB",
+  workers: 1, // the meter is the owner's
   command: [deno!, run!, "--v8-flags=--min-semi-space-size=64", ...rest],
   environment: { PLIMSOLL_METER_FILE: file },
 });
