@@ -9,7 +9,7 @@ import { Load } from "../lib/roles/bench/load.ts";
 import type { WorkerAnswer, WorkerJob } from "./bench_run.ts";
 
 self.onmessage = async (event: MessageEvent<WorkerJob>) => {
-  const loop = new NativeLoop();
+  const loop = new NativeLoop({ watchful: false });
   let answer: WorkerAnswer | null = null;
   const work = carryOut(loop, event.data).then((a) => {
     answer = a;

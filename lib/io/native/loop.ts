@@ -38,6 +38,8 @@ export interface NativeLoopOptions {
   readonly libc?: Libc;
   /** An element of shared memory that is counted up as the loop does its work, so that another thread sees that it lives. */
   readonly heartbeat?: { readonly cells: Int32Array<SharedArrayBuffer>; readonly index: number };
+  /** False: it sleeps whenever it waits, which leaves the processor to a peer on the same machine. */
+  readonly watchful?: boolean;
 }
 
 const ctlAdd = 1;
@@ -56,8 +58,11 @@ const settleRounds = 4;
 const contendedTurns = 64;
 /** A blocked loop still beats so often, milliseconds. */
 const idleTurnMs = 1_000;
-/** After work, how long to wait for more before the isolate's own event loop gets its turn, milliseconds. */
-const quietMs = 1;
+/**
+ * After work, how long to wait for more before the isolate's own event loop gets its turn, milliseconds. Not below the
+ * system's tick (1 to 10 ms): an earlier end is a timer of its own for each wait, which a virtual machine pays dearly.
+ */
+const quietMs = 10;
 /** After a wait that was shorter, the loop does not sleep for as long, milliseconds. */
 const watchfulMs = 0.06;
 /** While promises are under way, they are seen to so often, milliseconds: they may wait for the isolate's own event loop. */
@@ -82,6 +87,7 @@ export class NativeLoop implements Clock {
   readonly #wakeCount = new Words(2);
   readonly #timers = new TimerHeap();
   readonly #heartbeat: NativeLoopOptions["heartbeat"];
+  readonly #watchful: boolean;
   /** By the number in an event's data; not used again in the turn in which a watch ended. */
   readonly #watches: (LoopWatch | null)[] = [];
   readonly #freeWatches: number[] = [];
@@ -109,6 +115,7 @@ export class NativeLoop implements Clock {
     if (c === null) throw new Error(`Cannot run the native engine: ${libcMissing()}.`);
     this.libc = c;
     this.#heartbeat = options.heartbeat;
+    this.#watchful = options.watchful ?? true;
     this.#epoll = c.epoll_create1(closeOnExec);
     if (this.#epoll < 0) throw new Error(`Cannot make an epoll: ${errnoText(c.errno())}.`);
     this.wakeDescriptor = c.eventfd(0, closeOnExec | nonBlocking);
@@ -358,7 +365,7 @@ export class NativeLoop implements Clock {
   #wait(timeoutMs: number): number {
     const startMs = this.nowMs();
     let count = 0;
-    if (this.#waitedMs < watchfulMs) {
+    if (this.#watchful && this.#waitedMs < watchfulMs) {
       do count = this.#poll(0); while (count === 0 && this.nowMs() - startMs < watchfulMs);
     }
     if (count === 0) count = this.#poll(timeoutMs);
