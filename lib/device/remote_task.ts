@@ -102,7 +102,10 @@ export class RemoteTask implements Task {
 
   requestData(lengthBytes: number): void {
     this.#asked = true;
-    if ((this.#flags & TaskFlag.dataThere) !== 0) return this.#device.dataReceived(this);
+    if ((this.#flags & TaskFlag.dataThere) !== 0) {
+      this.dataOutLength = Math.min(this.dataOutLength, lengthBytes);
+      return this.#device.dataReceived(this);
+    }
     if ((this.#flags & TaskFlag.dataRequested) !== 0) return; // it comes
     sendWords(this.#origin.port, MessageKind.wantData, this.slot, lengthBytes);
   }

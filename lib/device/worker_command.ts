@@ -4,7 +4,7 @@
 import type { DiskOperation } from "../base/disk.ts";
 import { limits } from "../base/limits.ts";
 import type { Task } from "../session/task.ts";
-import type { PlainTransfer } from "./plain_transfers.ts";
+import type { KnownTransfer } from "./known_transfers.ts";
 
 export type WorkerCommandState =
   | "idle"
@@ -28,7 +28,10 @@ export class WorkerCommand {
   readonly owner: WorkerCommandOwner;
   state: WorkerCommandState = "idle";
   task!: Task;
-  transfer: PlainTransfer | null = null;
+  /** What its session was asked for data or a buffer by; null: nothing was asked for. */
+  transfer: KnownTransfer | null = null;
+  /** The worker may carry it out. */
+  plain = false;
   lba = 0;
   lengthBytes = 0;
   /** Places of the pages it touches. */

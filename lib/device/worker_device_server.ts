@@ -7,9 +7,9 @@ import type { LentData } from "../base/lent_range.ts";
 import type { Nexus } from "../session/nexus.ts";
 import type { DeviceServer, Task, TaskManagementFunction, TaskManagementOutcome } from "../session/task.ts";
 import { ScsiStatus, TaskAttribute } from "../session/task.ts";
+import { knownTransfers } from "./known_transfers.ts";
 import type { OwnerCalls } from "./owner_calls.ts";
 import { PagePlaces } from "./page_places.ts";
-import { plainTransfers } from "./plain_transfers.ts";
 import { Access, DiskState, type SharedCells } from "./shared_cells.ts";
 import { lends, type WorkerLoans } from "./worker_loans.ts";
 import { partsMax, WorkerCommand, type WorkerCommandOwner } from "./worker_command.ts";
@@ -82,7 +82,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
       this.#all.push(c);
     }
     c.begin(task);
-    const transfer = plainTransfers[task.cdb.getUint8(0)]!;
+    const transfer = knownTransfers[task.cdb.getUint8(0)]!;
     const simple = task.attribute === TaskAttribute.simple || task.attribute === TaskAttribute.untagged;
     if (!simple) {
       c.barrier = true;
@@ -91,18 +91,22 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     if (transfer === null || this.#barriers > 0 || task.lunHigh !== 0 || task.lunLow !== 0) {
       return this.#forward(c);
     }
-    const lengthBytes = transfer.blocks(task.cdb) * this.unit.blockBytes;
-    const wanted = transfer.write ? Access.write : Access.read;
-    const plain = lengthBytes > 0 && lengthBytes <= this.#transferBytesMax &&
-      (this.#cells.access(this.#cell) & wanted) !== 0 && this.#cells.isOpen(this.unit.number);
-    if (!plain) return this.#forward(c);
+    const { blockBytes, number } = this.unit;
+    const lengthBytes = transfer.lengthBytes(task.cdb, blockBytes);
+    const access = this.#cells.access(this.#cell);
+    c.plain = transfer.isPlain(task.cdb) && (access & (transfer.write ? Access.write : Access.read)) !== 0;
+    if (c.plain) c.lba = transfer.lba(task.cdb);
+    // The data comes first even when the owner is to carry it out: so the command crosses threads once.
+    const gathers = lengthBytes > 0 && lengthBytes <= this.#transferBytesMax && access !== Access.none &&
+      !(c.plain && c.lba * blockBytes + lengthBytes > this.#cells.blocks[number]! * blockBytes) &&
+      this.#cells.isOpen(number);
+    if (!gathers) return this.#forward(c);
     c.transfer = transfer;
-    c.lba = transfer.lba(task.cdb);
     c.lengthBytes = lengthBytes;
     if (transfer.write) {
       c.state = "data";
       task.requestData(lengthBytes);
-    } else if (!task.lendable || !this.#lend(c)) {
+    } else if (!c.plain || !task.lendable || !this.#lend(c)) {
       c.state = "buffer";
       task.takeDataIn(lengthBytes, this.#bufferReady);
     }
@@ -179,6 +183,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
   /** Buffers and data are there: does it, or finds that the owner must. */
   #run(c: WorkerCommand): void {
     if (c.state === "remote") return this.#calls.buffer(c);
+    if (!c.plain) return this.#forward(c);
     const { unit } = this;
     const cells = this.#cells;
     if (!cells.enter(this.#worker, unit.number) || !this.#mayRun(c)) {

@@ -9,6 +9,7 @@ import type { Log } from "../../lib/base/log.ts";
 import type { SendRelease, SocketAddress, Stream, StreamHandler } from "../../lib/base/network.ts";
 import type { RandomSource } from "../../lib/base/random.ts";
 import type { Nexus } from "../../lib/session/nexus.ts";
+import type { SessionThread } from "../../lib/session/remote_session.ts";
 import { TargetNode } from "../../lib/session/target_node.ts";
 import type {
   AccessRule,
@@ -309,8 +310,9 @@ export class FakeWorld {
   readonly log: string[] = [];
   readonly node: TargetNode;
   readonly targets: TargetRecord[];
+  readonly directory: TargetDirectory;
 
-  constructor(poolBytes = 64 * 1024 * 1024) {
+  constructor(poolBytes = 64 * 1024 * 1024, place?: (target: TargetRecord) => SessionThread | null) {
     this.pool = new BufferPool(poolBytes);
     const open = { chap: null, mutual: null };
     const record = (name: string, access: AccessRule): TargetRecord => ({
@@ -338,6 +340,7 @@ export class FakeWorld {
       this.log.push(`${level} ${message} ${JSON.stringify(fields ?? {})}`);
     };
     const log: Log = { debug: note("debug"), info: note("info"), warn: note("warn"), error: note("error") };
+    this.directory = directory;
     this.node = new TargetNode({
       clock: this.clock,
       random: fakeRandom(),
@@ -345,6 +348,7 @@ export class FakeWorld {
       directory,
       relativeTargetPort: 3,
       log,
+      ...(place === undefined ? {} : { place }),
     });
   }
 
