@@ -1,6 +1,6 @@
 // What the data plane allocates for a command in steady state, bytes of V8's heap: `deno run -A tests/soak/allocation_bench.ts
-// [seconds]`. The load is the same process's, the heap that of the target's data-plane worker. What it allocates without
-// any load, mostly the meter's own looks, is taken off.
+// [seconds] [owner]`. The load is the same process's, the heap that of the target's I/O worker that has the session, or with
+// "owner" that of the only thread there is then. What it allocates without any load, mostly the meter's own looks, is taken off.
 
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
 import { systemClock } from "../../lib/io/system_clock.ts";
@@ -10,6 +10,7 @@ import { split } from "../interop/plain_initiator.ts";
 import { pause, program, TargetProcess } from "../interop/target_process.ts";
 
 const seconds = Number(Deno.args[0] ?? 5);
+const alone = Deno.args[1] === "owner";
 const warmUpMs = 3_000;
 const volumeBlocks = 64 * 2048;
 
@@ -37,7 +38,11 @@ await using target = await TargetProcess.start({
   diskSize: "256MiB",
   workers: 1, // the meter is the owner's
   command: [deno!, run!, "--v8-flags=--min-semi-space-size=64", ...rest],
-  environment: { PLIMSOLL_METER_FILE: file },
+  workers: alone ? 1 : 2,
+  environment: {
+    PLIMSOLL_METER_FILE: file,
+    PLIMSOLL_METER_WORKER: alone ? "target_worker.ts" : "io_worker.ts",
+  },
 });
 
 async function meter(): Promise<{ allocated: number; collections: number }> {
