@@ -131,6 +131,14 @@ export class TargetControl implements MemberControl {
   async deleteVolume(name: string): Promise<void> {
     const volume = await this.#parts.admin.beginDelete(name);
     await this.#parts.volumes.refresh(name);
+    if (this.#parts.volumes.find(name) !== null) {
+      // Its pages must not be given back while it is served.
+      throw new ControlError(
+        "unavailable",
+        `Volume "${name}" will be deleted, but it could not be taken out of service: the metadata could not be read. ` +
+          `Start the member again, which goes on with the deletion.`,
+      );
+    }
     await finishDeletion(volume, this.#parts);
   }
 
