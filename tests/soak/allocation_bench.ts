@@ -36,7 +36,6 @@ const [deno, run, ...rest] = program("../soak/metered_target.ts");
 await using target = await TargetProcess.start({
   volumes: [{ name: "vol0", size: "64MiB" }],
   diskSize: "256MiB",
-  workers: 1, // the meter is the owner's
   command: [deno!, run!, "--v8-flags=--min-semi-space-size=64", ...rest],
   workers: alone ? 1 : 2,
   environment: {
