@@ -61,6 +61,8 @@ interface Running {
   readonly target: TargetRecord;
   readonly cell: number;
   connection: TargetConnection;
+  /** Of its target, as its last login said. */
+  portals: readonly TargetPortal[];
 }
 
 export class IoWorker implements ConnectionHost {
@@ -78,8 +80,6 @@ export class IoWorker implements ConnectionHost {
   /** By connection: the number of its session, also after the session has ended. */
   readonly #connections = new Map<TargetConnection, number>();
   #timer: Timer | null = null;
-  /** Portals of each target, as its last login said. */
-  readonly #portals = new Map<string, readonly TargetPortal[]>();
 
   constructor(parts: IoWorkerParts) {
     this.clock = parts.clock;
@@ -94,7 +94,7 @@ export class IoWorker implements ConnectionHost {
         [...this.#sessions.values()]
           .filter(({ session }) => session.identity.initiatorName === initiatorName)
           .map(({ target }) => target),
-      portalsOf: (target, portal) => this.#portals.get(target.name) ?? [portal],
+      portalsOf: (target, portal) => this.#portalsOf(target) ?? [portal],
     };
     this.#tell({ kind: "ready", arena: parts.arena });
   }
@@ -160,7 +160,7 @@ export class IoWorker implements ConnectionHost {
     const running = this.#sessions.get(news.id) ?? this.#make(news);
     this.#sessions.set(news.id, running);
     if (this.#timer === null) this.#showLater();
-    this.#portals.set(news.targetName, handover.portals);
+    running.portals = handover.portals;
     this.#parts.adopt(handover.stream, (stream) => {
       const { target, session } = running;
       const connection = TargetConnection.resume(this, stream, handover, target, session);
@@ -205,7 +205,12 @@ export class IoWorker implements ConnectionHost {
       () => this.#ended(news.id),
     );
     device.nexusGained();
-    return { session, device, target, cell: news.cell, connection: null! };
+    return { session, device, target, cell: news.cell, connection: null!, portals: [] };
+  }
+
+  #portalsOf(target: TargetRecord): readonly TargetPortal[] | null {
+    for (const running of this.#sessions.values()) if (running.target === target) return running.portals;
+    return null;
   }
 
   #ended(id: number): void {
