@@ -83,6 +83,16 @@ Notices
   );
 });
 
+Deno.test("status tells how connections spread over the threads, where there are several", async () => {
+  await using scene = new Scene();
+  const heading = async (workers: number[]) => {
+    scene.control.engine = { name: "native", reason: "epoll and io_uring", workers };
+    return (await run(["status", "--api", scene.api])).out.split("\n")[0];
+  };
+  assert.match((await heading([2, 1, 1]))!, /engine native \(3 threads: 2 \+ 1 \+ 1 connections\)$/);
+  assert.match((await heading([2]))!, /engine native$/);
+});
+
 Deno.test("status uses colours only where they are shown, and passes no control characters on", async () => {
   await using scene = new Scene();
   scene.control.volumes.push(volumeReport("lost", { state: "unavailable", allocatedBytes: 0 }));

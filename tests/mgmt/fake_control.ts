@@ -39,6 +39,7 @@ export class FakeControl implements MemberControl {
   volumes: VolumeReport[] = [volumeReport("vol0")];
   sessionList: SessionReport[] = [];
   notices: string[] = [];
+  engine: StatusReport["engine"] = { name: "portable", reason: "test" };
   memberList: MemberReport[] = [{
     name: "alpha",
     id: "a".repeat(32),
@@ -80,7 +81,7 @@ export class FakeControl implements MemberControl {
       group: "demo",
       member: "alpha",
       version: "0.1.0",
-      engine: { name: "portable", reason: "test" },
+      engine: this.engine,
       uptimeMs: 3_723_000,
       notices: this.notices,
       members: [{
