@@ -19,7 +19,10 @@ export interface WorkerDisk {
   readonly disk: Disk;
   /** Where slot 0 begins, bytes. */
   readonly slotsAtBytes: number;
-  /** Writes of fewer bytes than this, or beside its multiples, are the owner's: it must read around them. */
+  /**
+   * What the disk writes in one piece. Of volumes with smaller blocks the owner does all writes: where it writes a part of a
+   * piece it reads and writes all of it, and a worker's write in between would be lost.
+   */
   readonly writeUnitBytes: number;
 }
 
@@ -218,7 +221,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
       if ((state & DiskState.open) === 0) return false;
       if (write) {
         if ((state & DiskState.writable) === 0) return false;
-        if (start % disk.writeUnitBytes !== 0 || end % disk.writeUnitBytes !== 0) return false;
+        if (unit.blockBytes % disk.writeUnitBytes !== 0) return false;
       }
       c.places[page - first] = place;
     }

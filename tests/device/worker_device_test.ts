@@ -317,6 +317,21 @@ Deno.test("tasks are aborted wherever they are", async () => {
   assert.deepEqual(read.answer, block(1));
 });
 
+Deno.test("a worker leaves writes to the owner where a disk's piece is larger than a block", async () => {
+  // Without this, the owner that writes one block of a piece would put old bytes over a worker's write to the others.
+  const { rig, a } = await scene();
+  rig.workers[0]!.writeUnit.bytes = 4096;
+  const own = a.ownCommands;
+  const whole = a.send(write10(8, 8), { data: new Uint8Array(4096).fill(3) });
+  assert.equal(rig.done(whole), "good");
+  assert.equal(a.ownCommands, own);
+  assert.equal(rig.done(reads(a, 8)), "good");
+  assert.equal(a.ownCommands, own + 1);
+  rig.workers[0]!.writeUnit.bytes = 512;
+  assert.equal(rig.done(writes(a, 8, 4)), "good");
+  assert.equal(a.ownCommands, own + 2);
+});
+
 Deno.test("a disk error goes to the owner, which tells it with its place", async () => {
   // Without this, a worker would have to know sense data, or answer GOOD.
   const { rig, a } = await scene();

@@ -182,6 +182,8 @@ class RigWorker implements WorkerPort {
   readonly fault: FaultDisk;
   readonly devices = new Map<number, WorkerDeviceServer>();
   readonly loans = new WorkerLoans();
+  /** Of its disk. */
+  readonly writeUnit = { bytes: 1 };
   receive: (message: Uint8Array<ArrayBuffer>) => void = () => {};
   /** Sessions that were told to end and have not said so yet; see endSessions(). */
   readonly ending: number[] = [];
@@ -245,7 +247,14 @@ class RigWorker implements WorkerPort {
   #control(news: ToWorker): void {
     if (news.kind === "disk") {
       this.loans.addDisk(0, news.slots);
-      this.#disks[0] = { disk: this.disk, slotsAtBytes: news.slotsAtBytes, writeUnitBytes: 1 };
+      const { writeUnit } = this;
+      this.#disks[0] = {
+        disk: this.disk,
+        slotsAtBytes: news.slotsAtBytes,
+        get writeUnitBytes() {
+          return writeUnit.bytes;
+        },
+      };
     } else if (news.kind === "unit") {
       this.#units.set(news.number, {
         number: news.number,
