@@ -109,6 +109,7 @@ export class SqliteDatabase {
   readonly #db: DatabaseSync;
   readonly #clock: BootClock;
   readonly #statements = new Map<string, StatementSync>();
+  #leasesEnded = false;
 
   /** Opens the file, or makes it. Throws an Error that says what to do. */
   constructor(path: string, options: SqliteOptions) {
@@ -217,14 +218,13 @@ export class SqliteDatabase {
     return this.#row<{ data_version: number }>(sql.dataVersion)!.data_version;
   }
 
-  /** Deletes the keys of leases that have ended; true when there were any. */
-  endLeases(): boolean {
+  /** Deletes the keys of leases that have ended. */
+  endLeases(): void {
     const ended = () => this.#rows<{ id: number }>(sql.leaseEnded, this.#clock.era, this.#nowMs());
-    if (ended().length === 0) return false;
+    if (ended().length === 0) return;
     this.#transaction(sql.begin, "change", () => {
       for (const { id } of ended()) this.#endLease(id); // read again: another process may have been faster
     });
-    return true;
   }
 
   close(): void {
@@ -260,7 +260,15 @@ export class SqliteDatabase {
     return next;
   }
 
+  /** True once after this connection has ended leases, in whatever call: watches must look. */
+  takeLeasesEnded(): boolean {
+    const ended = this.#leasesEnded;
+    this.#leasesEnded = false;
+    return ended;
+  }
+
   #endLease(leaseId: number): void {
+    this.#leasesEnded = true;
     this.#run(sql.endLease, leaseId);
     const rows = this.#rows<{ key: string }>(sql.keysOfLease, leaseId);
     this.#apply(rows.map(({ key }) => ({ kind: "delete", key })));

@@ -30,6 +30,8 @@ scope.onmessage = ({ data: { id, call } }) => {
     const message = error instanceof Error ? error.message : String(error);
     scope.postMessage({ kind: "failure", id, failure: failureOf(error), message });
   }
+  // Any call ends the leases it finds over, and data_version does not show a connection its own changes.
+  if (database?.takeLeasesEnded()) publishSoon();
 };
 
 function carryOut(call: SqliteCall): unknown {
@@ -89,9 +91,9 @@ function forget(watchId: number): void {
 function poll(): void {
   if (database === null) return;
   try {
-    const ended = database.endLeases();
+    database.endLeases();
     const version = database.dataVersion();
-    if (!ended && version === dataVersion) return;
+    if (!database.takeLeasesEnded() && version === dataVersion) return;
     dataVersion = version;
   } catch {
     return; // held or failing: whoever calls is told why, and the next turn looks again

@@ -76,7 +76,11 @@ Deno.test("killed and started again, a member has its name at once; a twin is re
     (await api<MemberReport[]>(alpha, "/api/members")).map(({ name, state }) => `${name} ${state}`).join();
   await until(async () => await states() === "alpha up,beta up", "both are up");
   await beta.stop("SIGKILL");
-  const downMs = await until(async () => await states() === "alpha up,beta down", "beta is down");
+  const downMs = await until(async () => await states() === "alpha up,beta down", "beta is down").catch(
+    async (e) => {
+      throw new Error(`${e.message}: ${await states()}\n${alpha.log}`);
+    },
+  );
   assert.ok(downMs > 5_000, `a lease of 10 s ended after ${downMs} ms`);
   await alpha.stop("SIGKILL");
   await alpha.restart();

@@ -17,6 +17,8 @@ export interface ContractStore {
   readonly leaseMs: number;
   /** Lets so much of the store's lease time pass, and what the store takes to end a lease whose time is over. */
   pass(ms: number): Promise<void>;
+  /** Until watches have nothing left to look for; a store whose watches do not poll may lack it. */
+  quiet?(): Promise<void>;
   /** Makes the store forget what happened before now (etcd: compaction). */
   forget(metadata: Metadata): Promise<void>;
   end(): Promise<void>;
@@ -319,6 +321,30 @@ export function metadataContract(
     assert.equal(string((await a.get("kept"))?.value), "1");
     watch.close();
   });
+
+  for (const call of ["get", "renewLease", "leaseLeftMs", "commit"] as const) {
+    contract(
+      `a watcher is told of the end of a lease that its own ${call} came upon`,
+      async (store, a, b) => {
+        // Lost without it: a member that is taken for up for ever, because the one that looks found its lease ended itself.
+        const own = await b.grantLease(60_000);
+        const lease = await a.grantLease(store.leaseMs);
+        const { revision } = await a.commit([], [put("member/alpha", "up", lease)]);
+        const recorder = new Recorder();
+        const watch = b.watch("member/", revision, recorder.seen, recorder.onLost);
+        await a.commit([], [put("member/beta", "up")]);
+        await recorder.until(() => recorder.last("member/beta") !== undefined); // it watches
+        await store.quiet?.();
+        await store.pass(store.leaseMs);
+        if (call === "get") await b.get("k");
+        if (call === "renewLease") assert.equal(await b.renewLease(own), true);
+        if (call === "leaseLeftMs") await b.leaseLeftMs(own);
+        if (call === "commit") await b.commit([], []);
+        await recorder.until(() => recorder.last("member/alpha")?.kind === "delete");
+        watch.close();
+      },
+    );
+  }
 
   contract("a lease that is renewed in time lives on", async (store, a, b) => {
     // Lost without it: members that drop out although they are well.

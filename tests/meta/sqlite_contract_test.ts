@@ -14,6 +14,7 @@ metadataContract("sqlite", async () => {
       leaseTimeMs[0]! += ms;
       return Promise.resolve();
     },
+    quiet: () => new Promise((resolve) => setTimeout(resolve, 50)), // some polls
     forget: async (metadata) => {
       // Tombstones are dropped when a later transaction finds them old.
       for (let i = 0; i < 12; i++) {
