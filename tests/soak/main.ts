@@ -148,9 +148,9 @@ if (target.running()) {
   if (check.code !== 0) scene.problem(`the disk check found: ${check.stdout}${check.stderr}`);
 }
 for (const [what, count] of Object.entries(scene.counts)) {
-  console.log(`${what.padStart(28)}  ${what.startsWith("bytes") ? `${Math.round(count / MiB)} MiB` : count}`);
+  console.log(`${what.padStart(38)}  ${what.startsWith("bytes") ? `${Math.round(count / MiB)} MiB` : count}`);
 }
-console.log(`${"commands answered".padStart(28)}  ${scene.answered}`);
+console.log(`${"commands answered".padStart(38)}  ${scene.answered}`);
 for (const problem of scene.problems) console.error(`soak: ${problem} (--seed ${seed})`);
 if (scene.problems.length > 0) console.error(`the target's log ends so:\n${target.log.slice(-4000)}`);
 Deno.exitCode = scene.problems.length > 0 ? 1 : 0;

@@ -189,6 +189,7 @@ export async function oracle(scene: Scene): Promise<void> {
       abortChance: 15,
       resetChance: 2,
       cutChance: 3,
+      tornMayShow: true,
       connect: (i) =>
         scene.login(name, `oracle${i}`, {
           isid: 0x80_0000_000200 + i,
@@ -199,6 +200,7 @@ export async function oracle(scene: Scene): Promise<void> {
     });
     for (const text of report.problems) scene.problem(`round ${round}: ${text}`);
     for (const what of ["abort", "reset", "cut"]) scene.count(`${what}s`, report.counts[what] ?? 0);
+    scene.count("blocks torn between writes in flight", report.counts["torn"] ?? 0);
     scene.count("oracle commands", report.counts["good"] ?? 0);
     await scene.ends(`deletion of ${name}`, scene.admin.deleteVolume(name));
     scene.count("oracle rounds");
