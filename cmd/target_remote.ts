@@ -110,7 +110,8 @@ function remoteControl(cells: Int32Array<SharedArrayBuffer>, call: Call): Member
 function threadsOf(config: MemberConfig): number {
   const { workers } = config.member;
   if (workers !== "auto") return workers;
-  return Math.max(1, Math.min(limits.workersMax, navigator.hardwareConcurrency));
+  const cores = navigator.hardwareConcurrency;
+  return cores <= 2 ? 1 : Math.min(limits.workersMax, cores); // two share their cores with the kernel's work for them
 }
 
 function startIoWorker(setup: IoWorkerSetup, end: (what: string, reason: string) => void): void {
