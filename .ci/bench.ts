@@ -53,9 +53,9 @@ async function measureAll(directory: string): Promise<void> {
   try {
     await fillVolume(served(target));
     step("versus.py");
-    if (!await runVersus(target, ["--rounds", String(rounds), "--json", report])) {
-      throw new Error("versus.py failed.");
-    }
+    // It gives up when a server's first unit attention comes after its warm-up: on a machine that stalls for 0.1 s.
+    const measure = () => runVersus(target, ["--rounds", String(rounds), "--json", report]);
+    if (!await measure() && !await measure()) throw new Error("versus.py failed twice.");
     step("fairness");
     fair = await fairRounds(program, served(target), fairnessRounds);
     step("page cache dropped");
