@@ -11,26 +11,35 @@ export interface ColdRound {
 }
 
 const coldLoad: Load = { depth: 32, bytes: 4096, mode: "randread", seconds: 0.6, warmUpSeconds: 0.3 };
+/** A program just started is compiled as it runs: reads of less than 1 % of the file see to that. */
+const jitLoad: Load = { ...coldLoad, mebibytes: 8 };
 
-/** Subject, tgtd and fio in turns on the same file: with O_DIRECT, or dropped from the page cache before each of them. */
+/**
+ * Subject, tgtd and fio in turns on the same file: with O_DIRECT, or dropped from the page cache before each of them. Pages
+ * that a process has mapped cannot be dropped, and Plimsoll maps what it serves, so `subject` runs only while it is measured.
+ */
 export async function coldRounds(
   program: string,
-  subject: Served,
+  subject: { start(): Promise<Served>; stop(): Promise<void> },
   tgtd: Served | null,
   file: string,
   direct: boolean,
   rounds: number,
 ): Promise<ColdRound[]> {
   const cold = () => direct ? Promise.resolve() : dropFromCache(file);
-  const measure = async (target: Served) => {
+  const measureTgtd = async () => {
     await cold();
-    return await runLoad(program, target, coldLoad);
+    return await runLoad(program, tgtd!, coldLoad);
   };
   const all: ColdRound[] = [];
   for (let round = 0; round < rounds; round++) {
-    const first = round % 2 === 1 && tgtd !== null ? await measure(tgtd) : null;
-    const own = await measure(subject);
-    const peer = first ?? (tgtd === null ? null : await measure(tgtd));
+    const first = round % 2 === 1 && tgtd !== null ? await measureTgtd() : null;
+    await cold();
+    const started = await subject.start();
+    await runLoad(program, started, jitLoad);
+    const own = await runLoad(program, started, coldLoad);
+    await subject.stop();
+    const peer = first ?? (tgtd === null ? null : await measureTgtd());
     await cold();
     all.push({ subject: own, tgtd: peer, disk: await runFio(file, direct, coldLoad) });
   }

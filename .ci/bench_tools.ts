@@ -25,6 +25,8 @@ export interface Load {
   readonly mode: "randread" | "seqread";
   readonly seconds: number;
   readonly warmUpSeconds: number;
+  /** How much of the volume, from its beginning; absent: all of it. */
+  readonly mebibytes?: number;
 }
 
 export interface Measured {
@@ -61,7 +63,7 @@ async function runOnce(program: string, target: Served, load: Load): Promise<Mea
   const before = await cpuSeconds(target.pid);
   const output = await succeed(program, [
     ...[String(target.port), target.iqn, String(target.lun), "1", String(load.depth), String(load.bytes)],
-    ...[load.mode, String(load.seconds), String(sizeMiB)],
+    ...[load.mode, String(load.seconds), String(load.mebibytes ?? sizeMiB)],
   ], { secondsMax: 60, env: { LGWARM: String(load.warmUpSeconds) } });
   const cpu = await cpuSeconds(target.pid) - before;
   const told = JSON.parse(/\{.*\}/.exec(output)?.[0] ?? "null") as Omit<Measured, "cpuUs"> & {
@@ -116,11 +118,18 @@ export async function fillVolume(target: Served): Promise<void> {
   await client.logout();
 }
 
-/** Drops a file from the page cache; what is not written yet is written first. */
+/** Drops a file from the page cache; what is not written yet is written first. Throws when more than 1 % of it stays. */
 export async function dropFromCache(path: string): Promise<void> {
   const script = "import os,sys; f=os.open(sys.argv[1],os.O_RDONLY); os.fdatasync(f); " +
     "os.posix_fadvise(f,0,0,os.POSIX_FADV_DONTNEED)";
   await succeed("python3", ["-c", script, path], { secondsMax: 60 });
+  const left = await succeed("fincore", ["--bytes", "--noheadings", "--output", "RES", path], {
+    secondsMax: 10,
+  });
+  const bytes = Number(left.trim());
+  if (!(bytes <= sizeMiB * 1024 * 1024 / 100)) {
+    throw new Error(`${bytes} bytes of "${path}" stay in the page cache: is it mapped by a process?`);
+  }
 }
 
 /** What the disk itself gives: IOPS of fio by io_uring in place of a target. Null where it is not installed. */
