@@ -30,6 +30,12 @@ export class ManualClock implements Clock {
     return { cancel: () => this.#pending.delete(pending) };
   }
 
+  /** Is something to happen in exactly so many milliseconds? For tests that wait until a time limit has begun. */
+  waitsFor(delayMs: number): boolean {
+    for (const { atMs } of this.#pending) if (atMs === this.#nowMs + delayMs) return true;
+    return false;
+  }
+
   /** Calls what is due within `ms` from now, in the order of time. */
   advance(ms: number): void {
     const untilMs = this.#nowMs + ms;
