@@ -19,6 +19,7 @@ import { version } from "../../mgmt/version.ts";
 import { type MemberCapacity, VolumeAdmin } from "../../mgmt/volume_admin.ts";
 import { Router } from "../../route/router.ts";
 import { ownBuffersBytes } from "../../session/session_buffers.ts";
+import type { OrderPoint } from "../../store/mod.ts";
 import { TargetNode } from "../../session/target_node.ts";
 import type { TargetPortal } from "../../session/target_directory.ts";
 import { finishDeletion, TargetControl } from "./control.ts";
@@ -54,6 +55,10 @@ export interface TargetParts {
   readonly process?: ProcessIdentity;
   /** Absent: as limits say. */
   readonly leaseTimes?: LeaseTimes;
+  /** Data buffers of all sessions; absent: limits.dataBufferBytesMax of them. */
+  readonly pool?: BufferPool;
+  /** Tests only: order points that the stores leave out. */
+  readonly omit?: ReadonlySet<OrderPoint>;
 }
 
 /** Metadata that was away when a watch had to begin anew is tried again after this time. */
@@ -339,7 +344,7 @@ async function assemble(
     clock,
     random,
     log,
-    pool: new BufferPool(bufferBytes, ownBuffersBytes(bufferBytes)),
+    pool: parts.pool ?? new BufferPool(bufferBytes, ownBuffersBytes(bufferBytes)),
     directory: volumes,
     relativeTargetPort: member.relativeTargetPort,
     ...(dataPlane === null ? {} : { place: (target) => dataPlane.place(target) }),
