@@ -145,7 +145,7 @@ export class Target {
   /**
    * Takes over what a running member can take over of a new configuration: volumes and portals that came in addition.
    * Everything else is named in the log and in status; it needs a restart. Rejects, with nothing changed, when a file of
-   * a secret is wrong.
+   * a secret is wrong, and when the group's metadata cannot be reached: some volumes may be made already.
    */
   reload(config: MemberConfig): Promise<void> {
     const done = this.#reloading.then(() => this.#reload(config));
@@ -215,7 +215,8 @@ export class Target {
         this.#parts.log.info("volume is made", { volume: creation.name, sizeBytes: creation.sizeBytes });
         for (const warning of created.warnings) this.#notice(warning);
       } catch (error) {
-        if (!(error instanceof ControlError)) throw error;
+        // With the metadata away nobody would make the volume later: a start that fails is done again.
+        if (!(error instanceof ControlError) || error.kind === "unavailable") throw error;
         this.#notice(error.message); // the other volumes are served all the same
         continue;
       }
