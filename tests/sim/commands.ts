@@ -250,9 +250,11 @@ export const flush = async (seat: Seat, client: InitiatorClient): Promise<string
   return await seat.run(client, {
     cdb,
     access: "write",
-    // The initiator knows now that what it had written may be gone.
+    // The initiator knows now that what it had written may be gone. (Where the answer itself is lost, the target believes
+    // that it was told: a known gap, which only --strict holds against it.)
     answered: (text) => {
-      if (text.startsWith("3/") || text.startsWith("4/")) oracle.tell(seat.portName);
+      const gap = text === "lost" && !seat.world.strict;
+      if (gap || text.startsWith("3/") || text.startsWith("4/")) oracle.tell(seat.portName);
     },
     good: () => {
       oracle.flushed(seat.portName, since);

@@ -26,6 +26,8 @@ export interface SeatWorld {
   readonly weather: Weather;
   readonly coverage: Coverage;
   readonly stormy: () => boolean;
+  /** Known gaps count as problems too. */
+  readonly strict: boolean;
   readonly problem: (what: string) => void;
 }
 

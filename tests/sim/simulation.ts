@@ -29,6 +29,8 @@ export interface Outcome {
 
 export interface RunOptions {
   readonly bug?: Bug;
+  /** Known gaps of the program (docs/simulator.md) count as problems too. */
+  readonly strict?: boolean;
   /** Sees every event. */
   readonly printer?: (line: string) => void;
 }
@@ -66,6 +68,7 @@ export class World {
   readonly machines: Machine[] = [];
   readonly seats: Seat[] = [];
   readonly #problems: string[] = [];
+  readonly strict: boolean;
   #stormy = true;
   readonly #calmed = Promise.withResolvers<void>();
   #commandsLeft: number;
@@ -73,6 +76,7 @@ export class World {
   constructor(readonly seed: number, options: RunOptions) {
     this.trace.nowMs = () => this.scheduler.nowMs;
     this.trace.printer = options.printer ?? null;
+    this.strict = options.strict ?? false;
     this.weather = weatherOf(this.random("weather"));
     this.#commandsLeft = this.weather.commands;
     this.network = new SimNetwork(
