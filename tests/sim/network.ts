@@ -34,6 +34,8 @@ export class SimNetwork {
   /** False: nothing goes wrong any more. */
   stormy = true;
   readonly #stalled = new Set<Direction>();
+  /** Told when either end of a connection begins to go, with the client's address: its peer may not know yet. */
+  ending: (clientHostname: string) => void = () => {};
   /** Everybody receives into this. */
   readonly scratch = new Uint8Array(66_000);
   readonly scratchView = new DataView(this.scratch.buffer);
@@ -213,6 +215,8 @@ interface Item {
 
 export class SimStream implements Stream {
   readonly number: number;
+  /** Address of the end that connected. */
+  #client = "";
   /** What this end sends; set by `pair`. */
   out!: Direction;
   peer!: SimStream;
@@ -246,6 +250,7 @@ export class SimStream implements Stream {
     const other = new SimStream(network, server.host, server.address, client.address);
     one.peer = other;
     other.peer = one;
+    one.#client = other.#client = client.address.hostname;
     one.out = new Direction(network, one, other);
     other.out = new Direction(network, other, one);
     return [one, other];
@@ -278,6 +283,7 @@ export class SimStream implements Stream {
   end(): void {
     if (this.dead || this.#ending) return;
     this.#ending = true;
+    this.network.ending(this.#client);
     this.#flushSoon();
   }
 
@@ -321,6 +327,7 @@ export class SimStream implements Stream {
   die(reason: string): void {
     if (this.dead) return;
     this.dead = true;
+    this.network.ending(this.#client);
     this.peer.host.orphans.delete(this);
     this.network.trace.event("closed", this.number, 0, reason);
     if (this.vanished) return;

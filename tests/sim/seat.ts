@@ -94,6 +94,7 @@ export class Seat {
     readonly volume: Volume,
     /** Number of the port at its volume. */
     readonly port: number,
+    readonly address: string,
     readonly network: Network,
     readonly clock: Clock,
     readonly random: SeededRandom,

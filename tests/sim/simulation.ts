@@ -89,6 +89,10 @@ export class World {
     );
     const plant = options.bug?.plant?.() ?? {};
     for (let i = 0; i < this.weather.machines; i++) this.#addMachine(i, plant);
+    this.network.ending = (hostname) => {
+      const seat = this.seats.find(({ address }) => address === hostname);
+      seat?.volume.reservations.mayBeLost(seat.port);
+    };
   }
 
   /** A source of random numbers of its own for each part, all from the one seed. */
@@ -141,11 +145,12 @@ export class World {
     };
     for (const volume of volumes) {
       for (let port = 0; port < this.weather.seatsPerVolume; port++) {
-        const host = network.host(`127.0.2.${this.seats.length + 1}`);
+        const address = `127.0.2.${this.seats.length + 1}`;
+        const host = network.host(address);
         const clock = new ProcessClock(scheduler, () => true, () => 1e12 + scheduler.nowMs);
         const random = this.random(`seat ${i} ${volume.spec.name} ${port}`);
         this.seats.push(
-          new Seat(this, machine, volume, port, new ProcessNetwork(network, host), clock, random),
+          new Seat(this, machine, volume, port, address, new ProcessNetwork(network, host), clock, random),
         );
       }
     }
