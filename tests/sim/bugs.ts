@@ -11,6 +11,7 @@ import type { Metadata } from "../../lib/meta/metadata.ts";
 import { keys } from "../../lib/meta/records.ts";
 import { Router } from "../../lib/route/router.ts";
 import { Link } from "../../lib/session/link.ts";
+import { SessionBuffers } from "../../lib/session/session_buffers.ts";
 import { TargetSession } from "../../lib/session/target_session.ts";
 import type { OrderPoint } from "../../lib/store/mod.ts";
 import type { Plant } from "./machine.ts";
@@ -97,19 +98,6 @@ function tornCompareAndWrite(operation: BlockOperation, go: (operation: BlockOpe
     go(part);
   };
   go(part);
-}
-
-class ForgetfulPool extends BufferPool {
-  #waits = 0;
-  override wait(lengthBytes: number, granted: (buffer: PoolBuffer) => void): () => void {
-    const now = this.take(lengthBytes);
-    if (now !== null) {
-      granted(now);
-      return () => {};
-    }
-    if (++this.#waits % 3 === 0) return () => {}; // a waiter that nobody wakes
-    return super.wait(lengthBytes, granted);
-  }
 }
 
 class LeakyPool extends BufferPool {
@@ -215,7 +203,20 @@ export const bugs: readonly Bug[] = [
   },
   {
     name: "wakeup-lost",
-    plant: () => ({ pool: (bytesMax, ownBytesMax) => new ForgetfulPool(bytesMax, ownBytesMax) }),
+    install: () => {
+      let waits = 0;
+      return replace<SessionBuffers["wait"]>(
+        SessionBuffers.prototype,
+        "wait",
+        (wait) =>
+          function (this: SessionBuffers, lengthBytes, granted) {
+            const now = this.take(lengthBytes);
+            if (now !== null) granted(now);
+            else if (++waits % 3 !== 0) return wait.call(this, lengthBytes, granted);
+            return () => {}; // every third that waits is waited for by nobody
+          },
+      );
+    },
   },
   {
     name: "buffer-leaked",
