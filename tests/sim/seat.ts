@@ -244,7 +244,7 @@ export class Seat {
   }
 
   #expected(text: string): boolean {
-    const { disk, machine, metadata, roomRatio } = this.world.weather;
+    const { disk, machine, metadata, roomRatio, churn } = this.world.weather;
     if (text.startsWith("6/")) return true;
     const broken = disk.flushErrorChance + disk.writeErrorChance + disk.readErrorChance + disk.fullChance > 0;
     switch (text) {
@@ -267,7 +267,7 @@ export class Seat {
       case "busy": // no lease
         return metadata.errorChance + metadata.unknownChance + metadata.slowChance > 0;
       case "7/27/07":
-        return roomRatio < 1.3 || disk.fullChance > 0;
+        return roomRatio < 1.3 || churn || disk.fullChance > 0;
       case "5/25/00":
       case "2/04/03":
         return machine.stopMeanMs > 0;

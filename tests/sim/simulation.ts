@@ -5,6 +5,7 @@ import type { InitiatorClient } from "../../lib/session/initiator/client.ts";
 import { MemoryMetadataStore } from "../../lib/meta/memory_metadata.ts";
 import { SeededRandom } from "../store/store_calls.ts";
 import type { Bug } from "./bugs.ts";
+import { churn } from "./churn.ts";
 import { anyCommand, flush, read, readAll, write } from "./commands.ts";
 import { iqnPrefix, Machine, pageBytes, stopMs } from "./machine.ts";
 import { ProcessNetwork, SimNetwork } from "./network.ts";
@@ -69,6 +70,9 @@ export class World {
   readonly seats: Seat[] = [];
   readonly #problems: string[] = [];
   readonly strict: boolean;
+  readonly #volumes = new Map<Machine, Volume[]>();
+  readonly #seatsByAddress = new Map<string, Seat>();
+  #seatsMade = 0;
   #stormy = true;
   readonly #calmed = Promise.withResolvers<void>();
   #commandsLeft: number;
@@ -90,7 +94,7 @@ export class World {
     const plant = options.bug?.plant?.() ?? {};
     for (let i = 0; i < this.weather.machines; i++) this.#addMachine(i, plant);
     this.network.ending = (hostname) => {
-      const seat = this.seats.find(({ address }) => address === hostname);
+      const seat = this.#seatsByAddress.get(hostname);
       seat?.volume.reservations.mayBeLost(seat.port);
     };
   }
@@ -138,6 +142,7 @@ export class World {
     const machine = new Machine(parts, `member${i}`, address, metadata, specs);
     this.machines.push(machine);
     const volumes = specs.map((spec) => new Volume(spec, `${iqnPrefix}:${spec.name}`));
+    this.#volumes.set(machine, volumes);
     machine.hooks = {
       crashed: (powerLost) => volumes.forEach((volume) => volume.crashed(powerLost)),
       dropped: () => volumes.forEach((volume) => volume.dropped()),
@@ -145,21 +150,36 @@ export class World {
     };
     for (const volume of volumes) {
       for (let port = 0; port < this.weather.seatsPerVolume; port++) {
-        const address = `127.0.2.${this.seats.length + 1}`;
-        const host = network.host(address);
-        const clock = new ProcessClock(scheduler, () => true, () => 1e12 + scheduler.nowMs);
-        const random = this.random(`seat ${i} ${volume.spec.name} ${port}`);
-        this.seats.push(
-          new Seat(this, machine, volume, port, address, new ProcessNetwork(network, host), clock, random),
-        );
+        this.seats.push(this.#seat(machine, volume, port));
       }
     }
   }
+
+  #seat(machine: Machine, volume: Volume, port: number): Seat {
+    const { scheduler, network } = this;
+    const number = ++this.#seatsMade;
+    const address = `127.0.${2 + (number >> 7)}.${number & 127}`;
+    const clock = new ProcessClock(scheduler, () => true, () => 1e12 + scheduler.nowMs);
+    const random = this.random(`seat ${number}`);
+    const ways = new ProcessNetwork(network, network.host(address));
+    const seat = new Seat(this, machine, volume, port, address, ways, clock, random);
+    this.#seatsByAddress.set(address, seat);
+    return seat;
+  }
+
+  /** For volumes that come and go. */
+  readonly seatAt = (machine: Machine, volume: Volume): Seat => {
+    this.#volumes.get(machine)!.push(volume);
+    return this.#seat(machine, volume, 0);
+  };
 
   async play(): Promise<void> {
     const { scheduler } = this;
     const storm = Promise.all([
       ...this.machines.map((machine) => this.#supervise(machine)),
+      ...this.machines.slice(0, this.weather.churn ? undefined : 0).map((machine) =>
+        churn(this, machine, this.random(`churn ${machine.name}`))
+      ),
       ...this.seats.flatMap((seat) =>
         Array.from({ length: this.weather.client.depth }, () => this.#work(seat))
       ),

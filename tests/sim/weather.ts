@@ -88,6 +88,8 @@ export interface Weather {
   readonly seatsPerVolume: number;
   readonly commands: number;
   readonly writeThrough: boolean;
+  /** Volumes are made and deleted beside the others. */
+  readonly churn: boolean;
 }
 
 /** Kinds of block commands, see commands.ts. */
@@ -285,6 +287,7 @@ function mixedWeather(random: SeededRandom): Weather {
     seatsPerVolume: random.pick([1, 2, 3, 4]),
     commands: random.pick([150, 250, 400]),
     writeThrough: random.chance(0.15),
+    churn: random.chance(0.3),
   };
 }
 
@@ -317,6 +320,8 @@ export const faults: readonly string[] = Object.freeze([
   "reset of the logical unit",
   "abort task",
   "given up",
+  "volume made",
+  "volume deleted",
 ]);
 
 /** How often each fault struck and each kind of command ended in each way: a fault that never strikes tests nothing. */
