@@ -6,5 +6,6 @@ export { type StoreIdentity } from "./format.ts";
 export { type ExpectedIdentity, openStore, type OpenStoreOptions, StoreOpenError } from "./open.ts";
 export { type SlotBoard } from "./slot_board.ts";
 export { type CloseReport, Store, type StoreUsage } from "./store.ts";
+export type { OrderPoint } from "./order.ts";
 export { inspectDisk, type Inspection } from "./inspect.ts";
 export { type CheckOptions, type CheckReport, checkStore, type Finding } from "./check.ts";

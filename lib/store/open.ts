@@ -81,11 +81,13 @@ export async function openStore(
     damagedImagesBelow: newDamage ? options.nextImage ?? 0xffff_ffff : before.damagedImagesBelow,
   };
   if (!readOnly) {
-    if (!omit.has("repairMixedBlocks")) await mendMixed(calls, reading);
     try {
+      // What is about to be overwritten may be the only copy on the disk: a killed process left the other in the cache.
+      if (!omit.has("flushAtOpen")) await calls.flush();
+      if (!omit.has("repairMixedBlocks")) await mendMixed(calls, reading);
       await writeSuperblock(calls, superblock, 1 - copy, omit.has("flushAtOpen"));
     } catch (error) {
-      // What a killed process had left in the cache may be gone with this flush.
+      // What a killed process had left in the cache may be gone with a flush that failed.
       await markLost(calls, superblock, 1 - copy as 0 | 1).catch(() => {});
       throw error;
     }

@@ -172,7 +172,7 @@ export class CrashDisk implements Disk {
   }
 }
 
-function changeOf({ kind, offsetBytes, lengthBytes, buffer, bufferStart }: DiskOperation): Change {
+export function changeOf({ kind, offsetBytes, lengthBytes, buffer, bufferStart }: DiskOperation): Change {
   const bytes = kind === "write"
     ? buffer.slice(bufferStart, bufferStart + lengthBytes)
     : new Uint8Array(lengthBytes);

@@ -14,7 +14,14 @@ import {
   keys,
   type MemberRecord,
 } from "../../meta/records.ts";
-import { formatDisk, inspectDisk, openStore, type Store, type StoreIdentity } from "../../store/mod.ts";
+import {
+  formatDisk,
+  inspectDisk,
+  openStore,
+  type OrderPoint,
+  type Store,
+  type StoreIdentity,
+} from "../../store/mod.ts";
 
 /** Opens the file or device at `path`; with `createBytes` a sparse file is made. Rejects with what to do. */
 export type OpenDisk = (path: string, options: OpenDiskOptions) => Disk;
@@ -41,6 +48,8 @@ export interface DiskParts {
   readonly openDisk: OpenDisk;
   readonly exists: (path: string) => boolean;
   readonly bootId: string;
+  /** Tests only: order points that the stores leave out. */
+  readonly omit?: ReadonlySet<OrderPoint>;
 }
 
 /** Opens every disk of the configuration; rejects at the first that cannot be used, with all others closed again. */
@@ -93,6 +102,7 @@ async function openOne(
     const store = await openStore(disk, identity, {
       bootId: parts.bootId,
       nextImage: nextImage === null ? 1 : decodeNumber(nextImage.value),
+      ...(parts.omit === undefined ? {} : { omit: parts.omit }),
     });
     if (store.pageBytes !== parts.group.pageBytes) {
       await store.close();

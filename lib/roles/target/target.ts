@@ -19,6 +19,7 @@ import { version } from "../../mgmt/version.ts";
 import { type MemberCapacity, VolumeAdmin } from "../../mgmt/volume_admin.ts";
 import { Router } from "../../route/router.ts";
 import { ownBuffersBytes } from "../../session/session_buffers.ts";
+import type { OrderPoint } from "../../store/mod.ts";
 import { TargetNode } from "../../session/target_node.ts";
 import type { TargetPortal } from "../../session/target_directory.ts";
 import { finishDeletion, TargetControl } from "./control.ts";
@@ -54,6 +55,10 @@ export interface TargetParts {
   readonly process?: ProcessIdentity;
   /** Absent: as limits say. */
   readonly leaseTimes?: LeaseTimes;
+  /** Data buffers of all sessions; absent: limits.dataBufferBytesMax of them. */
+  readonly pool?: BufferPool;
+  /** Tests only: order points that the stores leave out. */
+  readonly omit?: ReadonlySet<OrderPoint>;
 }
 
 /** Metadata that was away when a watch had to begin anew is tried again after this time. */
@@ -140,7 +145,7 @@ export class Target {
   /**
    * Takes over what a running member can take over of a new configuration: volumes and portals that came in addition.
    * Everything else is named in the log and in status; it needs a restart. Rejects, with nothing changed, when a file of
-   * a secret is wrong.
+   * a secret is wrong, and when the group's metadata cannot be reached: some volumes may be made already.
    */
   reload(config: MemberConfig): Promise<void> {
     const done = this.#reloading.then(() => this.#reload(config));
@@ -210,7 +215,8 @@ export class Target {
         this.#parts.log.info("volume is made", { volume: creation.name, sizeBytes: creation.sizeBytes });
         for (const warning of created.warnings) this.#notice(warning);
       } catch (error) {
-        if (!(error instanceof ControlError)) throw error;
+        // With the metadata away nobody would make the volume later: a start that fails is done again.
+        if (!(error instanceof ControlError) || error.kind === "unavailable") throw error;
         this.#notice(error.message); // the other volumes are served all the same
         continue;
       }
@@ -339,7 +345,7 @@ async function assemble(
     clock,
     random,
     log,
-    pool: new BufferPool(bufferBytes, ownBuffersBytes(bufferBytes)),
+    pool: parts.pool ?? new BufferPool(bufferBytes, ownBuffersBytes(bufferBytes)),
     directory: volumes,
     relativeTargetPort: member.relativeTargetPort,
     ...(dataPlane === null ? {} : { place: (target) => dataPlane.place(target) }),

@@ -1,0 +1,19 @@
+// Without these, the simulator could be blind: each of these bugs, planted, must be found within few seeds.
+
+import { strict as assert } from "node:assert";
+import { bugs } from "./bugs.ts";
+import { simulate } from "./simulation.ts";
+
+/** Most are found within ten seeds; without a bug all of these pass (sim_test.ts). */
+const seedsMax = 60;
+
+for (const bug of bugs) {
+  Deno.test(`the simulator finds ${bug.name}`, async () => {
+    for (let seed = 1; seed <= seedsMax; seed++) {
+      if ((await simulate(seed, { bug })).problems.length > 0) return;
+    }
+    assert.fail(
+      `${seedsMax} seeds pass with the bug ${bug.name}: deno task sim --seeds ${seedsMax} --bug ${bug.name}`,
+    );
+  });
+}

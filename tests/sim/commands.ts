@@ -1,0 +1,322 @@
+// What the initiators of the simulated world do: block commands of every kind over ranges that overlap, with what the oracle
+// is told of each.
+
+import type { InitiatorClient } from "../../lib/session/initiator/client.ts";
+import { blockBytes } from "./pattern.ts";
+import type { Change } from "./oracle.ts";
+import { pageBytes } from "./machine.ts";
+import { hex, type Seat } from "./seat.ts";
+
+const be16 = (n: number) => [n >>> 8 & 0xff, n & 0xff];
+const be32 = (n: number) => [n >>> 24 & 0xff, n >>> 16 & 0xff, n >>> 8 & 0xff, n & 0xff];
+const be64 = (n: number) => [...be32(Math.floor(n / 2 ** 32)), ...be32(n >>> 0)];
+
+/** One command, with what the oracle is told of it. */
+export type Act = (seat: Seat, client: InitiatorClient) => Promise<unknown>;
+
+interface Range {
+  readonly lba: number;
+  readonly blocks: number;
+}
+
+const pageBlocks = pageBytes / blockBytes;
+
+/** Many initiators meet on few blocks, often across a page border. */
+function rangeOf(seat: Seat, max = Infinity): Range {
+  const { random, volume } = seat;
+  const { blocksMax, hotBlocks } = seat.world.weather.client;
+  const room = Math.min(volume.shared, hotBlocks);
+  const most = Math.min(random.pick([1, 4, blocksMax]), max, volume.shared);
+  const blocks = 1 + random.below(most);
+  // The hot blocks lie around the border between the first two pages.
+  const first = Math.max(0, Math.min(pageBlocks - (room >> 1), volume.shared - room));
+  const lba = first + random.below(room) - random.below(blocks);
+  return { lba: Math.max(0, Math.min(lba, volume.shared - blocks)), blocks };
+}
+
+async function change(
+  seat: Seat,
+  client: InitiatorClient,
+  { lba, blocks }: Range,
+  kind: {
+    readonly zero?: boolean;
+    readonly repeats?: boolean;
+    readonly durable?: boolean;
+    readonly residual?: number;
+  },
+  cdb: readonly number[],
+  dataOut: (change: Change) => Uint8Array | null,
+): Promise<void> {
+  const { oracle } = seat.volume;
+  const made = oracle.begin(seat.portName, lba, blocks, kind.zero ?? false, kind.repeats ?? false);
+  const data = dataOut(made);
+  const durable = kind.durable === true || seat.volume.writeThrough;
+  await seat.run(client, {
+    cdb,
+    access: "write",
+    ...(data === null ? {} : { options: { dataOut: data } }),
+    residual: kind.residual ?? 0,
+    good: () => oracle.done(made, durable),
+    never: () => oracle.never(made),
+    dead: () => oracle.dead(made),
+  });
+}
+
+export const write: Act = async (seat, client) => {
+  const { random, volume } = seat;
+  const range = rangeOf(seat);
+  const { lba, blocks } = range;
+  const fua = random.chance(0.15);
+  const cdb = random.chance(0.5)
+    ? [0x2a, fua ? 8 : 0, ...be32(lba), 0, ...be16(blocks), 0]
+    : [0x8a, fua ? 8 : 0, ...be64(lba), ...be32(blocks), 0, 0];
+  // Sometimes the initiator has more to send than the command takes.
+  const extra = random.chance(0.05) ? blockBytes * (1 + random.below(3)) : 0;
+  await change(seat, client, range, { durable: fua, residual: extra }, cdb, (made) => {
+    const data = volume.oracle.dataOf(made);
+    if (extra === 0) return data;
+    const more = new Uint8Array(data.length + extra).fill(0xee);
+    more.set(data);
+    return more;
+  });
+};
+
+export const read: Act = async (seat, client) => {
+  const { random, volume: { oracle } } = seat;
+  const { lba, blocks } = rangeOf(seat);
+  const cdb = random.chance(0.5)
+    ? [0x28, random.chance(0.1) ? 8 : 0, ...be32(lba), 0, ...be16(blocks), 0]
+    : [0x88, 0, ...be64(lba), ...be32(blocks), 0, 0];
+  const bytes = blocks * blockBytes;
+  // Sometimes there is more room than data, or less.
+  const room = random.chance(0.9)
+    ? bytes
+    : random.chance(0.5)
+    ? bytes + blockBytes
+    : Math.max(blockBytes, bytes - blockBytes);
+  const reading = oracle.read(lba, blocks);
+  await seat.run(client, {
+    cdb,
+    access: "read",
+    options: { dataInMax: room },
+    residual: room - bytes,
+    good: (_text, { data }) => {
+      if (data.length !== Math.min(room, bytes)) {
+        return seat.problem(`${hex(cdb)} with room for ${room} bytes gave ${data.length}`);
+      }
+      const wrong = oracle.judge(reading, data);
+      if (wrong !== null) seat.problem(`${hex(cdb)}: ${wrong}`);
+    },
+  });
+  oracle.readEnded(reading);
+};
+
+const unmap: Act = async (seat, client) => {
+  const range = wholePages(seat);
+  const { lba, blocks } = range;
+  const list = new Uint8Array([0, 22, 0, 16, 0, 0, 0, 0, ...be64(lba), ...be32(blocks), 0, 0, 0, 0]);
+  await change(seat, client, range, { zero: true }, [0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], () => list);
+};
+
+const writeSame: Act = async (seat, client) => {
+  const { random, volume: { oracle } } = seat;
+  const range = random.chance(0.5) ? wholePages(seat) : rangeOf(seat);
+  const { lba, blocks } = range;
+  const kind = random.below(3); // a pattern; zeroes with UNMAP; no data-out buffer
+  const cdb = [0x93, [0, 8, 9][kind]!, ...be64(lba), ...be32(blocks), 0, 0];
+  await change(seat, client, range, { zero: kind > 0, repeats: kind === 0 }, cdb, (made) => {
+    return kind === 2 ? null : kind === 1 ? new Uint8Array(blockBytes) : oracle.dataOf(made);
+  });
+};
+
+/** Often whole pages, which give their slots back. */
+function wholePages(seat: Seat): Range {
+  const { lba, blocks } = rangeOf(seat);
+  if (seat.random.chance(0.4)) return { lba, blocks };
+  const first = lba - lba % pageBlocks;
+  return {
+    lba: first,
+    blocks: Math.min(pageBlocks * (1 + seat.random.below(2)), seat.volume.shared - first),
+  };
+}
+
+const compareAndWrite: Act = async (seat, client) => {
+  const { random, volume: { oracle } } = seat;
+  const { lba } = rangeOf(seat, 1);
+  const expected = oracle.guess(lba);
+  const reading = oracle.read(lba, 1);
+  const made = oracle.begin(seat.portName, lba, 1, false, false);
+  const old = oracle.dataOf(expected);
+  const at = expected.repeats || expected.zero ? 0 : (lba - expected.lba) * blockBytes;
+  const data = new Uint8Array(2 * blockBytes);
+  data.set(old.subarray(at, at + blockBytes));
+  data.set(oracle.dataOf(made), blockBytes);
+  const spoilt = random.chance(0.1);
+  if (spoilt) data[random.below(blockBytes)]! ^= 1;
+  const fua = random.chance(0.1);
+  const cdb = [0x89, fua ? 8 : 0, ...be64(lba), 0, 0, 0, 1, 0, 0];
+  await seat.run(client, {
+    cdb,
+    access: "write",
+    options: { dataOut: data },
+    good: (text) => {
+      if (text === "good") {
+        if (spoilt) return seat.problem(`${hex(cdb)} did not see a difference`);
+        const wrong = oracle.swapped(reading, expected, made);
+        if (wrong !== null) seat.problem(wrong);
+        return oracle.done(made, fua || seat.volume.writeThrough);
+      }
+      if (!spoilt && oracle.certain(reading, 0) === expected) {
+        seat.problem(`${hex(cdb)} sees a difference where there can be none`);
+      }
+      oracle.never(made);
+    },
+    never: () => oracle.never(made),
+    dead: () => oracle.dead(made),
+  });
+  oracle.readEnded(reading);
+};
+
+const verify: Act = async (seat, client) => {
+  const { random, volume: { oracle } } = seat;
+  const { lba, blocks } = rangeOf(seat);
+  const reading = oracle.read(lba, blocks);
+  const expected = new Uint8Array(blocks * blockBytes);
+  const guesses = Array.from({ length: blocks }, (_, i) => oracle.guess(lba + i));
+  guesses.forEach((guess, i) => {
+    const at = guess.repeats || guess.zero ? 0 : (lba + i - guess.lba) * blockBytes;
+    expected.set(oracle.dataOf(guess).subarray(at, at + blockBytes), i * blockBytes);
+  });
+  const spoilt = random.chance(0.2);
+  if (spoilt) expected[random.below(expected.length)]! ^= 1;
+  const cdb = [0x8f, 2, ...be64(lba), ...be32(blocks), 0, 0];
+  await seat.run(client, {
+    cdb,
+    access: "read",
+    options: { dataOut: expected },
+    good: (text) => {
+      if (text === "good") {
+        if (spoilt) return seat.problem(`${hex(cdb)} did not see a difference`);
+        guesses.forEach((guess, i) => {
+          if (!oracle.possible(reading, i, guess)) {
+            seat.problem(
+              `${hex(cdb)} found ${guess.token} in block ${lba + i}; allowed: ${oracle.allowed(reading, i)}`,
+            );
+          }
+        });
+      } else if (!spoilt && guesses.every((guess, i) => oracle.certain(reading, i) === guess)) {
+        seat.problem(`${hex(cdb)} sees a difference where there can be none`);
+      }
+    },
+  });
+  oracle.readEnded(reading);
+};
+
+const orWrite: Act = async (seat, client) => {
+  const { random, volume: { bits, shared, writeThrough } } = seat;
+  const first = random.below(bits.blocks);
+  const made = bits.begin(first, 1 + random.below(bits.blocks - first));
+  if (made === null) return;
+  const fua = random.chance(0.1);
+  await seat.run(client, {
+    cdb: [0x8b, fua ? 8 : 0, ...be64(shared + first), ...be32(made.blocks), 0, 0],
+    access: "write",
+    options: { dataOut: bits.dataOf(made) },
+    good: () => bits.done(made, fua || writeThrough),
+  });
+};
+
+const readBits: Act = async (seat, client) => {
+  const { volume: { bits, shared } } = seat;
+  const startedAt = bits.read();
+  const cdb = [0x88, 0, ...be64(shared), ...be32(bits.blocks), 0, 0];
+  await seat.run(client, {
+    cdb,
+    access: "read",
+    options: { dataInMax: bits.blocks * blockBytes },
+    good: (_text, { data }) => {
+      const wrong = bits.judge(startedAt, 0, data);
+      if (wrong !== null) seat.problem(wrong);
+    },
+  });
+};
+
+/** SYNCHRONIZE CACHE; how it ended. */
+export const flush = async (seat: Seat, client: InitiatorClient): Promise<string> => {
+  const { volume: { oracle, bits }, random } = seat;
+  const since = oracle.flush();
+  const bitsSince = bits.flush();
+  const cdb = random.chance(0.5) ? [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0] : [0x91, ...new Array(15).fill(0)];
+  return await seat.run(client, {
+    cdb,
+    access: "write",
+    // The initiator knows now that what it had written may be gone. (Where the answer itself is lost, the target believes
+    // that it was told: a known gap, which only --strict holds against it.)
+    answered: (text) => {
+      const gap = text === "lost" && !seat.world.strict;
+      if (gap || text.startsWith("3/") || text.startsWith("4/")) oracle.tell(seat.portName);
+    },
+    good: () => {
+      oracle.flushed(seat.portName, since);
+      bits.flushed(bitsSince);
+    },
+  });
+};
+
+const testUnitReady: Act = (seat, client) => {
+  return seat.run(client, { cdb: [0, 0, 0, 0, 0, 0], access: "always", good: () => {} });
+};
+
+/** As many as there are weights in the weather (commandKinds). */
+const weighted: readonly (readonly [number, Act])[] = [
+  [30, write],
+  [30, read],
+  [8, unmap],
+  [6, writeSame],
+  [12, compareAndWrite],
+  [5, verify],
+  [5, orWrite],
+  [4, readBits],
+  [2, testUnitReady],
+];
+
+/** One block command of some kind. */
+export function anyCommand(seat: Seat, client: InitiatorClient): Promise<unknown> {
+  const { flushChance, mix } = seat.world.weather.client;
+  if (seat.random.chance(flushChance)) return flush(seat, client);
+  const weights = weighted.map(([weight], i) => weight * mix[i]!);
+  let left = seat.random.below(Math.max(1, weights.reduce((a, b) => a + b)));
+  const i = weights.findIndex((weight) => (left -= weight) < 0);
+  return weighted[Math.max(0, i)]![1](seat, client);
+}
+
+/** Reads everything, after unit attentions have been taken; false when the session ended. */
+export async function readAll(seat: Seat, client: InitiatorClient): Promise<boolean> {
+  const { volume: { oracle, shared } } = seat;
+  const step = 64;
+  for (let lba = 0; lba < shared;) {
+    const blocks = Math.min(step, shared - lba);
+    const reading = oracle.read(lba, blocks);
+    const cdb = [0x88, 0, ...be64(lba), ...be32(blocks), 0, 0];
+    const text = await seat.run(client, {
+      cdb,
+      access: "read",
+      options: { dataInMax: blocks * blockBytes },
+      good: (_text, { data }) => {
+        const wrong = data.length === blocks * blockBytes
+          ? oracle.judge(reading, data)
+          : `${data.length} bytes came`;
+        if (wrong !== null) seat.problem(`${hex(cdb)} at the end: ${wrong}`);
+      },
+    });
+    oracle.readEnded(reading);
+    if (text === "good") lba += blocks;
+    else if (text === "busy") await seat.world.scheduler.sleep(500);
+    else if (!text.startsWith("6/")) {
+      if (text !== "lost" && text !== "notSent") seat.problem(`${hex(cdb)} at the end: ${text}`);
+      return false;
+    }
+  }
+  await readBits(seat, client);
+  return true;
+}
