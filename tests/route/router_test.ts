@@ -61,6 +61,7 @@ Deno.test("what has no home here is not ready, and is forwarded once there is a 
 
   const forwarded: [number, string][] = [];
   const forwarding = new Router({
+    cancel: () => {},
     submit: (placement, op) => {
       forwarded.push([placement, op.kind]);
       op.outcome = "done";
