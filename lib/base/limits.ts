@@ -157,10 +157,10 @@ export const limits = Object.freeze({
    */
   mappedDiskBytesMax: 4096 * MiB,
   /**
-   * Data buffers for operations that other members forward here, bytes, for each of two hop classes: 64 transfers of
+   * Data buffers for operations that other members forward here, bytes, for each of two hop classes: 32 transfers of
    * 1 MiB. Nobody else takes of them, so that members that forward to each other cannot hold each other up.
    */
-  forwardBufferBytesMax: 64 * MiB,
+  forwardBufferBytesMax: 32 * MiB,
   /** Operations of one hop class on their way to one home: its command window. More wait here, in their clients' buffers. */
   forwardCommandsMax: 128,
   /** Client buffers that one home may keep from the others, bytes: half of them while it serves, an eighth while it is away. */

@@ -14,7 +14,7 @@ import type { Network, SocketAddress } from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
 import type { BlockOutcome } from "../extent/operation.ts";
 import { InitiatorSession, type SessionEnd } from "../session/initiator/mod.ts";
-import { TaskManagementFunctionCode } from "../wire/iscsi/status.ts";
+import { AsyncEvent, LogoutReason, TaskManagementFunctionCode } from "../wire/iscsi/status.ts";
 import { changesData } from "./envelope.ts";
 import type { Forwarded } from "./forwarded.ts";
 import { memberIsid, memberName, memberProofs, memberTargetName } from "./identity.ts";
@@ -62,7 +62,8 @@ export class HomeLink {
   readonly hops: number;
   readonly #parts: LinkParts;
   readonly #owner: LinkOwner;
-  #state: "idle" | "connecting" | "open" | "pausing" | "closed" = "idle";
+  /** leaving: the home has asked for the session's end, which comes when what is with it has been answered. */
+  #state: "idle" | "connecting" | "open" | "leaving" | "pausing" | "closed" = "idle";
   #session: InitiatorSession | null = null;
   /** Sessions that reached full feature phase. */
   #logins = 0;
@@ -160,6 +161,7 @@ export class HomeLink {
         break;
     }
     this.#pump();
+    this.#leaveIfDone();
   }
 
   #answered(forwarded: Forwarded): void {
@@ -256,6 +258,7 @@ export class HomeLink {
       session = new InitiatorSession(stream, clock, random, this.#options(), {
         loggedIn: () => this.#loggedIn(session!, peer.run),
         closed: (end) => this.#closed(session!, end),
+        asyncMessage: (event) => this.#told(session!, event),
       });
       if (this.#state !== "connecting") session.abort("the member stops");
       else {
@@ -301,6 +304,23 @@ export class HomeLink {
     if (this.#lastFailure !== "") this.#parts.log.info("a member is back", { member: this.member });
     this.#lastFailure = "";
     this.#pump();
+  }
+
+  /** The home stops: nothing more is sent to it, and the session ends in order. */
+  #told(session: InitiatorSession, event: number): void {
+    if (session !== this.#session || this.#state !== "open" || event !== AsyncEvent.logoutRequested.code) {
+      return;
+    }
+    this.#state = "leaving";
+    this.#awaySinceMs = this.#parts.clock.nowMs();
+    this.#leaveIfDone();
+    this.#watch();
+  }
+
+  #leaveIfDone(): void {
+    if (this.#state === "leaving" && this.#sent === 0) {
+      this.#session?.logout(LogoutReason.closeSession.code, () => {});
+    }
   }
 
   #closed(session: InitiatorSession, end: SessionEnd): void {

@@ -21,7 +21,14 @@ import {
   imageOfLun,
   makeEnvelopeSense,
 } from "../wire/scsi/forward.ts";
-import { dataInBytes, dataOutBytes, decodeEnvelope, outcomeSense, type Route } from "./envelope.ts";
+import {
+  changesData,
+  dataInBytes,
+  dataOutBytes,
+  decodeEnvelope,
+  outcomeSense,
+  type Route,
+} from "./envelope.ts";
 import { hopsMax } from "./identity.ts";
 
 /** What the home needs of its router. */
@@ -33,6 +40,9 @@ export interface HomeRoutes {
   readonly lend?: BlockService["lend"];
 }
 
+/** Keeps other threads off an image while `run` is at it, which calls what it is given when it has ended. */
+export type KeepOff = (image: number, run: (ended: () => void) => void) => void;
+
 export interface HomeServerParts {
   readonly routes: HomeRoutes;
   readonly pageBytes: number;
@@ -42,6 +52,8 @@ export interface HomeServerParts {
   readonly mayServe: () => boolean;
   /** An asker knows a newer route table of the image than this member. */
   readonly behind: (image: number, epoch: number) => void;
+  /** For operations that must not meet transfers of other threads, as at the device server (lib/device/exclusions.ts). */
+  readonly exclude: KeepOff;
 }
 
 /** Where an operation goes from here. */
@@ -76,14 +88,34 @@ export function judge(
 
 export class HomeServer implements DeviceServer {
   readonly #parts: HomeServerParts;
+  /** Operations of an image that the stores of this member have not ended; those with none are not in it. */
+  readonly #inStores = new Map<number, number>();
+  #quietWaiters: { readonly image: number; readonly done: () => void }[] = [];
 
   constructor(parts: HomeServerParts) {
     this.#parts = parts;
   }
 
   execute(task: Task): void {
-    const served = (task.scratch ??= new ServedOperation(this.#parts)) as ServedOperation;
+    const make = () => new ServedOperation(this.#parts, (image, more) => this.#count(image, more));
+    const served = (task.scratch ??= make()) as ServedOperation;
     served.begin(task);
+  }
+
+  /** Calls `done` when no store works for others on the image: the router must not know it any more. */
+  whenQuiet(image: number, done: () => void): void {
+    if (this.#inStores.has(image)) this.#quietWaiters.push({ image, done });
+    else done();
+  }
+
+  #count(image: number, more: number): void {
+    const now = (this.#inStores.get(image) ?? 0) + more;
+    if (now > 0) return void this.#inStores.set(image, now);
+    this.#inStores.delete(image);
+    if (this.#quietWaiters.length === 0) return;
+    const told = this.#quietWaiters.filter((w) => w.image === image);
+    this.#quietWaiters = this.#quietWaiters.filter((w) => w.image !== image);
+    for (const { done } of told) done();
   }
 
   dataReceived(task: Task): void {
@@ -121,6 +153,10 @@ class ServedOperation {
   #task: Task | null = null;
   /** Nothing but data or a buffer holds it up. */
   #waiting = false;
+  /** In a store of this member. */
+  #inStore = false;
+  #ended: (() => void) | null = null;
+  readonly #count: (image: number, more: number) => void;
   readonly #dataInReady = () => {
     const { dataIn } = this.#task!;
     this.#waiting = false;
@@ -128,8 +164,9 @@ class ServedOperation {
     this.#submit();
   };
 
-  constructor(parts: HomeServerParts) {
+  constructor(parts: HomeServerParts, count: (image: number, more: number) => void) {
     this.#parts = parts;
+    this.#count = count;
     this.#operation.done = () => this.#done();
   }
 
@@ -200,18 +237,36 @@ class ServedOperation {
       case "tooManyHops":
         return this.#check(tooManyHops);
       case "local":
-        if (!mayServe()) {
-          operation.outcome = "busy";
-          return this.#check(outcomeSense(operation));
-        }
-        return routes.submitTo(verdict.placement, operation, this.#route.hops + 1);
+        if (mayServe()) return this.#serve(verdict.placement);
+        operation.outcome = "busy";
+        return this.#check(outcomeSense(operation));
       case "forward":
         return routes.submitTo(verdict.placement, operation, this.#route.hops + 1);
     }
   }
 
+  #serve(placement: number): void {
+    const operation = this.#operation;
+    const { routes, exclude } = this.#parts;
+    this.#inStore = true;
+    this.#count(operation.image, 1);
+    const submit = () => routes.submitTo(placement, operation, this.#route.hops + 1);
+    if (operation.kind === "write" || !changesData(operation.kind)) return submit();
+    exclude(operation.image, (ended) => {
+      this.#ended = ended;
+      submit();
+    });
+  }
+
   #done(): void {
     const operation = this.#operation;
+    if (this.#inStore) {
+      this.#inStore = false;
+      const ended = this.#ended;
+      this.#ended = null;
+      ended?.();
+      this.#count(operation.image, -1);
+    }
     const task = this.#task!;
     if (task.aborted) return this.#finish(ScsiStatus.taskAborted);
     if (operation.outcome !== "done") return this.#check(outcomeSense(operation));

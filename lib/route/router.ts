@@ -54,11 +54,11 @@ export class Router implements BlockService {
     this.#tables.set(image, table);
   }
 
-  /** More pages, by `homes.length`, before the device server is told of them. */
-  growVolume(image: number, homes: Uint8Array, epoch: number): void {
+  /** More pages, or other homes, before the device server is told of more. */
+  updateVolume(image: number, newer: RouteTable): void {
     const table = this.#tables.get(image);
-    assert(table !== undefined, "a volume grew that the router does not know");
-    table.grow(homes, epoch);
+    assert(table !== undefined, "a volume changed that the router does not know");
+    table.become(newer);
   }
 
   /** Operations of the volume end as "notReady" from now on; those on their way go on. */

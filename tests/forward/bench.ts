@@ -221,6 +221,7 @@ export class Member {
         hops: i + 1,
         mayServe: () => this.mayServe,
         behind: (_image, epoch) => this.behind.push(epoch),
+        exclude: (_image, run) => run(() => {}),
       }),
     }));
     const directory = new MemberDirectory(iqnPrefix, this.name, secret, classes);
