@@ -13,6 +13,7 @@ import { configDefault } from "./group_options.ts";
 import { withExamples } from "./help.ts";
 import { logFormats, logLevels } from "./logging.ts";
 import { registerMember } from "./member.ts";
+import { registerRoute } from "./route.ts";
 import { registerSession } from "./session.ts";
 import { registerStatus } from "./status.ts";
 import type { TargetOptions } from "./target.ts";
@@ -65,6 +66,7 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
   registerStatus(program, terminal);
   registerAttach(program, terminal);
   registerVolume(program, terminal);
+  registerRoute(program, terminal);
   registerMember(program, terminal);
   registerSession(program, terminal);
   registerDisk(program, terminal, result);

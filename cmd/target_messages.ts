@@ -7,6 +7,7 @@ import type { PeerLinkMemory } from "../lib/io/native/peer_link.ts";
 import type { MetadataMethods, MetadataNews } from "../lib/meta/remote_metadata.ts";
 import type {
   MemberReport,
+  RouteReport,
   SessionReport,
   StatusReport,
   VolumeChange,
@@ -69,6 +70,7 @@ export type MemberMethods = MetadataNews & {
   readonly start: Method<MemberConfig, null>;
   readonly status: Method<null, StatusReport>;
   readonly members: Method<null, MemberReport[]>;
+  readonly route: Method<string, RouteReport>;
   readonly sessions: Method<null, SessionReport[]>;
   readonly createVolume: Method<VolumeCreation, VolumeReport>;
   readonly setVolume: Method<{ name: string; change: VolumeChange }, VolumeReport>;

@@ -96,6 +96,7 @@ function remoteControl(cells: Int32Array<SharedArrayBuffer>, call: Call): Member
     ready: () => Atomics.load(cells, Cell.ready) === 1,
     status: () => call("status", null),
     members: () => call("members", null),
+    route: (volume) => call("route", volume),
     sessions: () => call("sessions", null),
     createVolume: (creation) => call("createVolume", creation),
     setVolume: (name, change) => call("setVolume", { name, change }),

@@ -73,6 +73,7 @@ function methods(
     start: (config) => nothing(start(config)),
     status: () => member().control.status(),
     members: () => member().control.members(),
+    route: (volume) => member().control.route(volume),
     sessions: () => member().control.sessions(),
     createVolume: (creation) => member().control.createVolume(creation),
     setVolume: ({ name, change }) => member().control.setVolume(name, change),

@@ -156,6 +156,27 @@ export const limits = Object.freeze({
    * residentBytesMax where resident memory is counted, but are given up like any page cache.
    */
   mappedDiskBytesMax: 4096 * MiB,
+  /**
+   * Data buffers for operations that other members forward here, bytes, for each of two hop classes: 32 transfers of
+   * 1 MiB. Nobody else takes of them, so that members that forward to each other cannot hold each other up.
+   */
+  forwardBufferBytesMax: 32 * MiB,
+  /** Operations of one hop class on their way to one home: its command window. More wait here, in their clients' buffers. */
+  forwardCommandsMax: 128,
+  /** Client buffers that one home may keep from the others, bytes: half of them while it serves, an eighth while it is away. */
+  forwardHeldBytesMax: 128 * MiB,
+  forwardAwayBytesMax: 32 * MiB,
+  /** How long an operation waits for a home that is away before it is answered "busy", milliseconds: a restart takes less. */
+  forwardHoldMs: 5_000,
+  /** How long a home may be away before its pages are NOT READY, milliseconds (DESIGN.md, `grace`). */
+  forwardGraceMs: 60_000,
+  /** Pause between two attempts to reach a home, milliseconds, at first and at last. */
+  forwardRetryMsMin: 50,
+  forwardRetryMsMax: 1_000,
+  /** A TCP connection to another member, milliseconds; silence of one before it is pinged, and for the answer. */
+  forwardConnectMsMax: 2_000,
+  forwardSilenceMs: 2_000,
+  forwardPingMs: 3_000,
   /** EXTENDED COPY: descriptors of one list, and results kept for RECEIVE COPY STATUS of one nexus. */
   copyTargetDescriptorsMax: 8,
   copySegmentDescriptorsMax: 16,

@@ -97,7 +97,7 @@ export class BlockDeviceServer implements DeviceServer {
       ...copyHandlers(this.#stepBuffer),
       ...inquiryHandlers,
       ...parameterHandlers((command, values) => this.#modesChanged(command, values)),
-      ...reportHandlers(() => this.#handlers.shapes),
+      ...reportHandlers(() => this.#offered()),
       ...this.#reservationHandlers(),
     ]);
   }
@@ -261,6 +261,9 @@ export class BlockDeviceServer implements DeviceServer {
     }
     if (!known) return command.check(missing(handler));
     const { shape } = handler;
+    if (this.#unit.shared && Reservations.handles(shape.opcode)) {
+      return command.check(Sense.invalidCommandOperationCode);
+    }
     if (!Reservations.handles(shape.opcode) && !this.#reservations.check(task.nexus, view)) {
       return command.finish(ScsiStatus.reservationConflict);
     }
@@ -358,15 +361,13 @@ export class BlockDeviceServer implements DeviceServer {
     this.#lostWrites.told(nexus);
   }
 
+  /** What REPORT SUPPORTED OPERATION CODES tells. */
+  #offered(): readonly CdbShape[] {
+    const { shapes } = this.#handlers;
+    return this.#unit.shared ? shapes.filter((shape) => !Reservations.handles(shape.opcode)) : shapes;
+  }
+
   #reservationHandlers(): Handler[] {
-    const shapes: CdbShape[] = [
-      cdb.Reserve6,
-      cdb.Release6,
-      cdb.Reserve10,
-      cdb.Release10,
-      ...cdb.PersistentReserveIn,
-      ...cdb.PersistentReserveOut,
-    ];
     const execute = (command: Command) => {
       const task = new DelegatedTask(command);
       command.delegate = {
@@ -375,9 +376,18 @@ export class BlockDeviceServer implements DeviceServer {
       };
       this.#reservations.execute(task);
     };
-    return shapes.map((shape) => Object.freeze({ shape, execute }));
+    return reservationShapes.map((shape) => Object.freeze({ shape, execute }));
   }
 }
+
+const reservationShapes: readonly CdbShape[] = [
+  cdb.Reserve6,
+  cdb.Release6,
+  cdb.Reserve10,
+  cdb.Release10,
+  ...cdb.PersistentReserveIn,
+  ...cdb.PersistentReserveOut,
+];
 
 /** A LUN without a logical unit answers INQUIRY, REPORT LUNS and REQUEST SENSE only. */
 function beginUnconnected(command: Command): void {

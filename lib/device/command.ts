@@ -237,7 +237,9 @@ export class Command implements TaskSetMember {
     if (!this.active || this.aborted) return;
     this.aborted = true;
     if (this.delegate !== null) return this.delegate.abort();
+    const serial = this.serial;
     this.run.stop();
+    if (!this.active || this.serial !== serial) return; // its last part ended in that
     if (!this.waiting && !this.dormant) return;
     this.cancelWait?.();
     this.finish(ScsiStatus.taskAborted);

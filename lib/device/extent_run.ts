@@ -47,6 +47,8 @@ export class ExtentRun<Owner> {
   #pumping = false;
   #stopped = false;
   readonly #idle: BlockOperation[] = [];
+  /** All that were ever made: at most partsInFlightMax. */
+  readonly #parts: BlockOperation[] = [];
   #ended: (owner: Owner) => void = unset;
 
   /** Parts that the store works on at the moment. */
@@ -91,9 +93,16 @@ export class ExtentRun<Owner> {
     this.start(target, "flush", 0, 1, true, false, ended);
   }
 
-  /** Submits no more parts; `ended` comes when those in flight have ended. */
+  /** Submits no more parts, and cancels those in flight; `ended` comes when they have ended, perhaps before this returns. */
   stop(): void {
     this.#stopped = true;
+    const blocks = this.#target?.blocks;
+    if (blocks?.cancel === undefined) return;
+    const within = this.#pumping;
+    this.#pumping = true; // the end comes once, from below
+    for (const part of this.#parts) if (part.ticket !== null) blocks.cancel(part);
+    this.#pumping = within;
+    this.#pump();
   }
 
   #pump(): void {
@@ -139,6 +148,7 @@ export class ExtentRun<Owner> {
   #make(): BlockOperation {
     const operation = new BlockOperation();
     operation.done = (ended) => this.#partEnded(ended);
+    this.#parts.push(operation);
     return operation;
   }
 

@@ -26,6 +26,8 @@ const writeError = check(Sense.writeError, true);
 const noSpace = check(Sense.spaceAllocationFailed);
 const writesStopped = check(Sense.internalTargetFailure);
 const writesLost = check(Sense.writesLost);
+/** LOGICAL UNIT COMMUNICATION FAILURE: the initiator decides whether to do it again. */
+const interrupted = check(Sense.logicalUnitCommunicationFailure);
 const notReady = check(Sense.manualInterventionRequired);
 
 export function verdictOf(outcome: BlockOutcome): Verdict {
@@ -48,6 +50,8 @@ export function verdictOf(outcome: BlockOutcome): Verdict {
       return busy;
     case "notReady":
       return notReady;
+    case "interrupted":
+      return interrupted;
     default:
       return unreachable(outcome);
   }

@@ -43,7 +43,9 @@ export type BlockOutcome =
   /** Home is away for a short while: answer BUSY. */
   | "busy"
   /** Home is away for longer than `grace`, or the volume is closing: NOT READY. */
-  | "notReady";
+  | "notReady"
+  /** The home was lost before it answered: carried out or not, nobody knows, and doing it again would be another thing. */
+  | "interrupted";
 
 /**
  * One operation in flight. Mutable, so that the data path allocates none: the task owns it and uses it again.
@@ -69,6 +71,8 @@ export class BlockOperation {
   miscompareOffsetBytes = 0;
   mapped = false;
   mappedLengthBytes = 0;
+  /** Whoever carries it to others keeps a note here from submit() until done(): null in a store. */
+  ticket: unknown = null;
   /** Called exactly once, possibly before submit() returns. */
   done: (operation: BlockOperation) => void = unset;
 }
@@ -76,6 +80,11 @@ export class BlockOperation {
 /** What serves block operations: a store, a forwarder, or the router that chooses between them. */
 export interface BlockService {
   submit(operation: BlockOperation): void;
+  /**
+   * Whoever asked wants the operation no more: what has not begun need not, and done() comes as soon as nothing can come
+   * of it. A service that never holds operations up may lack it.
+   */
+  cancel?(operation: BlockOperation): void;
   /**
    * Lends a range of a page to be sent from where it lies, if that waits for nothing; null: read it. Writes that come
    * before it has left may show in it, as in every read that is not answered yet. A service may lack it.

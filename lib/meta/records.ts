@@ -17,6 +17,9 @@ export const keys = Object.freeze({
   livePrefix: "live/",
   disk: (id: string) => `disk/${id}`,
   diskPrefix: "disk/",
+  /** Room on the disk of a placement id, told by its member now and then: what plans of new pages go by. */
+  usage: (placement: number) => `usage/${placement}`,
+  usagePrefix: "usage/",
   volume: (name: string) => `volume/${name}`,
   volumePrefix: "volume/",
   /** Every volume name the group has ever had: a name of a file made or deleted once is not made again by a start. */
@@ -24,6 +27,10 @@ export const keys = Object.freeze({
   volumeNamePrefix: "volume-name/",
   /** Writes of the image were lost to a power failure: who has been told (lib/roles/target/lost_writes.ts). */
   writesLost: (image: number) => `writes-lost/${image}`,
+  writesLostPrefix: "writes-lost/",
+  /** A member has given its pages of a volume that is being deleted back. */
+  freed: (image: number, member: string) => `freed/${image}/${member}`,
+  freedPrefix: (image: number) => `freed/${image}/`,
   reservation: (image: number) => `reservation/${image}`,
   /** Raw bytes, not JSON: one placement id a page, `routeChunkPages` pages a key. */
   route: (image: number, chunk: number) => `route/${image}/${String(chunk).padStart(6, "0")}`,
@@ -94,6 +101,14 @@ export interface DiskRecord {
   readonly placement: number;
 }
 
+/** Room on a disk, as its member last told. */
+export interface UsageRecord {
+  readonly version: 1;
+  readonly availableSlots: number;
+  /** Pages with a slot, by image. */
+  readonly allocated: Readonly<Record<string, number>>;
+}
+
 export interface ChapRecord {
   readonly user: string;
   readonly secret: string;
@@ -122,6 +137,8 @@ export interface VolumeRecord {
   readonly createdMs: number;
   /** "deleting": no logins; its slots are being given back. */
   readonly state: "online" | "deleting";
+  /** With "deleting": it is being made, and its routes are not complete; no page of it has been written. */
+  readonly unfinished?: true;
 }
 
 /** Acknowledged writes of an image may be gone, and some initiators have not heard of it. */

@@ -116,6 +116,19 @@ export interface SessionReport {
   multipathId: string | null;
 }
 
+/** Where a volume's pages have their homes. */
+export interface RouteReport {
+  volume: string;
+  epoch: number;
+  pageBytes: number;
+  /** Pages in a row with one home: its member's name, and how many. */
+  runs: [string, number][];
+  /** Pages with a slot, by member; the other members' as they last told. */
+  allocated: Record<string, number>;
+  /** Home of each page; below 65,536 pages only. */
+  pages?: string[];
+}
+
 export interface VolumeChange {
   initiators?: readonly string[] | null;
   chap?: { user: string; secret: string } | null;
@@ -142,6 +155,7 @@ export interface MemberControl {
   setVolume(name: string, change: VolumeChange): Promise<VolumeReport>;
   /** Grows a volume; shrinking is refused. */
   resizeVolume(name: string, sizeBytes: number): Promise<VolumeReport>;
+  route(volume: string): Promise<RouteReport>;
   /** Ends the volume's sessions and gives its pages back. */
   deleteVolume(name: string): Promise<void>;
 }

@@ -6,6 +6,7 @@ import { request as httpsRequest } from "node:https";
 import { isLoopback } from "../config/address.ts";
 import type {
   MemberReport,
+  RouteReport,
   SessionReport,
   StatusReport,
   VolumeChange,
@@ -63,6 +64,10 @@ export class AdminClient {
 
   volume(name: string): Promise<VolumeReport> {
     return this.#ask("GET", pathOf(name));
+  }
+
+  route(name: string): Promise<RouteReport> {
+    return this.#ask("GET", `${pathOf(name)}/route`);
   }
 
   createVolume(creation: VolumeCreation): Promise<VolumeReport> {

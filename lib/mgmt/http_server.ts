@@ -182,6 +182,7 @@ function routes(
       await control.setVolume(c.req.param("name"), valueOf(parseVolumeChange(await jsonBody(c)))),
     );
   });
+  app.get("/api/volumes/:name/route", async (c) => c.json(await control.route(c.req.param("name"))));
   app.post("/api/volumes/:name/resize", async (c) => {
     const { sizeBytes } = valueOf(parseResize(await jsonBody(c)));
     return c.json(await control.resizeVolume(c.req.param("name"), sizeBytes));
@@ -195,6 +196,7 @@ function routes(
   }
   app.all("/api/volumes/:name", (c) => refuseMethod(c));
   app.all("/api/volumes/:name/resize", (c) => refuseMethod(c));
+  app.all("/api/volumes/:name/route", (c) => refuseMethod(c));
 
   app.notFound((c) =>
     answer(c, "notFound", `There is nothing at ${c.req.path}. docs/api.md lists the paths.`)

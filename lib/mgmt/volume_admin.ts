@@ -32,6 +32,8 @@ import {
 /** A disk that pages may be given to, and the room it has now. */
 export interface MemberCapacity extends PlacementCapacity {
   readonly member: string;
+  /** False: its member is down, and new pages there could not be reached. */
+  readonly up?: boolean;
 }
 
 export interface VolumeAdminParts {
@@ -40,7 +42,7 @@ export interface VolumeAdminParts {
   readonly clock: Clock;
   readonly group: Pick<GroupRecord, "pageBytes" | "iqnPrefix">;
   /** The disks of the group at this moment. */
-  readonly capacity: () => readonly MemberCapacity[];
+  readonly capacity: () => readonly MemberCapacity[] | Promise<readonly MemberCapacity[]>;
 }
 
 export interface CreatedVolume {
@@ -52,7 +54,7 @@ export interface CreatedVolume {
 
 export interface ResizedVolume {
   readonly volume: VolumeRecord;
-  /** Homes of the pages that came in addition (Router.growVolume); none when the last page had room. */
+  /** Homes of the pages that came in addition (Router.updateVolume); none when the last page had room. */
   readonly homes: Uint8Array;
   readonly warnings: readonly string[];
 }
@@ -107,7 +109,7 @@ export class VolumeAdmin {
     const what = `create volume "${creation.name}"`;
     const id = randomId(this.#parts.random);
     const draft = this.#draft(what, creation, id);
-    const placements = this.#placements(what, draft.members);
+    const placements = await this.#placements(what, draft.members, true);
     const key = keys.volume(draft.name);
     const nameKey = keys.volumeName(draft.name);
     return await settled(what, async () => {
@@ -132,7 +134,7 @@ export class VolumeAdmin {
           image.compare, // which every creation raises, so that two cannot both be the last that fits
         ],
         [
-          putRecord(key, whole ? volume : { ...volume, state: "deleting" }),
+          putRecord(key, whole ? volume : { ...volume, state: "deleting", unfinished: true }),
           putRecord(nameKey, nameRecord),
           image.change,
           ...(whole ? puts : []),
@@ -175,7 +177,7 @@ export class VolumeAdmin {
       const volume: VolumeRecord = { ...before, sizeBytes, epoch: before.epoch + 1 };
       refuse(what, sizeProblem(volume) ?? shrinkProblem(before, volume));
       const table = await loadRoutes(this.#metadata, before);
-      const placements = this.#placements(what, before.members);
+      const placements = await this.#placements(what, before.members, false);
       const homes = planRoutes(pagesOfVolume(volume) - table.pages, placements, volume.image + table.pages);
       // Nobody reads routes behind a volume's size: they may be there before the size says so.
       table.grow(homes, volume.epoch);
@@ -214,7 +216,8 @@ export class VolumeAdmin {
       // Another volume of that name, or made whole after all by the member that was creating it: not ours to delete.
       if (current.id !== volume.id || current.state !== "deleting") return;
       const { entries: routes } = await this.#metadata.list(keys.routePrefix(volume.image));
-      const removals = routes.map((route): Change => ({ kind: "delete", key: route.key }));
+      const { entries: freed } = await this.#metadata.list(keys.freedPrefix(volume.image));
+      const removals = [...routes, ...freed].map((route): Change => ({ kind: "delete", key: route.key }));
       const result = await this.#inSteps(entry.modRevision, current, removals, [
         { kind: "delete", key },
         { kind: "delete", key: keys.reservation(volume.image) },
@@ -271,18 +274,37 @@ export class VolumeAdmin {
     return draft;
   }
 
-  #placements(what: string, members: readonly string[] | undefined): readonly MemberCapacity[] {
-    const all = this.#parts.capacity();
+  /** Disks for new pages. `insist`: every member that is named has to be up. */
+  async #placements(
+    what: string,
+    members: readonly string[] | undefined,
+    insist: boolean,
+  ): Promise<readonly MemberCapacity[]> {
+    const all = await this.#parts.capacity();
     for (const member of members ?? []) {
-      if (!all.some((placement) => placement.member === member)) {
+      const own = all.filter((placement) => placement.member === member);
+      if (own.length === 0) {
         const known = [...new Set(all.map((placement) => placement.member))].join(", ");
         throw new ControlError(
           "invalid",
           `Cannot ${what}: member "${member}" has no disk in the group. These have: ${known || "none"}.`,
         );
       }
+      if (insist && own.every(({ up }) => up === false)) {
+        throw new ControlError(
+          "unavailable",
+          `Cannot ${what}: member "${member}" is down, and its pages could not be reached. Start it, or leave it out.`,
+        );
+      }
     }
-    const usable = members === undefined ? all : all.filter(({ member }) => members.includes(member));
+    const named = members === undefined ? all : all.filter(({ member }) => members.includes(member));
+    const usable = named.filter(({ up }) => up !== false);
+    if (usable.length === 0 && named.length > 0) {
+      throw new ControlError(
+        "unavailable",
+        `Cannot ${what}: every member that may hold its pages is down. Start one of them.`,
+      );
+    }
     if (usable.length === 0) {
       throw new ControlError(
         "noSpace",
@@ -294,7 +316,7 @@ export class VolumeAdmin {
 
   /** The routes of a volume that was put as "deleting", and then the volume itself. */
   async #complete(what: string, volume: VolumeRecord, revision: number, puts: readonly Change[]) {
-    const unfinished: VolumeRecord = { ...volume, state: "deleting" };
+    const unfinished: VolumeRecord = { ...volume, state: "deleting", unfinished: true };
     const last = [putRecord(keys.volume(volume.name), volume)];
     if (await this.#inSteps(revision, unfinished, puts, last) !== lostRace) return;
     throw new ControlError(
@@ -310,7 +332,8 @@ export class VolumeAdmin {
     placements: readonly MemberCapacity[],
   ): Promise<CreatedVolume> {
     const found = recordOf(entry);
-    const volume: VolumeRecord = { ...found, state: "online" };
+    const { unfinished: _unfinished, ...whole } = found;
+    const volume: VolumeRecord = { ...whole, state: "online" };
     if (found.state === "deleting") {
       const homes = planRoutes(pagesOfVolume(volume), placements, volume.image);
       await this.#complete(what, volume, entry.modRevision, routePuts(volume.image, homes, 0));

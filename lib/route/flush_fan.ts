@@ -11,6 +11,7 @@ const severity: readonly BlockOutcome[] = [
   "miscompare",
   "busy",
   "notReady",
+  "interrupted",
   "noSpace",
   "mediumReadError",
   "mediumWriteError",
@@ -27,6 +28,7 @@ export class FlushFan {
   /** One a home, made on demand. */
   readonly #parts: BlockOperation[] = [];
   readonly #send: (placement: number, operation: BlockOperation) => void;
+  readonly #cancel: (operation: BlockOperation) => void;
   readonly #recycle: (fan: FlushFan) => void;
   readonly #partDone = (part: BlockOperation) => {
     this.#worst = worse(this.#worst, part.outcome);
@@ -35,15 +37,18 @@ export class FlushFan {
 
   constructor(
     send: (placement: number, operation: BlockOperation) => void,
+    cancel: (operation: BlockOperation) => void,
     recycle: (fan: FlushFan) => void,
   ) {
     this.#send = send;
+    this.#cancel = cancel;
     this.#recycle = recycle;
   }
 
   start(table: RouteTable, parent: BlockOperation): void {
     assert(this.#parent === null, "a flush fan was started twice");
     this.#parent = parent;
+    parent.ticket = this;
     this.#worst = "done";
     this.#pending = 1; // ours, so that parts which end at once do not end the whole before the last is sent
     let used = 0;
@@ -56,6 +61,13 @@ export class FlushFan {
       this.#pending++;
       this.#send(placement, part);
     }
+    this.#settle();
+  }
+
+  /** The flush is wanted no more. */
+  cancel(): void {
+    this.#pending++; // ours, as in start()
+    for (const part of this.#parts) this.#cancel(part);
     this.#settle();
   }
 
@@ -76,6 +88,7 @@ export class FlushFan {
     const parent = this.#parent!;
     parent.outcome = this.#worst;
     this.#parent = null;
+    parent.ticket = null;
     this.#recycle(this); // first: the next flush may come from within done
     parent.done(parent);
   }

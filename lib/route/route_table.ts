@@ -66,6 +66,16 @@ export class RouteTable {
     this.#count(homes);
   }
 
+  /** Takes over another table of the same volume, a newer one with no fewer pages. */
+  become(newer: RouteTable): void {
+    assert(newer.image === this.image && newer.pages >= this.pages, "a route table became another volume's");
+    assert(newer.#epoch >= this.#epoch, "the epoch of a route table went back");
+    this.#homes = newer.#homes.slice();
+    this.#epoch = newer.#epoch;
+    this.#counts.fill(0);
+    this.#count(this.#homes);
+  }
+
   /** A copy of the homes from page `start` to before page `end`. */
   slice(start: number, end: number): Uint8Array {
     return this.#homes.slice(start, end);
@@ -73,15 +83,10 @@ export class RouteTable {
 
   /** The whole table, shortened, for display. */
   runs(): RouteRun[] {
-    const out: RouteRun[] = [];
-    const homes = this.#homes;
-    for (let start = 0; start < homes.length;) {
-      let end = start + 1;
-      while (end < homes.length && homes[end] === homes[start]) end++;
-      out.push({ placement: homes[start]!, count: end - start });
-      start = end;
-    }
-    return out;
+    return runsOf(this.#homes, (placement) => placement).map(({ home, count }) => ({
+      placement: home,
+      count,
+    }));
   }
 
   #count(homes: Uint8Array): void {
@@ -90,4 +95,20 @@ export class RouteTable {
       this.#counts[home]!++;
     }
   }
+}
+
+/** Pages in a row whose homes have the same name. */
+export function runsOf<Home>(
+  homes: Uint8Array,
+  name: (placement: number) => Home,
+): { readonly home: Home; readonly count: number }[] {
+  const names: Home[] = [];
+  const out: { home: Home; count: number }[] = [];
+  for (const placement of homes) {
+    const home = names[placement] ??= name(placement);
+    const last = out.at(-1);
+    if (last !== undefined && last.home === home) last.count++;
+    else out.push({ home, count: 1 });
+  }
+  return out;
 }

@@ -9,17 +9,21 @@ import type { RouteTable } from "./route_table.ts";
 
 /** Carries operations to homes on other members. */
 export interface Forwarder {
-  submit(placement: number, operation: BlockOperation): void;
+  /** `hops`: how many times the operation has been forwarded then. Keeps its note in `operation.ticket` until done. */
+  submit(placement: number, operation: BlockOperation, hops: number): void;
+  /** See BlockService.cancel; only for operations whose ticket is this forwarder's. */
+  cancel(operation: BlockOperation): void;
 }
 
 export class Router implements BlockService {
   readonly #tables = new Map<number, RouteTable>();
   /** Stores of this member by placement id. */
   readonly #local: (BlockService | null)[] = new Array(256).fill(null);
-  readonly #forwarder: Forwarder | null;
+  #forwarder: Forwarder | null;
   /** Fans not in use, linked. */
   #idleFan: FlushFan | null = null;
-  readonly #send = (placement: number, operation: BlockOperation) => this.#sendTo(placement, operation);
+  readonly #send = (placement: number, operation: BlockOperation) => this.submitTo(placement, operation);
+  readonly #cancel = (operation: BlockOperation) => this.cancel(operation);
   readonly #recycle = (fan: FlushFan) => {
     fan.next = this.#idleFan;
     this.#idleFan = fan;
@@ -27,6 +31,11 @@ export class Router implements BlockService {
 
   /** Without a forwarder, operations on pages of other members end as "notReady". */
   constructor(forwarder: Forwarder | null = null) {
+    this.#forwarder = forwarder;
+  }
+
+  /** Who carries operations to other members, from now on. */
+  setForwarder(forwarder: Forwarder): void {
     this.#forwarder = forwarder;
   }
 
@@ -45,11 +54,11 @@ export class Router implements BlockService {
     this.#tables.set(image, table);
   }
 
-  /** More pages, by `homes.length`, before the device server is told of them. */
-  growVolume(image: number, homes: Uint8Array, epoch: number): void {
+  /** More pages, or other homes, before the device server is told of more. */
+  updateVolume(image: number, newer: RouteTable): void {
     const table = this.#tables.get(image);
-    assert(table !== undefined, "a volume grew that the router does not know");
-    table.grow(homes, epoch);
+    assert(table !== undefined, "a volume changed that the router does not know");
+    table.become(newer);
   }
 
   /** Operations of the volume end as "notReady" from now on; those on their way go on. */
@@ -69,7 +78,7 @@ export class Router implements BlockService {
     } else if (operation.kind === "flush") {
       this.#flush(table, operation);
     } else {
-      this.#sendTo(table.homeOf(operation.page), operation);
+      this.submitTo(table.homeOf(operation.page), operation);
     }
   }
 
@@ -79,12 +88,20 @@ export class Router implements BlockService {
     return this.#local[table.homeOf(page)]?.lend?.(image, page, offsetBytes, lengthBytes) ?? null;
   }
 
-  #sendTo(placement: number, operation: BlockOperation): void {
+  cancel(operation: BlockOperation): void {
+    const ticket = operation.ticket;
+    if (ticket === null) return;
+    if (ticket instanceof FlushFan) ticket.cancel();
+    else this.#forwarder?.cancel(operation);
+  }
+
+  /** To this placement, whatever the route table says. `hops`: how often it has been forwarded if it has to be. */
+  submitTo(placement: number, operation: BlockOperation, hops = 1): void {
     const local = this.#local[placement]!;
     if (local !== null) {
       local.submit(operation);
     } else if (this.#forwarder !== null) {
-      this.#forwarder.submit(placement, operation);
+      this.#forwarder.submit(placement, operation, hops);
     } else {
       operation.outcome = "notReady";
       operation.done(operation);
@@ -101,10 +118,10 @@ export class Router implements BlockService {
       only = placement;
     }
     if (homes === 1) {
-      this.#sendTo(only, operation);
+      this.submitTo(only, operation);
       return;
     }
-    const fan = this.#idleFan ?? new FlushFan(this.#send, this.#recycle);
+    const fan = this.#idleFan ?? new FlushFan(this.#send, this.#cancel, this.#recycle);
     this.#idleFan = fan === this.#idleFan ? fan.next : this.#idleFan;
     fan.next = null;
     fan.start(table, operation);

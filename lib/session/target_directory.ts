@@ -1,6 +1,7 @@
 // What the target side of a session needs to know of the targets there are, and who may use them.
 // Implemented by the roles from metadata; looked up at login and by SendTargets.
 
+import type { BufferPool } from "../base/buffer_pool.ts";
 import type { SocketAddress } from "../base/network.ts";
 import type { DeviceServer } from "./task.ts";
 
@@ -24,6 +25,8 @@ export interface TargetRecord {
   readonly alias: string;
   readonly access: AccessRule;
   readonly deviceServer: DeviceServer;
+  /** Data buffers of its sessions; absent: the node's. */
+  readonly pool?: BufferPool;
 }
 
 export interface TargetPortal {

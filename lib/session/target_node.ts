@@ -355,7 +355,7 @@ export class TargetNode implements ConnectionHost {
     const identity = this.#identify(login, portal);
     const session = new TargetSession(
       identity,
-      this.#pool,
+      login.target?.pool ?? this.#pool,
       login.negotiation.parameters,
       login.cmdSn,
       (s) => this.#ended(s),

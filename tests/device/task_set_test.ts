@@ -277,3 +277,33 @@ Deno.test("reservations pass through the server: conflicts, registration, preemp
   const keys = bench.run(other, [0x5e, 0, 0, 0, 0, 0, 0, 0, 255, 0]).answer;
   assert.deepEqual([...keys.subarray(4)], [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2]);
 });
+
+Deno.test("an abort reaches operations that are held up below, and ends once", async () => {
+  // Without this, ABORT TASK would wait for as long as a member is away.
+  const bench = await DeviceBench.create();
+  const nexus = bench.login();
+  bench.blocks.hold = true;
+  const cancelled: string[] = [];
+  const submit = bench.blocks.submit.bind(bench.blocks);
+  bench.blocks.submit = (operation) => {
+    operation.ticket = bench;
+    submit(operation);
+  };
+  Object.assign(bench.blocks, {
+    cancel(operation: (typeof bench.blocks.held)[0]) {
+      cancelled.push(operation.kind);
+      bench.blocks.held.splice(bench.blocks.held.indexOf(operation), 1);
+      operation.ticket = null;
+      operation.outcome = "busy";
+      operation.done(operation);
+    },
+  });
+  const pages = bench.server.settings.pageBytes / 512;
+  const read = bench.send(nexus, read10(pages - 1, 2)); // two parts
+  const other = bench.send(nexus, write10(0, 1), { data: pattern(512) });
+  const result = bench.manage(nexus, "abortTaskSet");
+  assert.deepEqual(cancelled, ["read", "read", "write"]);
+  assert.deepEqual(states(read, other), [0x40, 0x40]);
+  assert.equal(result.outcome, "complete");
+  assert.equal(bench.server.commandsInFlight, 0);
+});

@@ -98,6 +98,7 @@ function configurationText(
     `name = ${quote(o.member ?? "alpha")}`,
     `portals = [${portals.map((p) => quote(p)).join(", ")}]`,
     `admin = ${quote(admin)}`,
+    `peer = "127.0.0.1:${freePort()}"`,
     `state_dir = "var/alpha"`,
     `engine = ${quote(o.engine ?? (engineOfRun === "portable" ? "portable" : "auto"))}`,
     ...workersLine(o),

@@ -4,6 +4,7 @@ import {
   ControlError,
   type MemberControl,
   type MemberReport,
+  type RouteReport,
   type SessionReport,
   type StatusReport,
   type VolumeChange,
@@ -110,6 +111,19 @@ export class FakeControl implements MemberControl {
       }],
       silentConnections: 2,
       refusedConnections: 0,
+    });
+  }
+
+  route(volume: string): Promise<RouteReport> {
+    const { name, epoch, pageBytes } = this.#find(volume);
+    const pages = ["alpha", "beta", "beta", "alpha"];
+    return Promise.resolve({
+      volume: name,
+      epoch,
+      pageBytes,
+      runs: [["alpha", 1], ["beta", 2], ["alpha", 1]],
+      allocated: { alpha: 1, beta: 0 },
+      pages,
     });
   }
 

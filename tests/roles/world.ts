@@ -37,6 +37,8 @@ export interface WorldOptions {
   readonly chapFiles?: Record<string, string>;
   /** Another member's metadata, for two members of one group. */
   readonly metadata?: MemoryMetadataStore;
+  /** The clock that they share then. */
+  readonly clock?: ManualClock;
   /** Default: so long that no test runs into their end that is about something else and moves the clock in leaps. */
   readonly leaseTimes?: LeaseTimes;
 }
@@ -54,7 +56,7 @@ export interface LogLine {
 }
 
 export class World implements AsyncDisposable {
-  readonly clock = new ManualClock();
+  readonly clock: ManualClock;
   readonly network: Network = new PortableNetwork();
   readonly metadataStore: MemoryMetadataStore;
   readonly log: LogLine[] = [];
@@ -65,6 +67,7 @@ export class World implements AsyncDisposable {
   /** Secret files by path. */
   readonly files = new Map<string, string>();
   readonly ports: readonly { readonly hostname: string; readonly port: number }[];
+  readonly peer: { readonly hostname: string; readonly port: number };
   readonly #directory: string | null;
   readonly #leaseTimes: LeaseTimes;
   /** The member's way to the metadata: a test may put trouble there. */
@@ -78,6 +81,7 @@ export class World implements AsyncDisposable {
   readonly #clients: InitiatorClient[] = [];
 
   constructor(options: WorldOptions = {}) {
+    this.clock = options.clock ?? new ManualClock();
     this.#directory = options.directory ?? null;
     this.#leaseTimes = options.leaseTimes ?? longLease;
     this.tables = options.tables ?? oneDisk + oneVolume;
@@ -88,6 +92,7 @@ export class World implements AsyncDisposable {
       hostname,
       port: freePort(hostname),
     }));
+    this.peer = { hostname: "127.0.0.1", port: freePort() };
   }
 
   static async start(options: WorldOptions = {}): Promise<World> {
@@ -112,6 +117,7 @@ export class World implements AsyncDisposable {
     const text = `[group]\nname = "${this.groupName}"\nmetadata = "sqlite:/d/group.db"\n` +
       `secret_file = "/d/group.secret"\niqn_prefix = "${iqnPrefix}"\npage_size = "1MiB"\n` +
       `[member]\nname = "${this.member}"\nportals = [${names.join(", ")}]\nadmin = "127.0.0.1:1"\n` +
+      `peer = "${this.peer.hostname}:${this.peer.port}"\n` +
       `state_dir = "/d/${this.member}"\n${this.tables}`;
     const parsed = parseConfig(text, "/d/test.toml");
     if (!parsed.ok) throw new Error(parsed.problems.map(({ message }) => message).join("\n"));

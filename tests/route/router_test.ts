@@ -61,6 +61,7 @@ Deno.test("what has no home here is not ready, and is forwarded once there is a 
 
   const forwarded: [number, string][] = [];
   const forwarding = new Router({
+    cancel: () => {},
     submit: (placement, op) => {
       forwarded.push([placement, op.kind]);
       op.outcome = "done";
@@ -152,7 +153,7 @@ Deno.test("a volume that has grown is routed over its new pages and flushed on t
   const stores = { 1: new FakeStore("done"), 2: new FakeStore("done") };
   const router = routed([1], stores);
   router.submit(operation("flush", 7));
-  router.growVolume(7, Uint8Array.of(2, 2), 2);
+  router.updateVolume(7, new RouteTable(7, 2, Uint8Array.of(1, 2, 2)));
   router.submit(operation("write", 7, 2));
   router.submit(operation("flush", 7));
   assert.deepEqual([stores[1].submitted, stores[2].submitted], [2, 2]);

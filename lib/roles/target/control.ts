@@ -2,7 +2,6 @@
 
 import type { Clock } from "../../base/clock.ts";
 import { formatSocketAddress } from "../../base/network.ts";
-import { listDisks } from "../../meta/group.ts";
 import type { Metadata } from "../../meta/metadata.ts";
 import type { GroupRecord, MemberRecord, VolumeRecord } from "../../meta/records.ts";
 import {
@@ -10,6 +9,7 @@ import {
   type DiskReport,
   type MemberControl,
   type MemberReport,
+  type RouteReport,
   type SessionReport,
   type StatusReport,
   type VolumeChange,
@@ -18,12 +18,16 @@ import {
 } from "../../mgmt/control.ts";
 import { version } from "../../mgmt/version.ts";
 import type { VolumeAdmin } from "../../mgmt/volume_admin.ts";
-import { loadRoutes } from "../../route/route_records.ts";
+import { runsOf } from "../../route/route_table.ts";
+import type { Router } from "../../route/router.ts";
 import { naaIdentifier } from "../../wire/scsi/inquiry.ts";
 import type { SessionInfo, TargetNode } from "../../session/target_node.ts";
+import { type Deletions, waitingFor } from "./deletion.ts";
 import type { ServedDisk } from "./disks.ts";
+import type { Forwarding } from "./forwarding.ts";
 import type { Members } from "./members.ts";
 import type { PortalState } from "./portals.ts";
+import type { Usage } from "./usage.ts";
 import type { Volumes } from "./volumes.ts";
 
 export interface ControlParts {
@@ -37,6 +41,10 @@ export interface ControlParts {
   readonly workers: () => number[] | null;
   readonly admin: VolumeAdmin;
   readonly volumes: Volumes;
+  readonly deletions: Deletions;
+  readonly forwarding: Forwarding;
+  readonly usage: Usage;
+  readonly router: Router;
   readonly disks: readonly ServedDisk[];
   readonly node: TargetNode;
   readonly portals: () => readonly PortalState[];
@@ -47,6 +55,8 @@ export interface ControlParts {
   readonly exists: (path: string) => boolean;
 }
 
+/** Below so many pages a route report lists each. */
+const pagesListedMax = 65_536;
 /** From this share of a disk's slots on, status warns. */
 const nearlyFull = 0.9;
 
@@ -139,7 +149,48 @@ export class TargetControl implements MemberControl {
           `Start the member again, which goes on with the deletion.`,
       );
     }
-    await finishDeletion(volume, this.#parts);
+    const others = await this.#parts.deletions.run(volume);
+    // They are told by the metadata, and are as quick as that.
+    if (others.length === 0 || await this.#goneSoon(volume)) return;
+    throw new ControlError("unavailable", waitingFor(volume, others));
+  }
+
+  async route(name: string): Promise<RouteReport> {
+    const { volumes, router, forwarding, usage } = this.#parts;
+    const served = volumes.find(name);
+    const table = served === null ? null : router.table(served.record.image);
+    if (served === null || table === null) {
+      const names = volumes.served().map(({ record }) => record.name).sort().join(", ");
+      throw new ControlError(
+        "notFound",
+        `No volume "${name}" is served here. These are: ${names || "none"}.`,
+      );
+    }
+    const disks = forwarding.disks();
+    const home = (placement: number) => {
+      return disks.find((disk) => disk.placement === placement)?.member ?? `(disk ${placement})`;
+    };
+    const homes = table.slice(0, table.pages);
+    const allocated = await usage.allocated(table.image);
+    const names = [...new Set([...homes].map(home))].sort();
+    return {
+      volume: name,
+      epoch: table.epoch,
+      pageBytes: served.record.pageBytes,
+      runs: runsOf(homes, home).map(({ home, count }) => [home, count]),
+      allocated: Object.fromEntries(names.map((member) => [member, allocated.get(member) ?? 0])),
+      ...(table.pages < pagesListedMax ? { pages: [...homes].map(home) } : {}),
+    };
+  }
+
+  async #goneSoon({ name, id }: VolumeRecord): Promise<boolean> {
+    const { admin, clock } = this.#parts;
+    for (let i = 0; i < 50; i++) {
+      await new Promise<void>((resolve) => clock.after(100, resolve));
+      const found = await admin.find(name);
+      if (found === null || found.id !== id) return true;
+    }
+    return false;
   }
 
   #own(): StatusReport["members"][number] {
@@ -261,34 +312,4 @@ function otherOf(report: MemberReport): StatusReport["members"][number] {
 /** The identifier as Linux shows it in /sys/block/sdX/device/wwid. */
 function identifierText(record: VolumeRecord): string {
   return `naa.${naaIdentifier(Uint8Array.fromHex(record.id)).toHex()}`;
-}
-
-/**
- * Gives the pages of a volume that is being deleted back, then forgets it. May be done again after a crash. A volume with
- * pages on a disk that is not here is not forgotten: nobody would give them back when the disk returns.
- */
-export async function finishDeletion(
-  volume: VolumeRecord,
-  parts: { readonly metadata: Metadata; readonly disks: readonly ServedDisk[]; readonly admin: VolumeAdmin },
-): Promise<void> {
-  const { metadata, disks, admin } = parts;
-  const refuse = (why: string, what: string) =>
-    new ControlError(
-      "unavailable",
-      `Volume "${volume.name}" is no longer served, but its pages could not be given back: ${why}. ` +
-        `${what}; the next start of the member goes on with it.`,
-    );
-  try {
-    for (const { store } of disks) await store.deleteImage(volume.image);
-  } catch (error) {
-    throw refuse((error as Error).message, "Mend the disk");
-  }
-  const here = new Set(disks.map(({ record }) => record.placement));
-  const away = (await listDisks(metadata)).filter(({ placement }) => !here.has(placement));
-  if (away.length > 0) {
-    const routes = await loadRoutes(metadata, volume);
-    const missed = away.find(({ placement }) => routes.pagesOf(placement) > 0);
-    if (missed !== undefined) throw refuse(`disk "${missed.path}" is not here`, "Put it back");
-  }
-  await admin.finishDelete(volume);
 }

@@ -20,6 +20,10 @@ export class LeaseGate implements BlockService {
     }
   }
 
+  cancel(operation: BlockOperation): void {
+    this.blocks.cancel?.(operation);
+  }
+
   lend(image: number, page: number, offsetBytes: number, lengthBytes: number): LentData | null {
     return this.held() ? this.blocks.lend?.(image, page, offsetBytes, lengthBytes) ?? null : null;
   }

@@ -65,6 +65,8 @@ export async function recordLostWrites(
 }
 
 export interface WritesLostNews {
+  /** Of the record that it tells of. */
+  readonly foundMs: number;
   /** Nothing more is written or forgotten. */
   end(): void;
 }
@@ -107,6 +109,7 @@ export async function tellLostWrites(
     turn = turn.then(() => metadata.commit([], [{ kind: "delete", key }])).then(() => {}, failed);
   });
   return {
+    foundMs: record.foundMs,
     end() {
       ended = true;
       timer.cancel();

@@ -10,7 +10,7 @@ import { describeLive, type LiveMember, LiveMembers } from "../../meta/live_memb
 import type { LeaseTimes } from "../../meta/kept_lease.ts";
 import { Membership, type MembershipParts, type Self } from "../../meta/membership.ts";
 import type { Metadata } from "../../meta/metadata.ts";
-import type { GroupRecord, MemberRecord } from "../../meta/records.ts";
+import type { GroupRecord, LiveRecord, MemberRecord } from "../../meta/records.ts";
 import type { MemberReport } from "../../mgmt/control.ts";
 import { version } from "../../mgmt/version.ts";
 
@@ -36,6 +36,14 @@ export interface MembersParts {
   readonly member: MemberRecord;
   readonly returned: () => Promise<void>;
   readonly extended: (untilMs: number) => void;
+  /** Another member has joined the group, has come up, or has gone: see fellows(). */
+  readonly fellowsChanged: () => void;
+}
+
+/** Another member of the group; `live` null: it is down. */
+export interface Fellow {
+  readonly record: MemberRecord;
+  readonly live: LiveRecord | null;
 }
 
 /** A list that was lost is read anew after this time when it could not be at once. */
@@ -44,7 +52,7 @@ const retryMs = 1_000;
 const leaveMs = 1_500;
 
 export class Members {
-  readonly #parts: MembershipParts;
+  readonly #parts: MembershipParts & Pick<MembersParts, "fellowsChanged">;
   readonly #membership: Membership;
   #live: LiveMembers | null = null;
   /** As read last: metadata may be away. */
@@ -54,7 +62,7 @@ export class Members {
   /** Claims the name; rejects with what to do when another process holds it. */
   static async join(settings: MemberSettings, parts: MembersParts): Promise<Members> {
     const { clock, bootId, group, secret, member, leaseTimes } = parts;
-    const membershipParts: MembershipParts = {
+    const membershipParts: MembershipParts & MembersParts = {
       ...parts,
       bootClock: parts.bootClock ?? { era: bootId, nowMs: () => clock.nowMs() },
       proof: { groupId: group.id, secret },
@@ -64,7 +72,7 @@ export class Members {
     return new Members(membershipParts, await Membership.join(membershipParts), member);
   }
 
-  private constructor(parts: MembershipParts, membership: Membership, record: MemberRecord) {
+  private constructor(parts: MembershipParts & MembersParts, membership: Membership, record: MemberRecord) {
     this.#parts = parts;
     this.#membership = membership;
     this.#known = [record];
@@ -91,6 +99,18 @@ export class Members {
       },
     });
     this.#known = await listMembers(metadata);
+  }
+
+  /** All others that the group knows, whether they live or not, by name. */
+  fellows(): Fellow[] {
+    return this.#known
+      .filter(({ name }) => name !== this.#parts.self.name)
+      .map((record) => ({ record, live: this.#live?.find(record.name)?.record ?? null }));
+  }
+
+  /** The process that is this other member now; null: it is down, and has stopped serving. */
+  find(name: string): LiveRecord | null {
+    return this.#live?.find(name)?.record ?? null;
   }
 
   /** The portals accept logins. */
@@ -146,12 +166,24 @@ export class Members {
       if (now === null || !this.#membership.wrote(now.record)) void this.#membership.verify();
       return;
     }
+    this.#tellFellows(name);
     if (now === null) log.warn("a member is down", describeLive(before!));
     else if (before === null || before.record.run !== now.record.run) {
       log.info("a member has joined", describeLive(now));
     } else if (before.record.state !== now.record.state) {
       log.info("a member's state changed", describeLive(now));
     }
+  }
+
+  /** A member that is not known yet has a record by now: it is made before its process claims the name. */
+  #tellFellows(name: string): void {
+    const { metadata, clock, fellowsChanged } = this.#parts;
+    if (this.#live === null) return; // follow() reads the records next
+    if (this.#known.some((record) => record.name === name)) return fellowsChanged();
+    listMembers(metadata).then((known) => {
+      this.#known = known;
+      fellowsChanged();
+    }, () => clock.after(retryMs, () => this.#tellFellows(name)));
   }
 
   #stranger(name: string): void {

@@ -16,19 +16,23 @@ import type { Metadata, Watch } from "../../meta/metadata.ts";
 import { type DiskRecord, keys, type MemberRecord } from "../../meta/records.ts";
 import { ControlError, type MemberControl } from "../../mgmt/control.ts";
 import { version } from "../../mgmt/version.ts";
-import { type MemberCapacity, VolumeAdmin } from "../../mgmt/volume_admin.ts";
+import { VolumeAdmin } from "../../mgmt/volume_admin.ts";
+import { Exclusion, Hold } from "../../device/unit_gate.ts";
 import { Router } from "../../route/router.ts";
 import { ownBuffersBytes } from "../../session/session_buffers.ts";
 import type { OrderPoint } from "../../store/mod.ts";
 import { TargetNode } from "../../session/target_node.ts";
 import type { TargetPortal } from "../../session/target_directory.ts";
-import { finishDeletion, TargetControl } from "./control.ts";
+import { TargetControl } from "./control.ts";
 import type { DataPlane } from "./data_plane.ts";
+import { Deletions, waitingFor } from "./deletion.ts";
 import { type OpenDisk, openDisks, type ServedDisk } from "./disks.ts";
+import { Forwarding } from "./forwarding.ts";
 import { LeaseGate } from "./lease_gate.ts";
 import { noteLostWrites, recordLostWrites } from "./lost_writes.ts";
 import { Members, type ProcessIdentity } from "./members.ts";
 import { Portals } from "./portals.ts";
+import { Usage } from "./usage.ts";
 import { Volumes } from "./volumes.ts";
 
 export interface TargetParts {
@@ -106,7 +110,7 @@ export class Target {
       exists: parts.exists,
       workers: () => parts.dataPlane?.connections ?? null,
       portals: () => state.portals.states(),
-      notices: () => [...state.members.notices(), ...this.#notices],
+      notices: () => [...state.members.notices(), ...state.forwarding.notices(), ...this.#notices],
       ready: () => this.#begun && this.#stopped === null && anyListens(state.portals),
     });
   }
@@ -123,9 +127,13 @@ export class Target {
           "was the metadata lost or put back from an old copy? Nothing of them is given back.",
       );
     }
+    await this.#state.forwarding.follow();
+    await this.#state.members.follow();
     for (const volume of await admin.deleting()) {
       log.info("going on with the deletion of a volume", { volume: volume.name });
-      await finishDeletion(volume, { metadata, disks, admin }).catch((error) => {
+      await this.#state.deletions.run(volume).then((others) => {
+        if (others.length > 0) log.info(waitingFor(volume, others));
+      }, (error) => {
         if (!(error instanceof ControlError)) throw error;
         this.#lasting.push(error.message); // the other volumes are served all the same
       });
@@ -136,8 +144,8 @@ export class Target {
     for (const { key } of entries) await volumes.refresh(key.slice(keys.volumePrefix.length));
     this.#follow(revision);
     for (const address of this.#config.member.portals) await portals.open(address);
-    await this.#state.members.follow();
     this.#begun = true;
+    this.#state.fellowsChanged();
     this.#state.members.up();
     if (!anyListens(portals)) log.warn("no portal listens yet");
   }
@@ -182,6 +190,8 @@ export class Target {
     await portals.close();
     await new Promise<void>((done) => node.stop(done));
     await volumes.close("the member is stopping");
+    this.#state.usage.close();
+    await this.#state.forwarding.close();
     progress("flushing disks");
     this.#parts.dataPlane?.closeDisks();
     await closeDisks(this.#state.disks, this.#parts);
@@ -288,6 +298,12 @@ interface Assembled {
   readonly volumes: Volumes;
   readonly node: TargetNode;
   readonly portals: Portals;
+  readonly router: Router;
+  readonly forwarding: Forwarding;
+  readonly deletions: Deletions;
+  readonly usage: Usage;
+  /** Makes everything here know the members there are now. */
+  readonly fellowsChanged: () => void;
 }
 
 /** Joins the group, opens the disks, and puts the parts together; nothing listens yet. */
@@ -308,7 +324,15 @@ async function assemble(
   const member = await joinMember(metadata, config.member.name, random);
   const dataPlane = parts.dataPlane ?? null;
   const extended = (untilMs: number) => dataPlane?.setLease(untilMs);
-  const members = await Members.join(config.member, { ...parts, group, secret, member, returned, extended });
+  const members = await Members.join(config.member, {
+    ...parts,
+    group,
+    secret,
+    member,
+    returned,
+    extended,
+    fellowsChanged: () => fellowsChanged(),
+  });
   let disks: ServedDisk[];
   try {
     disks = await openDisks(config.disks, { ...parts, group, member });
@@ -337,6 +361,12 @@ async function assemble(
     iqnPrefix: group.iqnPrefix,
     revision: revisionLevel(version),
     portals: portalsListening,
+    fellows: () => members.fellows(),
+    deleting: (volume) => {
+      deletions.run(volume).catch((error: Error) => {
+        log.warn("a deletion could not be finished", { volume: volume.name, reason: error.message });
+      });
+    },
     dataPlane,
     dropSessions: (name, reason) => node.dropTarget(name, reason),
   });
@@ -357,17 +387,53 @@ async function assemble(
     log,
     (address, stream) => node.accept(portalOf(address), stream),
   );
-  const admin = new VolumeAdmin({ metadata, random, clock, group, capacity: () => capacityOf(disks) });
+  const forwarding = new Forwarding({
+    ...parts,
+    group,
+    secret,
+    member,
+    peer: config.member.peer,
+    router,
+    members,
+    exclude: (image, run) => excludeThreads(volumes, image, run),
+    behind: (image) => volumes.behind(image),
+    homeReturned: () => volumes.hearLostWrites(),
+  });
+  const fellows = () => members.fellows();
+  const usage = new Usage({ metadata, clock, disks, groupDisks: () => forwarding.disks(), fellows });
+  const admin = new VolumeAdmin({ metadata, random, clock, group, capacity: () => usage.capacity() });
+  const quiet = (image: number) => forwarding.quiet(image);
+  const deletions = new Deletions({ metadata, member, disks, admin, quiet });
+  const fellowsChanged = () => {
+    forwarding.fellowsChanged();
+    void volumes.fellowsChanged();
+    void usage.tell();
+  };
   disks.forEach((disk, index) => watchDisk(disk, index, volumes, parts));
-  return { group, groupNotices: differences, member, members, disks, admin, volumes, node, portals };
+  return {
+    group,
+    groupNotices: differences,
+    member,
+    members,
+    disks,
+    admin,
+    volumes,
+    node,
+    portals,
+    router,
+    forwarding,
+    deletions,
+    usage,
+    fellowsChanged,
+  };
 }
 
-function capacityOf(disks: readonly ServedDisk[]): MemberCapacity[] {
-  return disks.map(({ record, store }) => ({
-    placement: record.placement,
-    member: record.member,
-    freePages: store.usage().availableSlots,
-  }));
+/** Other threads must not transfer to the image while `run` is at it. */
+function excludeThreads(volumes: Volumes, image: number, run: (ended: () => void) => void): void {
+  const gate = volumes.served().find(({ record }) => record.image === image)?.gated?.gate;
+  if (gate === undefined) return run(() => {});
+  const hold: Hold = new Hold(Exclusion.transfers, () => run(() => gate.release(hold)));
+  gate.take(hold);
 }
 
 /** Passes what happens on a disk on to the operator and to initiators. */

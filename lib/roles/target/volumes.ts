@@ -4,12 +4,19 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { formatSocketAddress } from "../../base/network.ts";
+import { parseAddress } from "../../config/address.ts";
 import { BlockDeviceServer } from "../../device/block_device_server.ts";
 import type { GatedDeviceServer } from "../../device/gated_device_server.ts";
 import type { BlockService } from "../../extent/operation.ts";
 import type { LogicalUnitSettings } from "../../device/logical_unit.ts";
 import type { Metadata } from "../../meta/metadata.ts";
-import { decodeRecord, keys, type MemberRecord, type VolumeRecord } from "../../meta/records.ts";
+import {
+  decodeRecord,
+  keys,
+  type MemberRecord,
+  type VolumeRecord,
+  type WritesLostRecord,
+} from "../../meta/records.ts";
 import { loadRoutes } from "../../route/route_records.ts";
 import type { Router } from "../../route/router.ts";
 import type {
@@ -21,6 +28,7 @@ import type {
 import type { DeviceServer } from "../../session/task.ts";
 import { accessRuleOf, mayUse } from "./access.ts";
 import type { DataPlane } from "./data_plane.ts";
+import type { Fellow } from "./members.ts";
 import { tellLostWrites, type WritesLostNews } from "./lost_writes.ts";
 import { reservationStore } from "./reservations.ts";
 
@@ -49,6 +57,10 @@ export interface VolumesParts {
   readonly log: Log;
   /** Portals of the member that listen. */
   readonly portals: () => readonly TargetPortal[];
+  /** The other members that the group knows. */
+  readonly fellows: () => readonly Fellow[];
+  /** A volume that is being deleted is served no more: its pages are to be given back. */
+  readonly deleting: (volume: VolumeRecord) => void;
   /** Other threads that serve the volumes; null: there are none. */
   readonly dataPlane: DataPlane | null;
   /** Ends the sessions of a target that goes away. */
@@ -62,6 +74,8 @@ export class Volumes implements TargetDirectory {
   readonly #failed = new Map<string, string>();
   readonly #retries = new Map<string, Timer>();
   #closed = false;
+  /** Images whose route table is known to be older than another member's. */
+  readonly #behind = new Set<number>();
   /** Changes are carried out one after the other. */
   #turn: Promise<void> = Promise.resolve();
 
@@ -138,11 +152,47 @@ export class Volumes implements TargetDirectory {
   portalsOf(target: TargetRecord, portal: TargetPortal): readonly TargetPortal[] {
     const own = formatSocketAddress(portal.address);
     const record = this.#byTarget.get(target.name)?.record;
-    const others = this.#parts.portals().filter(({ address }) =>
+    const all = [...this.#parts.portals(), ...this.#parts.fellows().flatMap(portalsOf)];
+    const others = all.filter(({ address }) =>
       formatSocketAddress(address) !== own &&
       (record === undefined || record.initiators !== null || mayUse(record, "", address))
     );
     return [portal, ...others];
+  }
+
+  /** Another member has a newer route table of the image. */
+  behind(image: number): void {
+    const served = this.served().find(({ record }) => record.image === image);
+    if (served === undefined || this.#behind.has(image)) return;
+    this.#behind.add(image);
+    void this.refresh(served.record.name).then(() => this.#behind.delete(image));
+  }
+
+  /** The members of the group have changed: every volume has their target port groups. */
+  fellowsChanged(): Promise<void> {
+    return this.#inTurn(async () => {
+      const groups = JSON.stringify(this.#targetPortGroups());
+      for (const { record, server, gated } of this.served()) {
+        if (JSON.stringify(server.settings.targetPortGroups) === groups) continue;
+        if (gated === null) server.update(this.#settings(record));
+        else await gated.update(this.#settings(record));
+      }
+    });
+  }
+
+  /** Looks whether acknowledged writes were lost anywhere since; resolves when initiators will be told. */
+  hearLostWrites(): Promise<void> {
+    return this.#inTurn(async () => {
+      const { entries } = await this.#parts.metadata.list(keys.writesLostPrefix);
+      for (const { key, value } of entries) {
+        const { foundMs } = decodeRecord<WritesLostRecord>(key, value);
+        const served = this.served().find(({ record }) => keys.writesLost(record.image) === key);
+        if (served === undefined || served.writesLost?.foundMs === foundMs) continue;
+        served.writesLost?.end();
+        const writesLost = await tellLostWrites(this.#parts, served.record.image, served.server);
+        this.#byTarget.set(served.target.name, { ...served, writesLost });
+      }
+    });
   }
 
   /** Metadata may be away for a while: a volume must not stay unavailable for ever. */
@@ -154,7 +204,11 @@ export class Volumes implements TargetDirectory {
 
   async #apply(name: string, record: VolumeRecord | null): Promise<void> {
     if (record === null) return await this.#remove(name, "the volume was deleted");
-    if (record.state === "deleting") return await this.#remove(name, "the volume is being deleted");
+    if (record.state === "deleting") {
+      await this.#remove(name, "the volume is being deleted");
+      if (record.unfinished !== true) this.#parts.deleting(record);
+      return;
+    }
     const served = this.#byTarget.get(name);
     if (served !== undefined && served.record.image !== record.image) {
       await this.#remove(name, "the volume was replaced");
@@ -184,12 +238,7 @@ export class Volumes implements TargetDirectory {
     const { metadata, router } = this.#parts;
     const { server, gated } = served;
     const known = router.table(record.image)!;
-    if (record.sizeBytes > served.record.sizeBytes) {
-      const table = await loadRoutes(metadata, record);
-      if (table.pages > known.pages) {
-        router.growVolume(record.image, table.slice(known.pages, table.pages), record.epoch);
-      }
-    }
+    if (record.epoch > known.epoch) router.updateVolume(record.image, await loadRoutes(metadata, record));
     if (gated === null) server.update(this.#settings(record));
     else await gated.update(this.#settings(record));
     const name = served.target.name;
@@ -215,7 +264,7 @@ export class Volumes implements TargetDirectory {
   }
 
   #settings(record: VolumeRecord): LogicalUnitSettings {
-    const { member, revision } = this.#parts;
+    const { revision } = this.#parts;
     return {
       targetName: this.targetName(record.name),
       volumeName: record.name,
@@ -227,12 +276,27 @@ export class Volumes implements TargetDirectory {
       writeCache: record.writeCache,
       writeProtected: record.writeProtected,
       revision,
-      targetPortGroups: [{
-        tag: member.targetPortalGroupTag,
-        relativeTargetPorts: [member.relativeTargetPort],
-      }],
+      targetPortGroups: this.#targetPortGroups(),
     };
   }
+
+  /** One a member, also of those that are down: they come back with the same. */
+  #targetPortGroups(): LogicalUnitSettings["targetPortGroups"] {
+    const { member, fellows } = this.#parts;
+    return [member, ...fellows().map(({ record }) => record)]
+      .map((m) => ({ tag: m.targetPortalGroupTag, relativeTargetPorts: [m.relativeTargetPort] }))
+      .sort((a, b) => a.tag - b.tag);
+  }
+}
+
+/** Where another member takes logins. */
+function portalsOf({ record, live }: Fellow): TargetPortal[] {
+  if (live === null || live.state !== "up") return [];
+  return live.portals.flatMap((text) => {
+    const parsed = parseAddress(text);
+    if (parsed.kind === "invalid") return [];
+    return [{ address: parsed.address, targetPortalGroupTag: record.targetPortalGroupTag }];
+  });
 }
 
 function targetRecord(name: string, record: VolumeRecord, server: DeviceServer): TargetRecord {

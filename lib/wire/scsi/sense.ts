@@ -178,6 +178,7 @@ export const Sense = Object.freeze({
   softwareWriteProtected: makeSense(key.dataProtect, 0x27, 0x02),
   spaceAllocationFailed: makeSense(key.dataProtect, 0x27, 0x07),
   copyTargetNotReachable: makeSense(key.copyAborted, 0x0d, 0x02),
+  logicalUnitCommunicationFailure: makeSense(key.abortedCommand, 0x08, 0x00),
   miscompareDuringVerify: makeSense(key.miscompare, 0x1d, 0x00),
 
   powerOnReset: makeSense(key.unitAttention, 0x29, 0x00),

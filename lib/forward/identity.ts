@@ -1,0 +1,41 @@
+// Names and proofs of member sessions. A member's peer address serves one target a hop class; members prove the group's
+// secret to each other, both ways, with secrets derived from it: one a target and direction, so that nothing said in one
+// login is of use in another.
+
+import { createHmac } from "node:crypto";
+import type { ChapIdentity } from "../session/target_directory.ts";
+
+/** A forwarded operation may be forwarded once more, by a home that has given its page away. */
+export const hopsMax = 2;
+
+/** What a member calls itself as an initiator. */
+export function memberName(iqnPrefix: string, member: string): string {
+  return `${iqnPrefix}:member.${member}`;
+}
+
+/** The target of operations that come after `hops` forwardings. Volumes have no ":" in their names. */
+export function memberTargetName(iqnPrefix: string, member: string, hops: number): string {
+  return `${memberName(iqnPrefix, member)}:${hops}`;
+}
+
+/** One initiator port a hop class, the same at every start: a login ends what an earlier one left (RFC 7143 §6.3.5). */
+export function memberIsid(hops: number): number {
+  return 0x8000_0000_0000 + hops;
+}
+
+export interface MemberProofs {
+  /** The initiator's. */
+  readonly chap: ChapIdentity;
+  /** The target's. */
+  readonly mutual: ChapIdentity;
+}
+
+/** `secret`: the group's. Never log what this returns. */
+export function memberProofs(secret: string, targetName: string): MemberProofs {
+  return { chap: identity(secret, targetName, "initiator"), mutual: identity(secret, targetName, "target") };
+}
+
+function identity(secret: string, targetName: string, role: "initiator" | "target"): ChapIdentity {
+  const hex = createHmac("sha256", secret).update(`member session 1 ${role} ${targetName}`).digest("hex");
+  return { user: `member-${role}`, secret: new TextEncoder().encode(hex.slice(0, 32)) };
+}

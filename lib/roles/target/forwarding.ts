@@ -1,0 +1,184 @@
+// This member among the others, as far as data goes: it carries block operations to pages that have their homes there, and
+// serves theirs on its peer address. A group of one has no door for peers.
+
+import { BufferPool } from "../../base/buffer_pool.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
+import { limits } from "../../base/limits.ts";
+import type { Log } from "../../base/log.ts";
+import { formatSocketAddress, type Listener, type Network, type SocketAddress } from "../../base/network.ts";
+import type { RandomSource } from "../../base/random.ts";
+import { parseAddress } from "../../config/address.ts";
+import { HomeServer, hopsMax, type KeepOff, MemberDirectory, MemberForwarder } from "../../forward/mod.ts";
+import { listDisks } from "../../meta/group.ts";
+import type { Metadata, Watch } from "../../meta/metadata.ts";
+import {
+  decodeRecord,
+  type DiskRecord,
+  type GroupRecord,
+  keys,
+  type MemberRecord,
+} from "../../meta/records.ts";
+import type { Router } from "../../route/router.ts";
+import { TargetNode } from "../../session/target_node.ts";
+import type { Members } from "./members.ts";
+
+export interface ForwardingParts {
+  readonly metadata: Metadata;
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly network: Network;
+  readonly log: Log;
+  readonly group: GroupRecord;
+  readonly secret: string;
+  readonly member: MemberRecord;
+  /** Where this member serves its peers. */
+  readonly peer: SocketAddress;
+  readonly router: Router;
+  readonly members: Pick<Members, "find" | "fellows" | "held">;
+  readonly exclude: KeepOff;
+  /** The route table of the image may be older than that of another member. */
+  readonly behind: (image: number) => void;
+  /** A session with another member has been made anew: its disks may have lost writes. */
+  readonly homeReturned: (member: string) => Promise<void>;
+}
+
+const retryMs = 1_000;
+/** Text of logins and the like: data has pools of its own. */
+const controlBufferBytes = 1024 * 1024;
+
+export class Forwarding {
+  readonly forwarder: MemberForwarder;
+  readonly #parts: ForwardingParts;
+  readonly #servers: readonly HomeServer[];
+  readonly #node: TargetNode;
+  /** Whose disk a placement id stands for. */
+  readonly #placements = new Map<number, DiskRecord>();
+  #watch: Watch | null = null;
+  #listener: Listener | null = null;
+  #listening = false;
+  #retry: Timer | null = null;
+  #trouble: string | null = null;
+  #closed = false;
+
+  constructor(parts: ForwardingParts) {
+    this.#parts = parts;
+    const { clock, random, log, group, secret, member, members, router } = parts;
+    this.forwarder = new MemberForwarder({
+      ...parts,
+      iqnPrefix: group.iqnPrefix,
+      member: member.name,
+      peerOf: (name) => this.#peerOf(name),
+      memberOf: (placement) => this.#placements.get(placement)?.member ?? null,
+      table: (image) => router.table(image),
+      isLocal: (placement) => router.isLocal(placement),
+      submitLocal: (placement, operation) => router.submitTo(placement, operation),
+      behind: (image) => parts.behind(image),
+    });
+    router.setForwarder(this.forwarder);
+    this.#servers = Array.from({ length: hopsMax }, (_, i) =>
+      new HomeServer({
+        routes: router,
+        pageBytes: group.pageBytes,
+        hops: i + 1,
+        mayServe: members.held,
+        behind: (image) => parts.behind(image),
+        exclude: parts.exclude,
+      }));
+    const classes = this.#servers.map((server) => ({
+      server,
+      pool: new BufferPool(limits.forwardBufferBytesMax),
+    }));
+    this.#node = new TargetNode({
+      clock,
+      random,
+      log,
+      pool: new BufferPool(controlBufferBytes),
+      directory: new MemberDirectory(group.iqnPrefix, member.name, secret, classes),
+      relativeTargetPort: member.relativeTargetPort,
+    });
+  }
+
+  /** The disks of the group, by placement id. */
+  disks(): DiskRecord[] {
+    return [...this.#placements.values()].sort((a, b) => a.placement - b.placement);
+  }
+
+  /** A sentence for the operator when the peers' door cannot be opened. */
+  notices(): string[] {
+    return this.#trouble === null ? [] : [this.#trouble];
+  }
+
+  /** Learns which disk is whose, now and from now on. */
+  async follow(): Promise<void> {
+    const { metadata } = this.#parts;
+    this.#watch?.close();
+    const { revision } = await metadata.list(keys.diskPrefix);
+    for (const record of await listDisks(metadata)) this.#placements.set(record.placement, record);
+    if (this.#closed) return;
+    this.#watch = metadata.watch(keys.diskPrefix, revision, (events) => {
+      for (const event of events) {
+        if (event.kind !== "put") continue; // placements are never used again
+        const record = decodeRecord<DiskRecord>(event.entry.key, event.entry.value);
+        this.#placements.set(record.placement, record);
+      }
+    }, () => this.#followSoon());
+  }
+
+  /** Opens the door for peers as soon as there is one. */
+  fellowsChanged(): void {
+    if (this.#listening || this.#closed || this.#parts.members.fellows().length === 0) return;
+    this.#listening = true;
+    void this.#listen();
+  }
+
+  /** Resolves when no store of this member works on the image for others. The router must not know the image any more. */
+  async quiet(image: number): Promise<void> {
+    for (const server of this.#servers) {
+      await new Promise<void>((done) => server.whenQuiet(image, done));
+    }
+  }
+
+  /** Nothing is forwarded any more, and what others have asked for is finished. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#watch?.close();
+    this.#retry?.cancel();
+    this.forwarder.close();
+    await this.#listener?.close();
+    await new Promise<void>((done) => this.#node.stop(done));
+  }
+
+  #peerOf(name: string) {
+    const live = this.#parts.members.find(name);
+    if (live === null) return null;
+    const parsed = parseAddress(live.peer);
+    return parsed.kind === "address" ? { address: parsed.address, run: live.run } : null;
+  }
+
+  #followSoon(): void {
+    this.follow().catch(() => {
+      if (!this.#closed) this.#parts.clock.after(retryMs, () => this.#followSoon());
+    });
+  }
+
+  async #listen(): Promise<void> {
+    const { network, clock, log, member, peer } = this.#parts;
+    const portal = { address: peer, targetPortalGroupTag: member.targetPortalGroupTag };
+    const where = formatSocketAddress(peer);
+    try {
+      const listener = await network.listen(peer, (stream) => this.#node.accept(portal, stream));
+      if (this.#closed) return await listener.close();
+      this.#listener = listener;
+      this.#trouble = null;
+      log.info("serving the other members", { peer: where });
+      log.info("reservations are refused while the group has more than one member (docs/consistency.md)");
+    } catch (error) {
+      const { message } = error as Error;
+      const trouble = `Cannot serve the other members on ${where}: ${message}. ` +
+        "Their clients cannot reach this member's pages. Set [member] peer to an address and port of this member's own.";
+      if (this.#trouble === null) log.error(trouble);
+      this.#trouble = trouble;
+      if (!this.#closed) this.#retry = clock.after(retryMs, () => void this.#listen());
+    }
+  }
+}
