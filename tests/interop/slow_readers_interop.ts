@@ -42,12 +42,7 @@ Deno.test(`${hostile} sessions with ${limits.commandsPerSessionMax} reads each t
     for (const [i, reader] of readers.entries()) {
       asked += await reader.ask(limits.commandsPerSessionMax, blocksOfRead, i % 4 === 3 ? 0 : unwrittenLba);
     }
-    // One place less: the answer that told the window was still under way itself.
-    assert.equal(
-      asked,
-      hostile * (limits.commandsPerSessionMax - 1),
-      "the window was not open to its whole depth",
-    );
+    assert.equal(asked, hostile * limits.commandsPerSessionMax, "the window was not open to its whole depth");
 
     // Every second session reads a little now and then; the others never do.
     const end = Date.now() + heldMs;
