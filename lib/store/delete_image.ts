@@ -16,16 +16,17 @@ interface Deleting extends BlockService {
 
 export async function deleteImage(
   store: Deleting,
+  image: number,
   table: ImageTable | undefined,
   progress: (pagesLeft: number) => void,
 ): Promise<void> {
   if (table !== undefined) await unmapAll(store, table, progress);
   await store.settled();
   // One flush for the cleared entries and the punched slots: the image is gone for good, and its room is free.
-  if (!store.omit.has("flushAfterDelete")) check(table?.image, await store.flush());
+  if (!store.omit.has("flushAfterDelete")) check(image, await store.flush());
 }
 
-function check(image: number | undefined, outcome: BlockOutcome): void {
+function check(image: number, outcome: BlockOutcome): void {
   if (outcome === "done") return;
   throw new Error(
     `Cannot delete image ${image}: its disk answers "${outcome}". Repair the disk, then delete again.`,

@@ -150,7 +150,7 @@ export class Store implements BlockService {
    * the image any more. Rejects when the disk fails; may be called again, also after a restart.
    */
   deleteImage(image: number, progress: (pagesLeft: number) => void = () => {}): Promise<void> {
-    return deleteImage(this, this.#parts.map.get(image), progress);
+    return deleteImage(this, image, this.#parts.map.get(image), progress);
   }
 
   /** Resolves once no given-up slot is still being punched. */
