@@ -4,7 +4,7 @@ import { strict as assert } from "node:assert";
 import { keys } from "../../lib/meta/records.ts";
 import { freePort, pause, TargetProcess } from "../interop/target_process.ts";
 import { pattern } from "./scsi.ts";
-import { MiB, oneDisk, oneVolume, World } from "./world.ts";
+import { MiB, oneDisk, oneVolume, turn, World } from "./world.ts";
 
 const names = async (world: World) =>
   (await world.target.control.status()).volumes.map(({ name }) => name).sort();
@@ -94,6 +94,14 @@ Deno.test("a volume that cannot be made does not keep the member from serving th
   await world.restart();
   assert.deepEqual(await names(world), ["even", "vol0"]);
   assert.match((await world.notices()).join("\n"), /too large a value/);
+  world.clock.advance(5_000);
+  await turn(20);
+  assert.deepEqual(await names(world), ["even", "vol0"], "tried again, and refused again");
+  world.metadataStore.commit = commit;
+  world.clock.advance(5_000);
+  await turn(20);
+  assert.deepEqual(await names(world), ["even", "odd", "vol0"], "made once the metadata takes it");
+  assert.doesNotMatch((await world.notices()).join("\n"), /too large a value/);
 });
 
 Deno.test("process: SIGHUP takes a new volume over, and keeps the old configuration when the file is wrong", async () => {

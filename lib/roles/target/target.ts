@@ -14,7 +14,7 @@ import type { LeaseTimes } from "../../meta/kept_lease.ts";
 import { joinGroup, joinMember, listDisks, type SecretFile } from "../../meta/group.ts";
 import type { Metadata, Watch } from "../../meta/metadata.ts";
 import { type DiskRecord, keys, type MemberRecord } from "../../meta/records.ts";
-import { ControlError, type MemberControl } from "../../mgmt/control.ts";
+import { ControlError, type MemberControl, type VolumeCreation } from "../../mgmt/control.ts";
 import { version } from "../../mgmt/version.ts";
 import { VolumeAdmin } from "../../mgmt/volume_admin.ts";
 import { Exclusion, Hold } from "../../device/unit_gate.ts";
@@ -67,6 +67,8 @@ export interface TargetParts {
 
 /** Metadata that was away when a watch had to begin anew is tried again after this time. */
 const catchUpRetryMs = 1_000;
+/** And when a volume of the configuration could not be made, after this one. */
+const makeRetryMs = 5_000;
 
 export class Target {
   readonly control: MemberControl;
@@ -153,7 +155,7 @@ export class Target {
   /**
    * Takes over what a running member can take over of a new configuration: volumes and portals that came in addition.
    * Everything else is named in the log and in status; it needs a restart. Rejects, with nothing changed, when a file of
-   * a secret is wrong, and when the group's metadata cannot be reached: some volumes may be made already.
+   * a secret is wrong.
    */
   reload(config: MemberConfig): Promise<void> {
     const done = this.#reloading.then(() => this.#reload(config));
@@ -210,7 +212,7 @@ export class Target {
     notices: readonly string[] = [],
   ): Promise<void> {
     const { metadata } = this.#parts;
-    const { admin, volumes } = this.#state;
+    const { admin } = this.#state;
     this.#notices = [];
     for (const notice of [...this.#lasting, ...notices]) this.#notice(notice);
     const { entries } = await metadata.list(keys.volumeNamePrefix);
@@ -220,18 +222,37 @@ export class Target {
     for (const notice of [...diskPlan.notices, ...volumePlan.notices]) this.#notice(notice);
     for (const { line: _line, ...creation } of volumePlan.create) {
       try {
-        const created = await admin.createOnce(creation);
-        if (created === null) continue; // another member was faster
-        this.#parts.log.info("volume is made", { volume: creation.name, sizeBytes: creation.sizeBytes });
-        for (const warning of created.warnings) this.#notice(warning);
+        await this.#make(creation);
       } catch (error) {
-        // With the metadata away nobody would make the volume later: a start that fails is done again.
-        if (!(error instanceof ControlError) || error.kind === "unavailable") throw error;
+        if (!(error instanceof ControlError)) throw error;
         this.#notice(error.message); // the other volumes are served all the same
-        continue;
+        if (error.kind === "unavailable") this.#makeLater(creation, error.message);
       }
-      await volumes.refresh(creation.name);
     }
+  }
+
+  async #make(creation: VolumeCreation): Promise<void> {
+    const { admin, volumes } = this.#state;
+    const created = await admin.createOnce(creation);
+    if (created === null) return; // another member was faster
+    this.#parts.log.info("volume is made", { volume: creation.name, sizeBytes: creation.sizeBytes });
+    for (const warning of created.warnings) this.#notice(warning);
+    await volumes.refresh(creation.name);
+  }
+
+  /** The metadata was away; nobody else would make the volume when it is back. */
+  #makeLater(creation: VolumeCreation, notice: string): void {
+    this.#parts.clock.after(makeRetryMs, async () => {
+      if (this.#stopped !== null) return;
+      try {
+        await this.#make(creation);
+        this.#notices = this.#notices.filter((sentence) => sentence !== notice);
+      } catch (error) {
+        if (!(error instanceof ControlError)) throw error;
+        if (error.kind === "unavailable") this.#makeLater(creation, notice);
+        else this.#notice(error.message);
+      }
+    });
   }
 
   async #readSecret(path: string): Promise<string> {
