@@ -62,7 +62,7 @@ async function finishDeletion(volume: VolumeRecord, parts: DeletionParts): Promi
     await quiet(volume.image);
     for (const { store } of disks) await store.deleteImage(volume.image);
   } catch (error) {
-    throw refuse((error as Error).message, "Mend the disk");
+    throw refuse((error as Error).message.replace(/\.$/, ""), "Mend the disk");
   }
   if (volume.unfinished === true) {
     await admin.finishDelete(volume);
