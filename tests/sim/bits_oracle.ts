@@ -19,7 +19,8 @@ export class BitsOracle {
   #now = 1;
   #dropped = false;
 
-  constructor(readonly blocks: number) {}
+  /** `shared`: the blocks lie on several members. */
+  constructor(readonly blocks: number, readonly shared: boolean = false) {}
 
   /** Null when every bit is used. */
   begin(first: number, blocks: number): BitChange | null {
@@ -52,7 +53,7 @@ export class BitsOracle {
 
   crashed(powerLost: boolean): void {
     const lost = powerLost || this.#dropped;
-    this.#dropped = false;
+    if (!this.shared) this.#dropped = false;
     for (const change of this.#changes) {
       if (lost && !change.promised) {
         change.acknowledgedAt = Infinity;
@@ -62,7 +63,7 @@ export class BitsOracle {
   }
 
   stopped(): void {
-    if (!this.#dropped) this.flushed(this.#now++);
+    if (!this.#dropped && !this.shared) this.flushed(this.#now++);
     this.crashed(false);
   }
 

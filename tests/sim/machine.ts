@@ -74,7 +74,6 @@ class Process {
 export class Machine {
   readonly host: Host;
   readonly media = new Map<string, Medium>();
-  readonly #files = new Map<string, string>();
   readonly #random: SeededRandom;
   #process: Process | null = null;
   #boot = 1;
@@ -92,7 +91,12 @@ export class Machine {
     readonly name: string,
     readonly address: string,
     readonly metadataStore: MemoryMetadataStore,
+    /** Of its configuration. */
     readonly volumes: readonly VolumeSpec[],
+    /** Pages that its disks are to have room for, times the weather's ratio. */
+    readonly pages: number,
+    /** Files that all members of a group have. */
+    readonly files: Map<string, string>,
   ) {
     this.host = world.network.host(address);
     this.#random = world.random(`machine ${name}`);
@@ -225,7 +229,7 @@ export class Machine {
   #newProcess(): Process {
     this.#starts++;
     const { network, weather, plant } = this.world;
-    const sessions = this.volumes.length * weather.seatsPerVolume;
+    const sessions = 2 * weather.seatsPerVolume;
     const poolBytes = sessions * limits.firstBurstBytesMax + weather.spareBytes;
     const ownBytes = ownBuffersBytes(limits.dataBufferBytesMax);
     const pool = plant.pool?.(poolBytes, ownBytes) ?? new BufferPool(poolBytes, ownBytes);
@@ -240,9 +244,8 @@ export class Machine {
   }
 
   #config(): MemberConfig {
-    const pages = this.volumes.reduce((sum, { bytes }) => sum + Math.ceil(bytes / pageBytes), 0);
     const { roomRatio, disks } = this.world.weather;
-    const slots = Math.max(4, Math.ceil(pages * roomRatio / disks));
+    const slots = Math.max(4, Math.ceil(this.pages * roomRatio / disks));
     const diskBytes = 262_144 + slots * pageBytes;
     const text = `[group]\nname = "sim"\nmetadata = "sqlite:/d/group.db"\nsecret_file = "/d/group.secret"\n` +
       `iqn_prefix = "${iqnPrefix}"\npage_size = "1MiB"\n` +
@@ -304,7 +307,7 @@ export class Machine {
         return disk;
       },
       exists: (path: string) => this.media.has(path),
-      readSecretFile: (path: string) => Promise.resolve(this.#files.get(path)!),
+      readSecretFile: (path: string) => Promise.resolve(this.files.get(path)!),
       bootId: `boot ${this.#boot} of ${this.name}`,
       engine: { name: "simulated", reason: "a simulation" },
       pool: process.pool,
@@ -330,13 +333,13 @@ export class Machine {
     const path = "/d/group.secret";
     return {
       path,
-      read: () => Promise.resolve(this.#files.get(path) ?? null),
+      read: () => Promise.resolve(this.files.get(path) ?? null),
       make: (text: string) => {
-        if (this.#files.has(path)) return Promise.resolve(false);
-        this.#files.set(path, text);
+        if (this.files.has(path)) return Promise.resolve(false);
+        this.files.set(path, text);
         return Promise.resolve(true);
       },
-      remove: () => Promise.resolve(void this.#files.delete(path)),
+      remove: () => Promise.resolve(void this.files.delete(path)),
     };
   }
 }

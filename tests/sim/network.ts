@@ -487,7 +487,12 @@ export class ProcessNetwork implements Network {
           address,
         });
         const serverHandler = accept(server);
-        network.trace.event("connection", client.number, server.number, address.hostname);
+        network.trace.event(
+          "connection",
+          client.number,
+          server.number,
+          `${address.hostname}:${address.port}`,
+        );
         if (serverHandler === null) server.abort();
         else server.start(serverHandler);
         network.scheduler.at(network.delay(), () => {

@@ -58,7 +58,11 @@ export class BlockOracle {
   #dropped = false;
   #crashedAt = 0;
 
-  constructor(readonly blocks: number) {
+  /**
+   * `shared`: the volume lies on several members, so that commands outlive the end of one of them, and a write may be sent
+   * again to its home (docs/consistency.md).
+   */
+  constructor(readonly blocks: number, readonly shared: boolean = false) {
     const first: Change = {
       token: 0,
       zero: true,
@@ -102,7 +106,7 @@ export class BlockOracle {
   /** It was carried out and acknowledged; `durable`: and nothing can take it away. */
   done(change: Change, durable: boolean): void {
     // An answer that was on its way when the power failed says nothing about what is left, unless it was durable.
-    if (change.cutShort && !durable) return;
+    if (change.cutShort && !durable) return this.dead(change);
     this.#underWay.delete(change);
     for (const block of this.#of(change)) {
       this.#replace(
@@ -137,6 +141,7 @@ export class BlockOracle {
 
   /** Every change that is under way is dead: the process that carried it out is. */
   crashed(powerLost: boolean): void {
+    if (this.shared) return this.#memberCrashed(powerLost);
     for (const change of this.#underWay) {
       change.endedAt = this.#now++;
       change.cutShort = powerLost || this.#dropped;
@@ -148,12 +153,32 @@ export class BlockOracle {
     this.#crashedAt = this.#now++;
     for (const block of this.#blocks) {
       if (lost) {
-        block.may = [...block.may, ...block.past];
+        block.may = [...new Set([...block.may, ...block.past])];
         block.past = [];
         block.seen.clear();
         block.consumed.clear();
       } else block.may = [...block.may, ...this.#comesBack(block)];
       block.either = block.may.length > 1 ? { values: new Set(block.may), durable: lost } : null;
+    }
+  }
+
+  /** What is under way may go on through other members. */
+  #memberCrashed(powerLost: boolean): void {
+    // Whose disk has dropped something is not known here, so it may come out at any member's end.
+    const lost = powerLost || this.#dropped;
+    if (lost) {
+      this.#loss();
+      for (const change of this.#underWay) change.cutShort = true;
+    }
+    this.#crashedAt = this.#now++;
+    for (const block of this.#blocks) {
+      block.may = [...new Set([...block.may, ...(lost ? block.past : this.#comesBack(block))])];
+      if (!lost) continue;
+      block.past = [];
+      block.seen.clear();
+      block.consumed.clear();
+      // What is seen now need not be on the disk: the block's home may be another member.
+      block.either = { values: new Set(block.may.filter((c) => c.endedAt !== Infinity)), durable: false };
     }
   }
 
@@ -331,8 +356,11 @@ export class BlockOracle {
       block.either = null;
     }
     // What was over before the read began came before what it saw, or never came; what had been seen has been replaced.
-    const replaced = (c: Change) =>
-      c !== change && (c.endedAt < startedAt || (block.seen.get(c) ?? Infinity) < startedAt);
+    const replaced = (c: Change) => {
+      if (c === change) return false;
+      if (this.shared && c.endedAt === Infinity) return false; // it may be sent to its home again
+      return c.endedAt < startedAt || (block.seen.get(c) ?? Infinity) < startedAt;
+    };
     if (block.may.includes(change)) this.#replace(block, block.may.filter(replaced));
     if (!block.seen.has(change)) block.seen.set(change, now);
   }

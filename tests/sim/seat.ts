@@ -105,6 +105,10 @@ export class Seat {
     this.patient = !random.chance(world.weather.client.impatientChance);
   }
 
+  get attentions() {
+    return this.volume.attentionsAt(this.machine.name);
+  }
+
   get portName(): string {
     return `${this.name},${this.isid}`;
   }
@@ -144,7 +148,7 @@ export class Seat {
       for (const dead of this.#lost.splice(0)) dead();
       this.volume.reservations.lost(this.port);
       if (client.session.state !== "fullFeature") return; // gone already
-      this.volume.attentions.loggedIn(this.port);
+      this.attentions.loggedIn(this.port);
       this.client = client;
       void client.closed.then((end) => {
         const reason = end.kind === "redirected" ? "redirected" : "reason" in end ? end.reason : end.kind;
@@ -168,13 +172,13 @@ export class Seat {
   #gone(client: InitiatorClient): void {
     if (this.client !== client) return;
     this.client = null;
-    this.volume.attentions.ended(this.port);
+    this.attentions.ended(this.port);
   }
 
   /** Runs one command to its end. False: it did not end by itself. */
   async run(client: InitiatorClient, spec: CommandSpec): Promise<string> {
     const { coverage, trace, weather } = this.world;
-    const { reservations, attentions } = this.volume;
+    const { volume: { reservations }, attentions } = this;
     const passage = reservations.begin();
     const startedAt = attentions.now();
     let mine!: InitiatorCommand;
@@ -202,7 +206,7 @@ export class Seat {
     spec.answered?.(text);
     if (text === "good" || text === "status 4" || text === "e/1d/00") spec.good(text, result);
     else if (text === "lost") this.#lost.push(() => spec.dead?.());
-    else if (harmless(text)) spec.never?.();
+    else if (harmless(text) && !(this.volume.members > 1 && /^(busy|2)/.test(text))) spec.never?.();
     else spec.dead?.();
     if (text === "lost" && this.client !== client && this.client !== null) {
       for (const dead of this.#lost.splice(0)) dead(); // reinstated meanwhile
@@ -217,7 +221,7 @@ export class Seat {
     text: string,
     result: CommandResult,
   ) {
-    const { reservations, attentions } = this.volume;
+    const { volume: { reservations }, attentions } = this;
     const unknown = ["lost", "notSent", "aborted", "rejected", "status 64", "busy"].includes(text) ||
       text.startsWith("6/");
     const told = reservations.end(
@@ -246,6 +250,10 @@ export class Seat {
   #expected(text: string): boolean {
     const { disk, machine, metadata, roomRatio, churn } = this.world.weather;
     if (text.startsWith("6/")) return true;
+    // Of a home that is away: BUSY, NOT READY, and COMPARE AND WRITE is not done twice.
+    if (this.volume.members > 1 && ["busy", "2/04/03", "b/08/00", "4/0c/00", "4/44/00"].includes(text)) {
+      return true;
+    }
     const broken = disk.flushErrorChance + disk.writeErrorChance + disk.readErrorChance + disk.fullChance > 0;
     switch (text) {
       case "good":
@@ -310,7 +318,7 @@ export class Seat {
 
   /** LOGICAL UNIT RESET. */
   async reset(client: InitiatorClient): Promise<void> {
-    const { reservations, attentions } = this.volume;
+    const { volume: { reservations }, attentions } = this;
     await reservations.alone(async () => {
       const { present } = attentions;
       const sentAt = attentions.now();

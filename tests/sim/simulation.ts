@@ -7,7 +7,7 @@ import { SeededRandom } from "../store/store_calls.ts";
 import type { Bug } from "./bugs.ts";
 import { churn } from "./churn.ts";
 import { anyCommand, flush, read, readAll, write } from "./commands.ts";
-import { iqnPrefix, Machine, pageBytes, stopMs } from "./machine.ts";
+import { iqnPrefix, Machine, pageBytes, type Plant, stopMs } from "./machine.ts";
 import { ProcessNetwork, SimNetwork } from "./network.ts";
 import { openUp, reserveSomehow } from "./reserving.ts";
 import { ProcessClock, Scheduler } from "./scheduler.ts";
@@ -73,6 +73,7 @@ export class World {
   readonly #volumes = new Map<Machine, Volume[]>();
   readonly #seatsByAddress = new Map<string, Seat>();
   #seatsMade = 0;
+  #firstStarts: Promise<void> = Promise.resolve();
   #stormy = true;
   readonly #calmed = Promise.withResolvers<void>();
   #commandsLeft: number;
@@ -92,7 +93,9 @@ export class World {
       (what) => this.problem(what),
     );
     const plant = options.bug?.plant?.() ?? {};
-    for (let i = 0; i < this.weather.machines; i++) this.#addMachine(i, plant);
+    const { machines, grouped } = this.weather;
+    if (grouped) this.#addGroup(0, machines, plant);
+    else for (let i = 0; i < machines; i++) this.#addGroup(i, 1, plant);
     this.network.ending = (hostname) => {
       const seat = this.#seatsByAddress.get(hostname);
       seat?.volume.reservations.mayBeLost(seat.port);
@@ -116,10 +119,11 @@ export class World {
 
   readonly stormy = (): boolean => this.#stormy;
 
-  #addMachine(i: number, plant: ReturnType<NonNullable<Bug["plant"]>>): void {
-    const random = this.random(`volumes ${i}`);
+  /** Members of one group, the first of them with number `first`. The last one's configuration has the volumes. */
+  #addGroup(first: number, members: number, plant: Plant): void {
+    const random = this.random(`volumes ${first}`);
     const specs = ["vol0", "vol1"].map((name) => ({
-      name: `m${i}${name}`,
+      name: `m${first}${name}`,
       bytes: pageBytes * (8 + random.below(12)),
       writeCache: !this.weather.writeThrough,
     }));
@@ -135,22 +139,27 @@ export class World {
       broken: problem,
       plant,
     };
-    const address = `127.0.1.${i + 1}`;
-    const metadata = new MemoryMetadataStore(
-      new ProcessClock(scheduler, () => true, () => 1e12 + scheduler.nowMs),
-    );
-    const machine = new Machine(parts, `member${i}`, address, metadata, specs);
-    this.machines.push(machine);
-    const volumes = specs.map((spec) => new Volume(spec, `${iqnPrefix}:${spec.name}`));
-    this.#volumes.set(machine, volumes);
-    machine.hooks = {
-      crashed: (powerLost) => volumes.forEach((volume) => volume.crashed(powerLost)),
-      dropped: () => volumes.forEach((volume) => volume.dropped()),
-      stopped: (clean) => volumes.forEach((volume) => volume.stopped(clean)),
-    };
+    const clock = new ProcessClock(scheduler, () => true, () => 1e12 + scheduler.nowMs);
+    const metadata = new MemoryMetadataStore(clock);
+    const files = new Map<string, string>();
+    const pages = Math.ceil(specs.reduce((sum, { bytes }) => sum + bytes / pageBytes, 0) / members);
+    const volumes = specs.map((spec) => new Volume(spec, `${iqnPrefix}:${spec.name}`, members));
+    const machines = Array.from({ length: members }, (_, i) => {
+      const name = `member${first + i}`;
+      const own = i === members - 1 ? specs : [];
+      const machine = new Machine(parts, name, `127.0.1.${first + i + 1}`, metadata, own, pages, files);
+      machine.hooks = {
+        crashed: (powerLost) => volumes.forEach((volume) => volume.crashed(name, powerLost)),
+        dropped: () => volumes.forEach((volume) => volume.dropped()),
+        stopped: (clean) => volumes.forEach((volume) => volume.stopped(name, clean)),
+      };
+      this.#volumes.set(machine, volumes);
+      return machine;
+    });
+    this.machines.push(...machines);
     for (const volume of volumes) {
-      for (let port = 0; port < this.weather.seatsPerVolume; port++) {
-        this.seats.push(this.#seat(machine, volume, port));
+      for (let port = 0; port < weather.seatsPerVolume; port++) {
+        this.seats.push(this.#seat(machines[port % members]!, volume, port));
       }
     }
   }
@@ -264,7 +273,13 @@ export class World {
     const random = this.random(`supervisor ${machine.name}`);
     const wait = (meanMs: number) =>
       meanMs === 0 ? Infinity : -Math.log(1 - random.below(1_000_000) / 1_000_001) * meanMs;
-    let start = machine.start();
+    let start: Promise<void>;
+    if (!this.weather.grouped) start = machine.start();
+    else {
+      start = this.#firstStarts.then(() => machine.start());
+      this.#firstStarts = start; // one after the other: the last finds all disks, and makes the volumes
+      await start;
+    }
     for (;;) {
       const waits = [
         [wait(weather.killMeanMs), "kill"],
@@ -357,7 +372,8 @@ export class World {
         this.problem(`${machine.name} has ${sessions.length} sessions after all logouts`);
       }
       const { bytesOut, bytesReserved } = machine.pool;
-      if (bytesOut !== 0 || bytesReserved !== 0) {
+      // Member sessions stay, and promise room to each other.
+      if (bytesOut !== 0 || (bytesReserved !== 0 && !this.weather.grouped)) {
         this.problem(
           `${machine.name} has ${bytesOut} bytes of buffers out and ${bytesReserved} reserved, with no session`,
         );

@@ -14,34 +14,43 @@ export class Volume {
   readonly blocks: number;
   readonly shared: number;
   readonly oracle: BlockOracle;
-  readonly bits: BitsOracle = new BitsOracle(bitBlocks);
+  readonly bits: BitsOracle;
   readonly reservations: ReservationOracle = new ReservationOracle();
-  readonly attentions = new Attentions();
+  /** By member: each has its own task set and tells its own sessions. */
+  readonly #attentions = new Map<string, Attentions>();
 
-  constructor(readonly spec: VolumeSpec, readonly targetName: string) {
+  /** `members`: how many the volume may lie on. */
+  constructor(readonly spec: VolumeSpec, readonly targetName: string, readonly members: number = 1) {
     this.blocks = spec.bytes / blockBytes;
     this.shared = this.blocks - bitBlocks;
-    this.oracle = new BlockOracle(this.shared);
+    this.oracle = new BlockOracle(this.shared, members > 1);
+    this.bits = new BitsOracle(bitBlocks, members > 1);
+  }
+
+  attentionsAt(member: string): Attentions {
+    let attentions = this.#attentions.get(member);
+    if (attentions === undefined) this.#attentions.set(member, attentions = new Attentions());
+    return attentions;
   }
 
   get writeThrough(): boolean {
     return !this.spec.writeCache;
   }
 
-  crashed(powerLost: boolean): void {
+  crashed(member: string, powerLost: boolean): void {
     this.oracle.crashed(powerLost);
     this.bits.crashed(powerLost);
     this.reservations.restarted();
-    this.attentions.forget();
+    this.attentionsAt(member).forget();
   }
 
   /** `clean`: every disk was marked as cleanly closed. */
-  stopped(clean: boolean): void {
-    if (!clean) return this.crashed(false);
+  stopped(member: string, clean: boolean): void {
+    if (!clean) return this.crashed(member, false);
     this.oracle.stopped();
     this.bits.stopped();
     this.reservations.restarted();
-    this.attentions.forget();
+    this.attentionsAt(member).forget();
   }
 
   dropped(): void {

@@ -83,6 +83,8 @@ export interface Weather {
   /** Slots of the disk for every page of its volumes. */
   readonly roomRatio: number;
   readonly machines: number;
+  /** The machines are members of one group: its volumes lie on all of them, and every member serves them. */
+  readonly grouped: boolean;
   /** Of each member: its volumes' pages are striped over them. */
   readonly disks: number;
   readonly seatsPerVolume: number;
@@ -209,11 +211,23 @@ const reserving: Theme = (weather, random) => ({
   seatsPerVolume: random.pick([2, 4]),
 });
 
+/** Several members; reservations need one (docs/consistency.md). */
+const group: Theme = (weather, random) => ({
+  ...weather,
+  machines: random.pick([2, 3]),
+  grouped: true,
+  client: { ...weather.client, reserveChance: 0 },
+  seatsPerVolume: random.pick([2, 3, 4]),
+  spareBytes: 16_777_216,
+  churn: false,
+});
+
 const themes: readonly Theme[] = [crashes, contention, endings, scarcity, reserving];
 
 export function weatherOf(random: SeededRandom): Weather {
-  const weather = mixedWeather(random);
-  return random.chance(0.7) ? random.pick(themes)(weather, random) : weather;
+  const mixed = mixedWeather(random);
+  const weather = random.chance(0.7) ? random.pick(themes)(mixed, random) : mixed;
+  return random.chance(0.25) ? group(weather, random) : weather;
 }
 
 function mixedWeather(random: SeededRandom): Weather {
@@ -283,6 +297,7 @@ function mixedWeather(random: SeededRandom): Weather {
     spareBytes: random.pick([192, 192, 512, 16_384]) * 1_024,
     roomRatio: random.pick([0.6, 1.3, 2]),
     machines: random.pick([1, 1, 2]),
+    grouped: false,
     disks: random.pick([1, 1, 2]),
     seatsPerVolume: random.pick([1, 2, 3, 4]),
     commands: random.pick([150, 250, 400]),
