@@ -92,6 +92,25 @@ interop(
         assert.deepEqual([data.status, data.data], [0, pattern(page, 0)], `page ${page} through ${names[i]}`);
       }
     }
+    // What must meet no transfer of the home's other threads: from one member, at another with threads of its own.
+    const there = route.pages!.indexOf("alpha");
+    const counter = new Uint8Array(512);
+    assert.equal((await write(one, there, counter)).status, 0);
+    const add = async (lun: PlainInitiator) => {
+      for (let i = 0; i < 20; i++) {
+        const seen = (await read(lun, there, 512)).data;
+        const next = Uint8Array.from(seen);
+        next[0]!++;
+        const swap = { write: Uint8Array.of(...seen, ...next) };
+        const { status } = await lun.command(cdb16(0x89, there * pageBlocks, 1), swap);
+        if (status !== 0) i--;
+      }
+    };
+    await Promise.all(luns.map(add));
+    assert.equal((await read(two, there, 512)).data[0], 60, "60 increments, 20 through each member");
+    await three.unmap(there * pageBlocks, pageBlocks);
+    assert.ok((await read(one, there)).data.every((b) => b === 0));
+
     const image = `${alpha.directory}/image.raw`;
     const bytes = new Uint8Array(48 * MiB);
     for (let page = 0; page < pages; page++) bytes.set(pattern(page, 7, 4 * MiB), page * 4 * MiB);

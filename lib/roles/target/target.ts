@@ -145,6 +145,7 @@ export class Target {
     this.#follow(revision);
     for (const address of this.#config.member.portals) await portals.open(address);
     this.#begun = true;
+    this.#state.forwarding.ready();
     this.#state.fellowsChanged();
     this.#state.members.up();
     if (!anyListens(portals)) log.warn("no portal listens yet");
