@@ -277,3 +277,27 @@ Deno.test("ABORT TASK and LOGICAL UNIT RESET end what waits for a member that is
   await one!.attentions();
   assert.equal(await one!.write(pages!.indexOf("alpha") * 2048, pattern(8, 1)), "good");
 });
+
+Deno.test("a stop does not wait for another member that does not answer", async () => {
+  // Lost without it: a restart that hangs because of somebody else's disk.
+  await using group = await Group.start(["32MiB", "32MiB"]);
+  await group.volume("vol0", 4);
+  const [one] = await group.login("vol0");
+  const { pages } = await group.worlds[0]!.target.control.route("vol0");
+  await one!.read(0, 8);
+  const [alpha, beta] = group.worlds;
+  const disk = beta!.open.get("/d/beta.img")!;
+  const held: (() => void)[] = [];
+  const submit = disk.submit.bind(disk);
+  disk.submit = (operation) => held.push(() => submit(operation));
+  const write = one!.write(pages!.indexOf("beta") * 2048, pattern(8, 1));
+  await until(() => held.length > 0, "the write is at beta's disk");
+  const before = alpha!.clock.nowMs();
+  await alpha!.stop();
+  assert.ok(alpha!.clock.nowMs() - before < 60_000);
+  assert.equal(await write, "lost");
+  disk.submit = submit;
+  for (const go of held) go();
+  await alpha!.start();
+  assert.deepEqual(await (await alpha!.login("vol0")).read(pages!.indexOf("beta") * 2048, 8), pattern(8, 1));
+});
