@@ -92,6 +92,25 @@ interop(
         assert.deepEqual([data.status, data.data], [0, pattern(page, 0)], `page ${page} through ${names[i]}`);
       }
     }
+    // What must meet no transfer of the home's other threads: from one member, at another with threads of its own.
+    const there = route.pages!.indexOf("alpha");
+    const counter = new Uint8Array(512);
+    assert.equal((await write(one, there, counter)).status, 0);
+    const add = async (lun: PlainInitiator) => {
+      for (let i = 0; i < 20; i++) {
+        const seen = (await read(lun, there, 512)).data;
+        const next = Uint8Array.from(seen);
+        next[0]!++;
+        const swap = { write: Uint8Array.of(...seen, ...next) };
+        const { status } = await lun.command(cdb16(0x89, there * pageBlocks, 1), swap);
+        if (status !== 0) i--;
+      }
+    };
+    await Promise.all(luns.map(add));
+    assert.equal((await read(two, there, 512)).data[0], 60, "60 increments, 20 through each member");
+    await three.unmap(there * pageBlocks, pageBlocks);
+    assert.ok((await read(one, there)).data.every((b) => b === 0));
+
     const image = `${alpha.directory}/image.raw`;
     const bytes = new Uint8Array(48 * MiB);
     for (let page = 0; page < pages; page++) bytes.set(pattern(page, 7, 4 * MiB), page * 4 * MiB);
@@ -168,3 +187,58 @@ interop(
     for (const member of members) assert.equal((await member.stop()).code, 0, member.log);
   },
 );
+
+Deno.test("a home that is paused: its pages are BUSY, no write is lost or late, and all is back when it goes on", async () => {
+  // Lost without it: a write that was called BUSY and is carried out by the paused process after the client's next one.
+  const small: TargetOptions = { volumes: [], diskSize: "128MiB" };
+  await using alpha = await TargetProcess.start(small);
+  await using beta = await TargetProcess.start({
+    ...small,
+    member: "beta",
+    metadata: `sqlite:${alpha.directory}/var/group.db`,
+    secretFile: `${alpha.directory}/var/group.secret`,
+  });
+  const created = await alpha.run("volume", "create", "far", "--size", "16MiB", "--members", "beta");
+  assert.equal(created.code, 0, created.stderr);
+  for (const member of [alpha, beta]) {
+    await until(async () => (await fetch(`http://${member.admin}/api/volumes/far/route`)).ok, "it is served");
+  }
+  const luns = await Promise.all(
+    [0, 1, 2, 3].map(() => PlainInitiator.login(alpha.portals[0], alpha.iqn("far"))),
+  );
+  const statuses = new Map<number, number>();
+  let stop = false;
+  // Each has a page of its own, writes rounds one after the other, and reads back what was acknowledged.
+  const work = async (lun: PlainInitiator, page: number) => {
+    await read(lun, page); // takes the unit attention
+    for (let round = 1; !stop; round++) {
+      let status = -1;
+      while (status !== 0 && !stop) {
+        status = (await write(lun, page, pattern(page, round, 4096))).status;
+        statuses.set(status, (statuses.get(status) ?? 0) + 1);
+        if (status !== 0) round++; // another value: a late one would show
+      }
+      if (status !== 0) return;
+      const back = await read(lun, page, 4096);
+      if (back.status === 0) {
+        assert.deepEqual(back.data, pattern(page, round, 4096), `page ${page}, round ${round}`);
+      }
+    }
+  };
+  const workers = luns.map(work);
+  await pause(300);
+  for (const seconds of [2, 16]) {
+    const before = statuses.get(busy) ?? 0;
+    Deno.kill(beta.pid, "SIGSTOP");
+    await pause(seconds * 1000);
+    Deno.kill(beta.pid, "SIGCONT");
+    const good = statuses.get(0)!;
+    await until(() => Promise.resolve(statuses.get(0)! > good + 20), "writes go on");
+    if (seconds > 10) assert.ok((statuses.get(busy) ?? 0) > before, "BUSY was seen");
+  }
+  stop = true;
+  await Promise.all(workers);
+  assert.deepEqual([...statuses.keys()].sort(), [0, busy]);
+  for (const lun of luns) await lun.close();
+  for (const member of [alpha, beta]) assert.equal((await member.stop()).code, 0, member.log);
+});

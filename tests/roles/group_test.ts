@@ -2,6 +2,7 @@
 
 import { strict as assert } from "node:assert";
 import { keys } from "../../lib/meta/records.ts";
+import type { InitiatorCommand } from "../../lib/session/initiator/mod.ts";
 import { type Lun, pattern, verdict } from "./scsi.ts";
 import { MiB, turn, until, World } from "./world.ts";
 
@@ -252,4 +253,51 @@ Deno.test("a group of one has no door for peers and keeps its reservations", asy
   await using world = await World.start();
   assert.equal(world.logged("info", /serving the other members/).length, 0);
   assert.equal(await (await world.login()).reserveOut(0, 0, 1), "good");
+});
+
+Deno.test("ABORT TASK and LOGICAL UNIT RESET end what waits for a member that is away, at once", async () => {
+  // Lost without it: a client whose time-out handling hangs as long as the member is away, and takes the path down.
+  await using group = await Group.start();
+  await group.volume("vol0", 6);
+  const [one] = await group.login("vol0");
+  const { pages } = await group.worlds[0]!.target.control.route("vol0");
+  const lba = pages!.indexOf("beta") * 2048;
+  await one!.read(0, 8);
+  await group.worlds[1]!.kill();
+  for (const fn of [1, 5]) {
+    const aborted: InitiatorCommand[] = [];
+    const cdb = [0x88, 0, 0, 0, 0, 0, 0, 0, lba >> 8, lba & 0xff, 0, 0, 0, 8, 0, 0];
+    const read = one!.client.command(cdb, { dataInMax: 4096, started: (command) => aborted.push(command) });
+    await turn(20);
+    const before = group.worlds[0]!.clock.nowMs();
+    assert.equal(await one!.client.taskManagement(fn, 0, fn === 1 ? aborted[0]! : null), 0);
+    assert.equal((await read).outcome, "aborted");
+    assert.ok(group.worlds[0]!.clock.nowMs() - before < 2_000, "before the hold is over");
+  }
+  await one!.attentions();
+  assert.equal(await one!.write(pages!.indexOf("alpha") * 2048, pattern(8, 1)), "good");
+});
+
+Deno.test("a stop does not wait for another member that does not answer", async () => {
+  // Lost without it: a restart that hangs because of somebody else's disk.
+  await using group = await Group.start(["32MiB", "32MiB"]);
+  await group.volume("vol0", 4);
+  const [one] = await group.login("vol0");
+  const { pages } = await group.worlds[0]!.target.control.route("vol0");
+  await one!.read(0, 8);
+  const [alpha, beta] = group.worlds;
+  const disk = beta!.open.get("/d/beta.img")!;
+  const held: (() => void)[] = [];
+  const submit = disk.submit.bind(disk);
+  disk.submit = (operation) => held.push(() => submit(operation));
+  const write = one!.write(pages!.indexOf("beta") * 2048, pattern(8, 1));
+  await until(() => held.length > 0, "the write is at beta's disk");
+  const before = alpha!.clock.nowMs();
+  await alpha!.stop();
+  assert.ok(alpha!.clock.nowMs() - before < 60_000);
+  assert.equal(await write, "lost");
+  disk.submit = submit;
+  for (const go of held) go();
+  await alpha!.start();
+  assert.deepEqual(await (await alpha!.login("vol0")).read(pages!.indexOf("beta") * 2048, 8), pattern(8, 1));
 });

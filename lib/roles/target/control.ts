@@ -76,7 +76,11 @@ export class TargetControl implements MemberControl {
   async status(): Promise<StatusReport> {
     const { group, member, engine, clock, node } = this.#parts;
     const disks = this.#disks();
-    const [volumes, members] = await Promise.all([this.#volumes(), this.members()]);
+    const [volumes, members, allocatedPages] = await Promise.all([
+      this.#volumes(),
+      this.members(),
+      this.#parts.usage.totals(),
+    ]);
     const { records, notices } = volumes;
     return {
       group: group.name,
@@ -91,7 +95,7 @@ export class TargetControl implements MemberControl {
         ...this.#diskNotices(),
       ],
       members: members.map((report) => report.name === member.name ? this.#own() : otherOf(report)),
-      volumes: records.map((record) => this.#report(record)),
+      volumes: records.map((record) => this.#reportOf(record, allocatedPages)),
       disks,
       silentConnections: node.counters.silent,
       refusedConnections: node.counters.refused,
@@ -227,18 +231,21 @@ export class TargetControl implements MemberControl {
     }
   }
 
-  #report(record: VolumeRecord): VolumeReport {
-    const { volumes, disks, node } = this.#parts;
+  async #report(record: VolumeRecord): Promise<VolumeReport> {
+    return this.#reportOf(record, await this.#parts.usage.totals());
+  }
+
+  #reportOf(record: VolumeRecord, allocatedPages: (image: number) => number): VolumeReport {
+    const { volumes, node } = this.#parts;
     const served = volumes.find(record.name);
     const iqn = volumes.targetName(record.name);
-    const pages = disks.reduce((sum, { store }) => sum + store.allocatedPages(record.image), 0);
     return {
       name: record.name,
       iqn,
       sizeBytes: record.sizeBytes,
       blockBytes: record.blockBytes,
       pageBytes: record.pageBytes,
-      allocatedBytes: pages * record.pageBytes,
+      allocatedBytes: allocatedPages(record.image) * record.pageBytes,
       epoch: record.epoch,
       identifier: identifierText(record),
       writeCache: record.writeCache,

@@ -55,6 +55,7 @@ export class Forwarding {
   readonly #placements = new Map<number, DiskRecord>();
   #watch: Watch | null = null;
   #listener: Listener | null = null;
+  #ready = false;
   #listening = false;
   #retry: Timer | null = null;
   #trouble: string | null = null;
@@ -124,9 +125,19 @@ export class Forwarding {
     }, () => this.#followSoon());
   }
 
+  /**
+   * Peers may come from now on: it has been noted which writes the disks have lost, and who logs in reads that note
+   * before it flushes anything.
+   */
+  ready(): void {
+    this.#ready = true;
+    this.fellowsChanged();
+  }
+
   /** Opens the door for peers as soon as there is one. */
   fellowsChanged(): void {
-    if (this.#listening || this.#closed || this.#parts.members.fellows().length === 0) return;
+    const wanted = this.#ready && this.#parts.members.fellows().length > 0;
+    if (!wanted || this.#listening || this.#closed) return;
     this.#listening = true;
     void this.#listen();
   }

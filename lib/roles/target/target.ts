@@ -147,6 +147,7 @@ export class Target {
     this.#follow(revision);
     for (const address of this.#config.member.portals) await portals.open(address);
     this.#begun = true;
+    this.#state.forwarding.ready();
     this.#state.fellowsChanged();
     this.#state.members.up();
     if (!anyListens(portals)) log.warn("no portal listens yet");
@@ -185,15 +186,18 @@ export class Target {
   }
 
   async #stop(progress: (step: string) => void): Promise<void> {
-    const { portals, node, volumes, members } = this.#state;
+    const { portals, node, volumes, members, forwarding } = this.#state;
     this.#watch?.close();
     members.draining();
     progress("no more logins; finishing commands in flight");
     await portals.close();
+    // By then nobody is there any more to be answered, and another member may not end what it has for as long as it likes.
+    const late = this.#parts.clock.after(limits.stopCloseTimeMs, () => forwarding.forwarder.close());
     await new Promise<void>((done) => node.stop(done));
+    late.cancel();
     await volumes.close("the member is stopping");
     this.#state.usage.close();
-    await this.#state.forwarding.close();
+    await forwarding.close();
     progress("flushing disks");
     this.#parts.dataPlane?.closeDisks();
     await closeDisks(this.#state.disks, this.#parts);

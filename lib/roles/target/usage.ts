@@ -68,6 +68,16 @@ export class Usage {
     });
   }
 
+  /** Pages with a slot in the whole group, by image; of this member alone while the metadata is away. */
+  async totals(): Promise<(image: number) => number> {
+    const own = new Set(this.#parts.disks.map(({ record }) => record.placement));
+    const told = await this.#others().catch(() => new Map<number, UsageRecord>());
+    const others = [...told].filter(([placement]) => !own.has(placement)).map(([, usage]) => usage);
+    return (image) =>
+      this.#parts.disks.reduce((sum, { store }) => sum + store.allocatedPages(image), 0) +
+      others.reduce((sum, { allocated }) => sum + (allocated[image] ?? 0), 0);
+  }
+
   /** Pages of the image with a slot, by member. */
   async allocated(image: number): Promise<Map<string, number>> {
     const told = await this.#others();
