@@ -120,6 +120,11 @@ export class BlockDeviceServer implements DeviceServer {
     return this.#set.count;
   }
 
+  /** Commands of each nexus, by its id, of which a part was carried out by another member. */
+  *forwarded(): IterableIterator<readonly [number, number]> {
+    for (const [nexus, state] of this.#nexuses) yield [nexus.id, state.forwarded];
+  }
+
   /** Takes over new settings and raises the unit attentions that the change asks for. */
   update(settings: LogicalUnitSettings): void {
     const before = this.#unit.settings;

@@ -137,6 +137,10 @@ export class Command implements TaskSetMember {
   /** Ends the command. Nothing may be in flight. The object may be in use for another task when this returns. */
   finish(status: number): void {
     const groups = this.abortGroups;
+    if (this.run.forwarded) {
+      this.run.forwarded = false;
+      this.nexus.forwarded++;
+    }
     this.active = false;
     this.abortGroups = null;
     this.handler = null;

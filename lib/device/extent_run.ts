@@ -29,6 +29,8 @@ export class ExtentRun<Owner> {
   /** Byte of the volume where the failed part begins. */
   failedAtBytes = 0;
   miscompareOffsetBytes = 0;
+  /** A part went to another member, since whoever reads this has set it to false. (Flushes go to all homes: not counted.) */
+  forwarded = false;
   /** Of the last status operation. */
   mapped = false;
   mappedLengthBytes = 0;
@@ -143,6 +145,7 @@ export class ExtentRun<Owner> {
     if (this.#bufferMoves) this.#bufferStart += length;
     this.#inFlight++;
     target.blocks.submit(operation);
+    if (operation.ticket !== null && this.#kind !== "flush") this.forwarded = true;
   }
 
   #make(): BlockOperation {

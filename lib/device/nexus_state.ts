@@ -8,6 +8,8 @@ import { UnitAttentions } from "./unit_attention.ts";
 export class NexusState {
   readonly nexus: Nexus;
   readonly attentions = new UnitAttentions();
+  /** Commands of which a part was carried out by another member. */
+  forwarded = 0;
   /** By list identifier, the oldest first. */
   readonly #copyResults = new Map<number, CopyResult>();
 

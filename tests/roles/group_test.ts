@@ -85,6 +85,11 @@ Deno.test("what is written through one member is read through every other, whoev
     assert.equal(await lun.sync(), "good");
     assert.equal(await lun.write(0, pattern(8, 1), true), "good");
   }
+  const sessions = await Promise.all(group.worlds.map(({ target }) => target.control.sessions()));
+  for (const [own] of sessions) {
+    // Two commands in three of single pages, and those over borders: neither none nor all.
+    assert.ok(own!.forwarded >= 8 && own!.forwarded < own!.commands, `${own!.forwarded} of ${own!.commands}`);
+  }
   const homes = group.worlds.map(({ target }) =>
     target.control.status().then(({ disks }) => disks[0]!.allocatedBytes)
   );

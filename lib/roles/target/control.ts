@@ -107,8 +107,9 @@ export class TargetControl implements MemberControl {
   }
 
   sessions(): Promise<SessionReport[]> {
-    const { node, group, member } = this.#parts;
+    const { node, group, member, volumes } = this.#parts;
     const prefix = `${group.iqnPrefix}:`;
+    const forwarded = new Map(volumes.served().flatMap(({ server }) => [...server.forwarded()]));
     return Promise.resolve([...node.sessions()].map((session) => ({
       id: session.id,
       initiator: session.initiator,
@@ -118,7 +119,7 @@ export class TargetControl implements MemberControl {
       remote: session.remote,
       commands: session.commands,
       bytes: session.bytesRead + session.bytesWritten,
-      forwarded: 0,
+      forwarded: forwarded.get(session.id) ?? 0,
       shortcut: 0,
       multipathId: null,
     })));
