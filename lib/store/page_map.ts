@@ -17,7 +17,14 @@ export class ImageTable {
   readonly #chunks: (PageChunk | undefined)[] = [];
   /** Pages with a slot. */
   allocated = 0;
+  /** Pages whose lock somebody holds or waits for. */
+  #locked = 0;
   constructor(readonly image: number) {}
+
+  /** It says nothing that a new table would not say. */
+  get empty(): boolean {
+    return this.allocated === 0 && this.#locked === 0;
+  }
 
   /** -1: the page has no slot. */
   slotOf(page: number): number {
@@ -45,6 +52,7 @@ export class ImageTable {
     const lock = idle.pop() ?? new PageLock();
     lock.page = page;
     locks[page & (chunkPages - 1)] = lock;
+    this.#locked++;
     return lock;
   }
 
@@ -52,6 +60,7 @@ export class ImageTable {
   dropLock(lock: PageLock, idle: PageLock[]): void {
     assert(lock.idle, "a page lock in use was dropped");
     this.#chunk(lock.page).locks[lock.page & (chunkPages - 1)] = null;
+    this.#locked--;
     idle.push(lock);
   }
 
@@ -75,6 +84,10 @@ export class ImageTable {
 export class PageMap {
   readonly #images = new Map<number, ImageTable>();
 
+  get size(): number {
+    return this.#images.size;
+  }
+
   get(image: number): ImageTable | undefined {
     return this.#images.get(image);
   }
@@ -83,6 +96,11 @@ export class PageMap {
     let table = this.#images.get(image);
     if (table === undefined) this.#images.set(image, table = new ImageTable(image));
     return table;
+  }
+
+  /** The image has been deleted: 12 KiB for each 1024 of its pages that were ever written would stay for good. */
+  forget(image: number): void {
+    if (this.#images.get(image)?.empty === true) this.#images.delete(image);
   }
 
   images(): IterableIterator<number> {

@@ -119,6 +119,11 @@ export class Store implements BlockService {
     return this.#parts.map.get(image)?.allocated ?? 0;
   }
 
+  /** Images of which memory holds anything: those written since the store was opened or found on the disk, until deleted. */
+  get imagesInMemory(): number {
+    return this.#parts.map.size;
+  }
+
   /** Images with a slot here, ascending. */
   images(): number[] {
     return [...this.#parts.map.images()].filter((i) => this.allocatedPages(i) > 0).sort((a, b) => a - b);
@@ -149,8 +154,9 @@ export class Store implements BlockService {
    * Gives every slot of the image back, and resolves when they may be used again after any power loss. Nobody may use
    * the image any more. Rejects when the disk fails; may be called again, also after a restart.
    */
-  deleteImage(image: number, progress: (pagesLeft: number) => void = () => {}): Promise<void> {
-    return deleteImage(this, image, this.#parts.map.get(image), progress);
+  async deleteImage(image: number, progress: (pagesLeft: number) => void = () => {}): Promise<void> {
+    await deleteImage(this, image, this.#parts.map.get(image), progress);
+    this.#parts.map.forget(image);
   }
 
   /** Resolves once no given-up slot is still being punched. */

@@ -3,6 +3,8 @@
 import { strict as assert } from "node:assert";
 import { formatDisk, openStore, type Store } from "../../lib/store/mod.ts";
 import { BlockOperation } from "../../lib/extent/operation.ts";
+import type { PageLock } from "../../lib/store/page_lock.ts";
+import { PageMap } from "../../lib/store/page_map.ts";
 import { EIO, ENOSPC, FaultDisk, MemoryDisk, SteppedDisk } from "./memory_disk.ts";
 import {
   bootId,
@@ -320,6 +322,30 @@ Deno.test("deleting an image frees its slots and leaves the others alone", async
   for (let page = 0; page < 140; page++) assert.deepEqual(await read(store, 2, page, 0, 512), filled(512, 2));
   await store.deleteImage(1);
   assert.equal((await write(store, 3, 0, 0, filled(512, 3))).outcome, "done");
+});
+
+Deno.test("images that come and go leave nothing in memory", async () => {
+  const store = await freshStore(memoryDisk());
+  await write(store, 1, 0, 0, filled(512, 1));
+  for (let image = 2; image < 200; image++) {
+    await write(store, image, image % 4, 0, filled(512, image));
+    if (image % 3 === 0) await unmap(store, image, image % 4);
+    assert.equal(store.imagesInMemory, 2);
+    await store.deleteImage(image);
+    assert.equal(store.imagesInMemory, 1);
+  }
+  assert.deepEqual(await read(store, 1, 0, 0, 512), filled(512, 1));
+});
+
+Deno.test("an image is not forgotten while somebody holds the lock of one of its pages", () => {
+  const map = new PageMap();
+  const idle: PageLock[] = [];
+  const lock = map.make(1).lockOf(3, idle);
+  map.forget(1);
+  assert.equal(map.get(1)!.lockOf(3, idle), lock);
+  map.get(1)!.dropLock(lock, idle);
+  map.forget(1);
+  assert.equal(map.get(1), undefined);
 });
 
 Deno.test("a store that is closing answers not ready, and a read-only one does not write", async () => {
