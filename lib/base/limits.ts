@@ -42,6 +42,8 @@ export const limits = Object.freeze({
   /** Headers of one connection on their way out, bytes: 512 of data, 1,536 of control (8 R2Ts of 144 commands are 1,152). */
   outputRingBytes: 128 * KiB,
   outputRingDataBytes: 32 * KiB,
+  /** Rings of connections that have ended which a thread keeps for the next ones: 64 of 156 KiB are 10 MiB, one login storm. */
+  idleOutputRingsMax: 64,
   /** Read data of one connection handed to the stream before it is sent, bytes: what a 10 Gbit/s link sends in 0.8 ms. */
   sendAheadBytes: 1 * MiB,
   /** What initiators are given to log out in when the target stops, milliseconds, and until everything is closed. */

@@ -8,23 +8,28 @@ import type { LentRange } from "../base/lent_range.ts";
 import type { SendRelease, Stream } from "../base/network.ts";
 import { crc32c, setDigest } from "../wire/crc32c.ts";
 import { bhsBytes } from "../wire/iscsi/bhs.ts";
+import { extraBytes, OutputRing, type OutputRings, pdusMax } from "./output_ring.ts";
 
 /** Told once for every PDU given to finish() in its name, when the stream needs its bytes no more. */
 export interface Sent {
   sent(): void;
 }
 
-/** Padding and digests of a PDU: header digest behind the header, up to three bytes of padding and a digest behind the data. */
-const extraBytes = 4 + 3 + 4;
-const pdusMax = Math.floor(limits.outputRingBytes / (bhsBytes + extraBytes)) + 1;
 const zeroes = 0n;
+/** What an Output has that is closed. */
+const nothing = (() => {
+  const bytes = new Uint8Array(0);
+  return { bytes, view: new DataView(bytes.buffer), costs: new Uint32Array(0), owners: [] };
+})();
 
 export class Output implements SendRelease {
   headerDigest = false;
   dataDigest = false;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly view: DataView<ArrayBuffer>;
+  bytes: Uint8Array<ArrayBuffer>;
+  view: DataView<ArrayBuffer>;
   readonly #stream: Stream;
+  readonly #rings: OutputRings | null;
+  #ring: OutputRing | null;
 
   /** Next byte to write, and bytes in use up to there (what was skipped at the end of the ring included). */
   #head = 0;
@@ -32,18 +37,35 @@ export class Output implements SendRelease {
   /** Of the PDU begun: where it starts and what it costs so far. */
   #pduAt = -1;
   #skipped = 0;
-  /** A queue in a ring: what each PDU under way takes of the ring, and who is told. */
-  readonly #costs = new Uint32Array(pdusMax);
-  readonly #owners: (Sent | null)[] = new Array<Sent | null>(pdusMax).fill(null);
+  #costs: Uint32Array;
+  #owners: (Sent | null)[];
   #firstPdu = 0;
   #pdus = 0;
   /** PDUs that have left, for those who look whether anything moves. */
   pdusLeft = 0;
 
-  constructor(stream: Stream) {
+  /** `rings`: where its memory comes from and goes to; null: it is its own. */
+  constructor(stream: Stream, rings: OutputRings | null = null) {
     this.#stream = stream;
-    this.bytes = new Uint8Array(limits.outputRingBytes);
-    this.view = new DataView(this.bytes.buffer);
+    this.#rings = rings;
+    const ring = this.#ring = rings?.take() ?? new OutputRing();
+    this.bytes = ring.bytes;
+    this.view = ring.view;
+    this.#costs = ring.costs;
+    this.#owners = ring.owners;
+  }
+
+  /** The stream is gone, and has let go of everything: the ring is somebody else's, and there is no room in this one. */
+  close(): void {
+    const ring = this.#ring;
+    if (ring === null || this.#pdus > 0 || this.#pduAt >= 0) return;
+    this.#ring = null;
+    this.#used = limits.outputRingBytes;
+    this.bytes = nothing.bytes;
+    this.view = nothing.view;
+    this.#costs = nothing.costs;
+    this.#owners = nothing.owners;
+    this.#rings?.give(ring);
   }
 
   /** PDUs that the stream has not let go yet. */

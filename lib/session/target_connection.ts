@@ -13,6 +13,7 @@ import { FullFeature } from "./full_feature.ts";
 import type { Handover } from "./handover.ts";
 import { Link } from "./link.ts";
 import { Output } from "./output.ts";
+import type { OutputRings } from "./output_ring.ts";
 import { serialAdd } from "./sequence.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "./target_directory.ts";
 import { type LoginStep, TargetLogin } from "./target_login.ts";
@@ -24,6 +25,7 @@ export interface ConnectionHost {
   readonly random: RandomSource;
   readonly directory: TargetDirectory;
   readonly log: Log;
+  readonly rings: OutputRings;
   /**
    * Finds or makes the session for a finished login; may take time (an old session's tasks must end first). One of
    * both is called, unless `wanted` is false by then, or `handOver` has given the connection to another thread.
@@ -93,7 +95,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
       target,
     );
     connection.#anyByte = true;
-    connection.#output = new Output(stream);
+    connection.#output = new Output(stream, host.rings);
     connection.#statSn = handover.statSn;
     connection.#state = "admitting";
     connection.#enterFullFeature(session, answer.initiatorTaskTag, {
@@ -137,6 +139,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     if (this.#state === "closed") return;
     const wasFull = this.#state === "full";
     this.#leave("closed");
+    this.#output?.close();
     this.#timer.cancel();
     if (wasFull && this.session !== null) {
       this.#note("Connection closed by the initiator or the network", { reason });
@@ -185,7 +188,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
 
   #loginRequest(view: DataView, at: number, data: Uint8Array): void {
     if (this.#output === null) {
-      this.#output = new Output(this.#stream);
+      this.#output = new Output(this.#stream, this.#host.rings);
       this.#statSn = LoginRequest.expStatSn.get(view, at);
     }
     const tag = LoginRequest.initiatorTaskTag.get(view, at);
@@ -212,6 +215,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     this.#timer.cancel();
     this.#state = "closed";
     this.reader.stop();
+    this.#output?.close();
     this.#host.connectionClosed(this, false);
     const { isid, tsih, connectionId, cmdSn, initiatorName, negotiation } = login;
     return {

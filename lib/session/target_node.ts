@@ -10,6 +10,7 @@ import { LoginStatus } from "../wire/iscsi/status.ts";
 import type { Handover } from "./handover.ts";
 import type { SessionParameters } from "./negotiation.ts";
 import type { Nexus } from "./nexus.ts";
+import { OutputRings } from "./output_ring.ts";
 import { RemoteSession, type SessionThread } from "./remote_session.ts";
 import { type ConnectionHost, TargetConnection } from "./target_connection.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "./target_directory.ts";
@@ -78,6 +79,7 @@ export class TargetNode implements ConnectionHost {
   readonly random: RandomSource;
   readonly directory: TargetDirectory;
   readonly log: Log;
+  readonly rings = new OutputRings();
   readonly counters: TargetCounters = { silent: 0, refused: 0, accepted: 0 };
   readonly #pool: BufferPool;
   readonly #relativeTargetPort: number;

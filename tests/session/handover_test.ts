@@ -6,6 +6,7 @@ import { silentLog } from "../../lib/base/log.ts";
 import type { DetachedStream } from "../../lib/base/network.ts";
 import type { Handover } from "../../lib/session/handover.ts";
 import type { RemoteSession, SessionThread } from "../../lib/session/remote_session.ts";
+import { OutputRings } from "../../lib/session/output_ring.ts";
 import { TargetConnection } from "../../lib/session/target_connection.ts";
 import { TargetSession } from "../../lib/session/target_session.ts";
 import * as bhs from "../../lib/wire/iscsi/bhs.ts";
@@ -84,6 +85,7 @@ class Scene {
         random: fakeRandom(),
         directory: this.world.directory,
         log: silentLog,
+        rings: new OutputRings(),
         admit: refuse,
         loginOver: () => {},
         connectionClosed: () => {},
@@ -104,6 +106,7 @@ Deno.test("the thread answers the login and goes on with numbers, parameters and
   assert.equal(stream.detached, true);
   assert.equal(stream.takeOutput().length, 0, "the owner has sent the last response");
   assert.equal(scene.world.node.connections, 1);
+  assert.equal(scene.world.node.rings.idle, 1, "the owner's next login has this one's ring");
   const { session: remote, handover } = scene.thread.begun[0]!;
   assert.equal(handover.stream.descriptor, 9);
   assert.deepEqual(scene.world.device.takeEvents(), ["nexus gained iqn.2026-11.net.plimsoll.test:host,1"]);

@@ -1,6 +1,7 @@
 import { strict as assert } from "node:assert";
 import { limits } from "../../lib/base/limits.ts";
 import { Output } from "../../lib/session/output.ts";
+import { OutputRings } from "../../lib/session/output_ring.ts";
 import { FakeStream } from "./fake_world.ts";
 import { split } from "./pdus.ts";
 
@@ -84,4 +85,28 @@ Deno.test("output: data leaves a part of the ring to control", () => {
   }
   assert.ok(data >= 500 && control >= 2 * data, `${data} data, ${control} control`);
   assert.ok(stream.pendingBytes <= limits.outputRingBytes);
+});
+
+Deno.test("output: the ring of an ended connection is the next one's, and no stream's", () => {
+  // Without this, each login leaves 156 KiB to the next full garbage collection, or two connections write into one ring.
+  const rings = new OutputRings();
+  const stream = new FakeStream();
+  const first = new Output(stream, rings);
+  const { bytes } = first;
+  first.begin(0, true);
+  first.finish(0, null);
+  first.close();
+  assert.equal(rings.idle, 0, "the stream has a PDU of it");
+  assert.equal(first.bytes, bytes);
+  stream.flush();
+  first.close();
+  first.close();
+  assert.equal(rings.idle, 1);
+  assert.equal(first.begin(0, true), -1, "a closed output has no room");
+  const second = new Output(new FakeStream(), rings);
+  assert.equal(second.bytes, bytes);
+  assert.notEqual(new Output(new FakeStream(), rings).bytes, bytes);
+  const many = Array.from({ length: 2 * limits.idleOutputRingsMax }, () => new Output(stream, rings));
+  for (const output of many) output.close();
+  assert.equal(rings.idle, limits.idleOutputRingsMax);
 });

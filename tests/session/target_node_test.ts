@@ -483,3 +483,20 @@ Deno.test("stop with tasks that never end: done is called only when they do", ()
   assert.equal(done, true);
   idle(world);
 });
+
+Deno.test("connections that come and go, in whatever way, share one output ring", () => {
+  // Without this, each leaves 156 KiB to the next full garbage collection: 500 logins a minute are 75 MiB.
+  const world = new FakeWorld();
+  const logout = build({ kind: "logout", fields: { initiatorTaskTag: 9, cmdSn: 1, immediate: 1 } });
+  for (let i = 0; i < 40; i++) {
+    const stream = loggedIn(world, 1 + i);
+    if (i % 4 === 0) stream.deliver(logout);
+    else if (i % 4 === 1) stream.deliver(read(1, 1, 8));
+    else if (i % 4 === 2) stream.deliver(new Uint8Array(48).fill(0xff));
+    stream.takeOutput();
+    stream.peerCloses();
+    world.clock.advance(0);
+    assert.equal(world.node.connections, 0);
+    assert.equal(world.node.rings.idle, 1);
+  }
+});

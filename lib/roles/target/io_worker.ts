@@ -21,6 +21,7 @@ import {
 } from "../../device/task_messages.ts";
 import { WorkerLoans } from "../../device/worker_loans.ts";
 import { WorkerDeviceServer, type WorkerDisk, type WorkerUnit } from "../../device/worker_device_server.ts";
+import { OutputRings } from "../../session/output_ring.ts";
 import { type ConnectionHost, TargetConnection } from "../../session/target_connection.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "../../session/target_directory.ts";
 import { TargetSession } from "../../session/target_session.ts";
@@ -69,6 +70,7 @@ export class IoWorker implements ConnectionHost {
   readonly clock: Clock;
   readonly random: RandomSource;
   readonly log: Log;
+  readonly rings = new OutputRings();
   readonly directory: TargetDirectory;
   readonly #parts: IoWorkerParts;
   readonly #cells: SharedCells;
