@@ -1,8 +1,8 @@
-// Whether memory is flat, decided from samples, and a picture of them. The heaps of three isolates fill until their collectors
-// find it worth their while, ten minutes long, and garbage makes a saw of some 60 MiB, one tooth in one to four minutes; what
-// is judged is its floor, the lowest tenth of the samples. After the warm-up (half the time, of a short run a fifth and at
-// least 30 s) memory grows when the floor of the second half lies above that of the first quarter by more than the allowance
-// while a line through the second half rises, or when its highest value does by twice a tooth.
+// Whether memory is flat, decided from samples, and a picture of them. Garbage makes a saw, of up to
+// 60 MiB in one to four minutes where nobody bids the collector be diligent (main.ts does); what is judged is its floor, the
+// lowest tenth of the samples. After the warm-up (a quarter of the time, of a
+// short run a fifth and at least 30 s) memory grows when the floor of the second half lies above that of the first quarter by
+// more than the allowance while a line through the second half rises, or when its highest value does by twice a tooth.
 
 export interface Sample {
   readonly second: number;
@@ -27,15 +27,18 @@ export interface Level {
 
 const MiB = 1024 * 1024;
 const toothBytes = 64 * MiB;
-const longSeconds = 600;
+const longSeconds = 480;
 
-/** A run of less than ten minutes sees one tooth or two, and may find the floor at another height. */
+/**
+ * A run of less than eight minutes sees one tooth or two, and may find the floor at another height. From the one floor to the
+ * other it is 8 of 20 minutes: a leak of 2 MiB a minute makes 16 MiB of them.
+ */
 export function allowanceBytes(seconds: number): number {
-  return seconds < longSeconds ? toothBytes : 24 * MiB;
+  return seconds < longSeconds ? toothBytes : 12 * MiB;
 }
 
 export function warmUpSeconds(seconds: number): number {
-  return seconds < longSeconds ? Math.max(30, seconds / 5) : seconds / 2;
+  return seconds < longSeconds ? Math.max(30, seconds / 5) : seconds / 4;
 }
 
 /** `samples` of a whole run of `seconds`, in order; at least four after the warm-up. */
