@@ -11,17 +11,41 @@ import type {
 } from "../base/network.ts";
 import { formatSocketAddress } from "../base/network.ts";
 
-const receiveBytes = 256 * 1024;
-/** What is queued is gathered here, so that headers and data leave in one system call. */
-const gatherBytes = 256 * 1024;
+/** What a connection receives into. What is queued is gathered in another, so that headers and data leave in one system call. */
+const bufferBytes = 256 * 1024;
+/** Buffers of ended connections that are kept for the next ones: 16 MiB. A collector would leave them lying for a while. */
+const idleBuffersMax = 64;
 /** After the last byte sent, how long to wait for the peer's own end before closing, milliseconds. */
 const lingerMs = 2_000;
 
+class Buffers {
+  readonly #idle: Uint8Array<ArrayBuffer>[] = [];
+
+  get idle(): number {
+    return this.#idle.length;
+  }
+
+  take(): Uint8Array<ArrayBuffer> {
+    return this.#idle.pop() ?? new Uint8Array(bufferBytes);
+  }
+
+  give(buffer: Uint8Array<ArrayBuffer>): void {
+    if (this.#idle.length < idleBuffersMax) this.#idle.push(buffer);
+  }
+}
+
 export class PortableNetwork implements Network {
+  readonly #buffers = new Buffers();
+
+  /** Buffers that wait for a connection. */
+  get idleBuffers(): number {
+    return this.#buffers.idle;
+  }
+
   // deno-lint-ignore require-await
   async listen(address: SocketAddress, accept: (stream: Stream) => StreamHandler | null): Promise<Listener> {
     const listener = Deno.listen({ hostname: address.hostname, port: address.port, transport: "tcp" });
-    const done = acceptAll(listener, accept);
+    const done = acceptAll(listener, this.#buffers, accept);
     const bound = listener.addr as Deno.NetAddr;
     return {
       address: { hostname: bound.hostname, port: bound.port },
@@ -45,7 +69,7 @@ export class PortableNetwork implements Network {
       const why = signal.aborted ? `no answer within ${timeoutMs} ms` : (error as Error).message;
       throw new Error(`Cannot connect to ${formatSocketAddress(address)}: ${why}.`);
     }
-    const stream = new PortableStream(connection);
+    const stream = new PortableStream(connection, this.#buffers);
     stream.start(handler(stream));
     return stream;
   }
@@ -53,6 +77,7 @@ export class PortableNetwork implements Network {
 
 async function acceptAll(
   listener: Deno.TcpListener,
+  buffers: Buffers,
   accept: (stream: Stream) => StreamHandler | null,
 ): Promise<void> {
   for (;;) {
@@ -65,7 +90,7 @@ async function acceptAll(
       await new Promise((resolve) => setTimeout(resolve, 50));
       continue;
     }
-    const stream = new PortableStream(connection);
+    const stream = new PortableStream(connection, buffers);
     const handler = accept(stream);
     if (handler === null) connection.close();
     else stream.start(handler);
@@ -83,6 +108,7 @@ class PortableStream implements Stream {
   readonly local: SocketAddress;
   readonly remote: SocketAddress;
   readonly #connection: Deno.TcpConn;
+  readonly #buffers: Buffers;
   #handler: StreamHandler | null = null;
   #queue: Segment[] = [];
   #pendingBytes = 0;
@@ -91,10 +117,11 @@ class PortableStream implements Stream {
   #ending = false;
   #dead = false;
   #deathReason = "closed by peer";
-  #gather: Uint8Array | null = null;
+  #gather: Uint8Array<ArrayBuffer> | null = null;
 
-  constructor(connection: Deno.TcpConn) {
+  constructor(connection: Deno.TcpConn, buffers: Buffers) {
     this.#connection = connection;
+    this.#buffers = buffers;
     this.local = plain(connection.localAddr);
     this.remote = plain(connection.remoteAddr);
   }
@@ -140,7 +167,7 @@ class PortableStream implements Stream {
   }
 
   async #receive(handler: StreamHandler): Promise<void> {
-    const buffer = new Uint8Array(receiveBytes);
+    const buffer = this.#buffers.take();
     const view = new DataView(buffer.buffer);
     let reason = "closed by peer";
     try {
@@ -155,6 +182,9 @@ class PortableStream implements Stream {
     }
     this.#die(reason);
     await this.#pumped; // the releases of what was being sent come before closed()
+    this.#buffers.give(buffer);
+    if (this.#gather !== null) this.#buffers.give(this.#gather);
+    this.#gather = null;
     handler.closed(this.#deathReason);
   }
 
@@ -177,13 +207,13 @@ class PortableStream implements Stream {
 
   /** Small segments are gathered; a segment is released once its last byte is with the kernel. */
   async #sendBatch(batch: Segment[]): Promise<void> {
-    const gather = this.#gather ??= new Uint8Array(gatherBytes);
+    const gather = this.#gather ??= this.#buffers.take();
     let at = 0;
     let first = 0;
     let sent = 0;
     try {
       while (sent < batch.length) {
-        while (first < batch.length && at + batch[first]!.length <= gatherBytes) {
+        while (first < batch.length && at + batch[first]!.length <= bufferBytes) {
           const { buffer, start, length } = batch[first]!;
           gather.set(buffer.subarray(start, start + length), at);
           at += length;
