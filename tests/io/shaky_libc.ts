@@ -36,6 +36,10 @@ export function shakySocketLibc(): Libc {
       errno = 0; // its own counts from now on
       return c.epoll_wait(...parameters);
     },
+    connect(...parameters) {
+      errno = 0;
+      return c.connect(...parameters);
+    },
     errno: () => errno || c.errno(),
   };
 }
