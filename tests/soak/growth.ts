@@ -1,8 +1,8 @@
-// Whether memory is flat, decided from samples, and a picture of them. Garbage makes a saw, of up to
-// 60 MiB in one to four minutes where nobody bids the collector be diligent (main.ts does); what is judged is its floor, the
-// lowest tenth of the samples. After the warm-up (a quarter of the time, of a
-// short run a fifth and at least 30 s) memory grows when the floor of the second half lies above that of the first quarter by
-// more than the allowance while a line through the second half rises, or when its highest value does by twice a tooth.
+// Whether memory is flat, decided from samples, and a picture of them. Garbage makes a saw, of up to 60 MiB in one to four
+// minutes where nobody bids the collector be diligent (main.ts does); what is judged is its floor, the lowest tenth of the
+// samples. After the warm-up (a quarter of the time, of a short run a fifth and at least 30 s) memory grows when the floor of
+// the second half lies above that of the first quarter by more than the allowance while a line through the second half rises,
+// or when its highest value does by twice a tooth.
 
 export interface Sample {
   readonly second: number;
