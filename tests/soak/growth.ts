@@ -34,7 +34,7 @@ const longSeconds = 480;
  * other it is 8 of 20 minutes: a leak of 2 MiB a minute makes 16 MiB of them.
  */
 export function allowanceBytes(seconds: number): number {
-  return seconds < longSeconds ? toothBytes : 12 * MiB;
+  return seconds < longSeconds ? toothBytes : 14 * MiB;
 }
 
 export function warmUpSeconds(seconds: number): number {
