@@ -55,6 +55,8 @@ export class Uring implements SlowCalls {
   readonly #waiting = new SlowCallQueue();
   #underWay = 0;
   #unsubmitted = 0;
+  /** Calls were handed over since completions were looked at last: some may be complete already. */
+  #entered = false;
   readonly #rest: LoopTask = { queued: false, runTask: () => void this.#reap() };
   #closed = false;
   #idle: (() => void) | null = null;
@@ -129,6 +131,8 @@ export class Uring implements SlowCalls {
     assert(!this.#closed, "io_uring is used after close");
     if (this.#underWay >= this.#at.completions || !this.#waiting.empty) return this.#waiting.push(call);
     this.#place(call);
+    if (this.#unsubmitted > 0) this.#enter(); // at once: the disk works while the rest of the turn goes on
+    this.#entered = true;
   }
 
   async close(): Promise<void> {
@@ -177,8 +181,9 @@ export class Uring implements SlowCalls {
       this.#place(this.#waiting.shift());
       if (this.#underWay === before) break;
     }
-    if (this.#unsubmitted === 0) return false;
-    this.#enter();
+    if (this.#unsubmitted > 0) this.#enter();
+    else if (!this.#entered) return false;
+    this.#entered = false;
     return this.#reap() || this.#unsubmitted > 0;
   }
 
