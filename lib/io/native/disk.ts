@@ -47,6 +47,8 @@ export class NativeDisk implements Disk, DiskCallOwner {
   #idle: (() => void) | null = null;
   /** What the file system has refused before: asking again would only cost. */
   #readsNoWait = true;
+  /** Where readNow() has just found nothing: submit() need not look again. */
+  #missedBytes = -1;
   #writesNoWait = true;
   readonly #pageCache: PageCacheMap;
   /** Flushes hold the journal, punches the whole file: a write beside them would wait. */
@@ -81,6 +83,10 @@ export class NativeDisk implements Disk, DiskCallOwner {
       this.exclusives.begin();
       return this.#slow(operation, SlowKind.punch, 0);
     }
+    if (kind === "read" && operation.offsetBytes === this.#missedBytes) {
+      this.#missedBytes = -1;
+      return this.#slow(operation, SlowKind.read, 0);
+    }
     if (this.#depth >= depthMax) return this.#engine.loop.soon(this.#call(operation, kindOf(operation), 0));
     this.#inline(operation, 0);
   }
@@ -93,9 +99,12 @@ export class NativeDisk implements Disk, DiskCallOwner {
     setLong(words, 2, lengthBytes);
     setLong(this.#offset.words, 0, offsetBytes);
     const count = this.#engine.loop.libc.preadv2(this.fd, pointer, 1, this.#offset.longs[0]!, noWait);
-    if (count !== lengthBytes) return false;
-    this.inlineOperations++;
-    return true;
+    if (count === lengthBytes) {
+      this.inlineOperations++;
+      return true;
+    }
+    this.#missedBytes = offsetBytes;
+    return false;
   }
 
   lend(offsetBytes: number, lengthBytes: number, range: LentRange): boolean {
