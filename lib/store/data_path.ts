@@ -490,15 +490,10 @@ export class DataPath implements BlockService {
 
   #afterEntry(task: StoreTask): void {
     if (task.outcome !== "done") return this.#end(task, task.outcome);
-    if (task.fresh && this.board !== null) this.#show(task);
+    if (task.fresh) this.board?.show(task.operation.image, task.operation.page, task.slot);
     if (!task.operation.durable || this.omit.has("flushOnDurable")) return this.#end(task, "done");
     task.step = stepDurable;
     this.flusher.request(task);
-  }
-
-  #show(task: StoreTask): void {
-    const { image, page } = task.operation;
-    this.board!.show(image, page, task.slot);
   }
 
   #hasSlot(op: BlockOperation): boolean {
