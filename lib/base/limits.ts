@@ -179,6 +179,12 @@ export const limits = Object.freeze({
   forwardConnectMsMax: 2_000,
   forwardSilenceMs: 2_000,
   forwardPingMs: 3_000,
+  /** A message of one member to another, bytes: a load report of 256 sessions and as many clients of the past. */
+  messageBytesMax: 64 * KiB,
+  /** Buffers for messages that come, bytes: one of the largest of each other member. */
+  messageBufferBytesMax: 2 * MiB,
+  /** Messages to one member that are not answered yet: one report and an intent for each move and login under way. */
+  messagesMax: 256,
   /** EXTENDED COPY: descriptors of one list, and results kept for RECEIVE COPY STATUS of one nexus. */
   copyTargetDescriptorsMax: 8,
   copySegmentDescriptorsMax: 16,

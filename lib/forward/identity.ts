@@ -7,6 +7,8 @@ import type { ChapIdentity } from "../session/target_directory.ts";
 
 /** A forwarded operation may be forwarded once more, by a home that has given its page away. */
 export const hopsMax = 2;
+/** Messages have a session of their own, numbered behind the hop classes'. */
+export const messageClass: number = hopsMax + 1;
 
 /** What a member calls itself as an initiator. */
 export function memberName(iqnPrefix: string, member: string): string {

@@ -8,7 +8,16 @@ import type { Log } from "../../base/log.ts";
 import { formatSocketAddress, type Listener, type Network, type SocketAddress } from "../../base/network.ts";
 import type { RandomSource } from "../../base/random.ts";
 import { parseAddress } from "../../config/address.ts";
-import { HomeServer, hopsMax, type KeepOff, MemberDirectory, MemberForwarder } from "../../forward/mod.ts";
+import {
+  HomeServer,
+  hopsMax,
+  type KeepOff,
+  MemberDirectory,
+  MemberForwarder,
+  memberName,
+  MessageServer,
+  Messenger,
+} from "../../forward/mod.ts";
 import { listDisks } from "../../meta/group.ts";
 import type { Metadata, Watch } from "../../meta/metadata.ts";
 import {
@@ -48,6 +57,9 @@ const controlBufferBytes = 1024 * 1024;
 
 export class Forwarding {
   readonly forwarder: MemberForwarder;
+  /** Messages to the other members, and theirs. */
+  readonly messenger: Messenger;
+  readonly messages: MessageServer;
   readonly #parts: ForwardingParts;
   readonly #servers: readonly HomeServer[];
   readonly #node: TargetNode;
@@ -76,6 +88,13 @@ export class Forwarding {
       behind: (image) => parts.behind(image),
     });
     router.setForwarder(this.forwarder);
+    this.messenger = new Messenger({
+      ...parts,
+      iqnPrefix: group.iqnPrefix,
+      member: member.name,
+      peerOf: (name) => this.#peerOf(name),
+    });
+    this.messages = new MessageServer(memberName(group.iqnPrefix, ""));
     this.#servers = Array.from({ length: hopsMax }, (_, i) =>
       new HomeServer({
         routes: router,
@@ -94,7 +113,10 @@ export class Forwarding {
       random,
       log,
       pool: new BufferPool(controlBufferBytes),
-      directory: new MemberDirectory(group.iqnPrefix, member.name, secret, classes),
+      directory: new MemberDirectory(group.iqnPrefix, member.name, secret, [
+        ...classes,
+        this.messages.hopClass,
+      ]),
       relativeTargetPort: member.relativeTargetPort,
     });
   }
@@ -155,6 +177,7 @@ export class Forwarding {
     this.#watch?.close();
     this.#retry?.cancel();
     this.forwarder.close();
+    this.messenger.close();
     await this.#listener?.close();
     await new Promise<void>((done) => this.#node.stop(done));
   }

@@ -3,6 +3,8 @@
 
 import { crc32c, digestAt } from "../crc32c.ts";
 import { shapeOf } from "../scsi/cdb.ts";
+import { BlockEnvelope } from "../scsi/forward.ts";
+import { MemberMessage } from "../scsi/member_message.ts";
 import { SenseKey } from "../scsi/sense.ts";
 import { Bhs, bhsBytes, Opcode } from "./bhs.ts";
 import { type PduKind, pduKind } from "./pdu.ts";
@@ -307,6 +309,9 @@ const ahsNames: Readonly<Record<number, string>> = {
   2: "Expected bidirectional read data length",
 };
 
+/** What members say to each other (docs/vendor-commands.md). */
+const memberCommands = [BlockEnvelope, MemberMessage];
+
 /** 16 bytes of the header, and what an Extended CDB segment (§11.2.2.3) adds. */
 function cdbOf(
   bytes: Uint8Array,
@@ -323,7 +328,7 @@ function cdbOf(
     cdb = whole;
   }
   const view = new DataView(cdb.buffer, cdb.byteOffset, cdb.length);
-  const shape = shapeOf(view, 0);
+  const shape = shapeOf(view, 0) ?? memberCommands.find(({ opcode }) => opcode === cdb[0]) ?? null;
   if (shape === null) return { bytes: hexOf(cdb), command: null, fields: [] };
   const fields = Object.entries(shape.fields).map(([name, field]) => ({ name, value: field.get(view, 0) }));
   return {

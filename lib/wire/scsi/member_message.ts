@@ -1,0 +1,36 @@
+// A message of one member to another: a vendor-specific command (SPC-4 §4.2.5.1) whose data-out is the message. Answered
+// GOOD, or with sense data of ours that says why it was not taken. docs/vendor-commands.md has it byte by byte.
+
+import type { Field } from "../field.ts";
+import { bits, u16, u32 } from "../field.ts";
+import type { CdbShape } from "./cdb_shape.ts";
+import { shape } from "./cdb_shape.ts";
+
+export const messageVersion = 1;
+
+export const MemberMessage: CdbShape<{ version: Field; kind: Field; lengthBytes: Field }> = shape(
+  "PLIMSOLL MEMBER MESSAGE",
+  0xc2,
+  16,
+  { version: bits(1, 4, 4), kind: u16(2), lengthBytes: u32(4) },
+);
+
+/** Kinds of messages. Numbers are never used again. */
+export const MessageKind = Object.freeze({
+  /** How loaded the sender is (lib/balance/load_report.ts). */
+  loadReport: 1,
+  /** An initiator is about to log in, or is to be sent there (lib/balance/intent.ts). */
+  intent: 2,
+});
+
+/** Additional sense code of a message that was understood and not taken; the qualifier says why, to its kind's own list. */
+export const messageRefusedCode = 0x85;
+/** Qualifiers that every kind has. */
+export const MessageRefusal = Object.freeze({
+  /** Nobody listens to this kind here. */
+  unknownKind: 0x80,
+  /** Its bytes contradict themselves. */
+  malformed: 0x81,
+  /** The member does not take messages now. */
+  notNow: 0x82,
+});
