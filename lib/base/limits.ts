@@ -185,6 +185,18 @@ export const limits = Object.freeze({
   messageBufferBytesMax: 2 * MiB,
   /** Messages to one member that are not answered yet: one report and an intent for each move and login under way. */
   messagesMax: 256,
+  /**
+   * Sessions that a host is to make: for a volume's slice on one member, for a volume, in all, and those of all hosts of a
+   * group: half of what 32 members take. Two a slice keep a thread each busy; six a volume are three slices' worth.
+   */
+  planSessionsPerSlice: 2,
+  planSessionsPerVolume: 6,
+  planSessionsPerHost: 64,
+  planSessionsPerGroup: 4096,
+  /** Changes of a route table that a member remembers for those who follow it: 64 KiB on the wire, as a chunk of the table. */
+  routeChangesMax: 16 * KiB,
+  /** Epochs whose changes since are known: proxies follow within seconds. */
+  routeEpochsMax: 256,
   /** EXTENDED COPY: descriptors of one list, and results kept for RECEIVE COPY STATUS of one nexus. */
   copyTargetDescriptorsMax: 8,
   copySegmentDescriptorsMax: 16,

@@ -3,8 +3,10 @@
 
 import { crc32c, digestAt } from "../crc32c.ts";
 import { shapeOf } from "../scsi/cdb.ts";
+import type { CdbShape } from "../scsi/cdb_shape.ts";
 import { BlockEnvelope } from "../scsi/forward.ts";
 import { MemberMessage } from "../scsi/member_message.ts";
+import { MultipathIn, MultipathOut } from "../scsi/multipath.ts";
 import { SenseKey } from "../scsi/sense.ts";
 import { Bhs, bhsBytes, Opcode } from "./bhs.ts";
 import { type PduKind, pduKind } from "./pdu.ts";
@@ -309,8 +311,8 @@ const ahsNames: Readonly<Record<number, string>> = {
   2: "Expected bidirectional read data length",
 };
 
-/** What members say to each other (docs/vendor-commands.md). */
-const memberCommands = [BlockEnvelope, MemberMessage];
+/** What members, and members and proxies, say to each other (docs/vendor-commands.md). */
+const vendorCommands: readonly CdbShape[] = [BlockEnvelope, MemberMessage, MultipathIn, MultipathOut];
 
 /** 16 bytes of the header, and what an Extended CDB segment (§11.2.2.3) adds. */
 function cdbOf(
@@ -328,7 +330,7 @@ function cdbOf(
     cdb = whole;
   }
   const view = new DataView(cdb.buffer, cdb.byteOffset, cdb.length);
-  const shape = shapeOf(view, 0) ?? memberCommands.find(({ opcode }) => opcode === cdb[0]) ?? null;
+  const shape = shapeOf(view, 0) ?? vendorShapeOf(cdb);
   if (shape === null) return { bytes: hexOf(cdb), command: null, fields: [] };
   const fields = Object.entries(shape.fields).map(([name, field]) => ({ name, value: field.get(view, 0) }));
   return {
@@ -336,6 +338,12 @@ function cdbOf(
     command: shape.name,
     fields,
   };
+}
+
+function vendorShapeOf(cdb: Uint8Array): CdbShape | null {
+  return vendorCommands.find(({ opcode, serviceAction }) =>
+    cdb[0] === opcode && (serviceAction === null || serviceAction === (cdb[1]! & 0x1f))
+  ) ?? null;
 }
 
 /** "ILLEGAL REQUEST, 24h/00h": key and additional sense code, fixed or descriptor format (SPC-4 §4.5). */
