@@ -360,13 +360,18 @@ export class NativeLoop implements Clock {
 
   /**
    * Waits. A processor that falls asleep takes longer to wake than many a client takes to ask again: when the last wait
-   * was short, this one looks again and again for as long before it sleeps. One that was not worth it is the last.
+   * was short, this one looks again and again for as long before it sleeps, and lets whoever else wants the processor
+   * have it: the client, or the member that the answer is awaited from. One that was not worth it is the last.
    */
   #wait(timeoutMs: number): number {
     const startMs = this.nowMs();
     let count = 0;
     if (this.#watchful && this.#waitedMs < watchfulMs) {
-      do count = this.#poll(0); while (count === 0 && this.nowMs() - startMs < watchfulMs);
+      for (;;) {
+        count = this.#poll(0);
+        if (count !== 0 || this.nowMs() - startMs >= watchfulMs) break;
+        this.libc.sched_yield();
+      }
     }
     if (count === 0) count = this.#poll(timeoutMs);
     this.#waitedMs = this.nowMs() - startMs;
