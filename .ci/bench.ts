@@ -1,12 +1,21 @@
 // `deno task bench`: measures this tree's target beside tgtd and a minimal C server, and writes the tables of
-// docs/performance.md: the workloads of ../shared/bench/versus.py, reads past the page cache, and fairness. Some three
-// minutes. With arguments it hands them to versus.py (workloads, --rounds, …) and leaves the page alone.
+// docs/performance.md: the workloads of ../shared/bench/versus.py, reads past the page cache, fairness, and forwarding
+// between two members. Some five minutes. `forward` measures that last part alone, other arguments are handed to versus.py
+// (workloads, --rounds, …); either leaves the page alone.
 // Needs python3, gcc and fincore (util-linux); for tgtd the Debian package tgt; for what the disk itself gives the package fio.
 
 import { exists, shared, succeed } from "../tests/interop/tools.ts";
 import { type TargetOptions, TargetProcess } from "../tests/interop/target_process.ts";
+import { forwardRuns } from "./bench_forward.ts";
 import { coldRounds, fairRounds } from "./bench_runs.ts";
-import { coldTable, fairTable, putBetweenMarkers, type VersusReport, versusTables } from "./bench_tables.ts";
+import {
+  coldTable,
+  fairTable,
+  forwardTable,
+  putBetweenMarkers,
+  type VersusReport,
+  versusTables,
+} from "./bench_tables.ts";
 import { buildLoad, fillVolume, type Served, sizeMiB, startTgtd } from "./bench_tools.ts";
 
 const page = new URL("../docs/performance.md", import.meta.url);
@@ -19,16 +28,16 @@ function options(directory: string): TargetOptions {
 }
 
 function served(target: TargetProcess): Served {
-  return { port: Number(target.portals[0].split(":")[1]), iqn: target.iqn(), lun: 0, pid: target.pid };
+  return { port: Number(target.portals[0].split(":")[1]), iqn: target.iqn(), lun: 0, pids: [target.pid] };
 }
 
 /** versus.py on a target whose volume is written fully, with its output shown. */
 async function runVersus(target: TargetProcess, args: readonly string[]): Promise<boolean> {
-  const { port, iqn, pid } = served(target);
+  const { port, iqn, pids } = served(target);
   const { success } = await new Deno.Command("python3", {
     args: [
       versus,
-      ...["--port", String(port), "--iqn", iqn, "--pid", String(pid), "--dir", target.directory],
+      ...["--port", String(port), "--iqn", iqn, "--pid", String(pids[0]), "--dir", target.directory],
       ...args,
     ],
   }).spawn().status;
@@ -88,11 +97,14 @@ async function measureAll(directory: string): Promise<void> {
   } finally {
     await target[Symbol.asyncDispose]();
   }
+  step("forwarding");
+  const forward = await forwardRuns(program, directory, rounds);
   const tables: [string, string][] = [
     ["machine", about],
     ["versus", versusTables(JSON.parse(await Deno.readTextFile(report)) as VersusReport)],
     ["cold", coldTable(cold)],
     ["fairness", fairTable(fair)],
+    ["forward", forwardTable(forward)],
   ];
   let text = await Deno.readTextFile(page);
   for (const [name, table] of tables) {
@@ -139,7 +151,9 @@ if (!exists(versus)) {
 const directory = await Deno.makeTempDir({ prefix: "plimsoll-bench-" });
 try {
   if (Deno.args.length === 0) await measureAll(directory);
-  else {
+  else if (Deno.args[0] === "forward") {
+    console.log(forwardTable(await forwardRuns(await buildLoad(directory), directory, rounds)));
+  } else {
     await using target = await TargetProcess.start(options(directory));
     await fillVolume(served(target));
     if (!await runVersus(target, Deno.args)) Deno.exitCode = 1;

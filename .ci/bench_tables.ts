@@ -1,5 +1,6 @@
 // The tables of docs/performance.md, put between their markers.
 
+import type { ForwardRound, ForwardRun } from "./bench_forward.ts";
 import type { ColdRound, FairRound } from "./bench_runs.ts";
 
 /** What versus.py --json writes for one workload. */
@@ -38,6 +39,11 @@ const goals: Readonly<
   "1,16,65536,seqwrite": { name: "64 KiB sequential write, depth 16", toTgtd: 2 },
   "1,8,262144,seqread": { name: "256 KiB sequential read, depth 8", toTgtd: 3 },
   "4,8,4096,randread": { name: "4 KiB random read, 4 connections x depth 8", toTgtd: 5 },
+};
+/** What forwarding may cost at most, as a multiple of what it costs at home (issue 4). */
+const forwardGoals: Readonly<Record<string, { readonly cpu?: number; readonly p50?: number }>> = {
+  "4 KiB random read, depth 1": { p50: 3 },
+  "4 KiB random read, depth 32": { cpu: 3.2 },
 };
 const coldGoal = 2;
 const fairGoal = 5;
@@ -142,6 +148,42 @@ export function fairTable(rounds: readonly FairRound[]): string {
     `${verdict("<=", fairGoal, median(ratios))}. The deep reader makes ${
       spread((r) => r.deep.iops)
     } IOPS meanwhile.\n`;
+}
+
+export function forwardTable(runs: readonly ForwardRun[]): string {
+  const rows = [[
+    "workload",
+    "at home",
+    "forwarded",
+    "rate",
+    "CPU us",
+    "CPU",
+    "goal",
+    "p50 us",
+    "p50",
+    "goal",
+  ]];
+  for (const { name, rounds } of runs) {
+    const both = (digits: number, pick: (m: ForwardRound["local"]) => number) =>
+      [rounds.map((r) => r.local), rounds.map((r) => r.forwarded)]
+        .map((list) => median(list.map(pick)).toFixed(digits)).join(", ");
+    const ratio = (pick: (m: ForwardRound["local"]) => number) =>
+      ratioOf(rounds.map((r) => pick(r.forwarded) / pick(r.local)));
+    const cpu = ratio((m) => m.cpuUs), p50 = ratio((m) => m.p50);
+    const goal = forwardGoals[name] ?? {};
+    const met = (most: number | undefined, { median }: Ratio) =>
+      most === undefined ? "-" : verdict("<=", most, median);
+    const iops = (list: readonly number[]) => `${thousands(median(list))} IOPS`;
+    rows.push([
+      name,
+      iops(rounds.map((r) => r.local.iops)),
+      iops(rounds.map((r) => r.forwarded.iops)),
+      ratioText(ratio((m) => m.iops)),
+      ...[both(2, (m) => m.cpuUs), ratioText(cpu), met(goal.cpu, cpu)],
+      ...[both(0, (m) => m.p50), ratioText(p50), met(goal.p50, p50)],
+    ]);
+  }
+  return markdown(rows);
 }
 
 /** Replaces what is between the markers `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; throws when they are missing. */

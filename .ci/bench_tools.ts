@@ -16,13 +16,14 @@ export interface Served {
   readonly port: number;
   readonly iqn: string;
   readonly lun: number;
-  readonly pid: number;
+  /** The processes whose CPU time is the server's. */
+  readonly pids: readonly number[];
 }
 
 export interface Load {
   readonly depth: number;
   readonly bytes: number;
-  readonly mode: "randread" | "seqread";
+  readonly mode: "randread" | "randwrite" | "seqread" | "seqwrite";
   readonly seconds: number;
   readonly warmUpSeconds: number;
   /** How much of the volume, from its beginning; absent: all of it. */
@@ -60,12 +61,12 @@ export async function runLoad(program: string, target: Served, load: Load): Prom
 }
 
 async function runOnce(program: string, target: Served, load: Load): Promise<Measured> {
-  const before = await cpuSeconds(target.pid);
+  const before = await cpuSeconds(target.pids);
   const output = await succeed(program, [
     ...[String(target.port), target.iqn, String(target.lun), "1", String(load.depth), String(load.bytes)],
     ...[load.mode, String(load.seconds), String(load.mebibytes ?? sizeMiB)],
   ], { secondsMax: 60, env: { LGWARM: String(load.warmUpSeconds) } });
-  const cpu = await cpuSeconds(target.pid) - before;
+  const cpu = await cpuSeconds(target.pids) - before;
   const told = JSON.parse(/\{.*\}/.exec(output)?.[0] ?? "null") as Omit<Measured, "cpuUs"> & {
     errs: number;
     ios: number;
@@ -78,11 +79,15 @@ async function runOnce(program: string, target: Served, load: Load): Promise<Mea
   return { iops: told.iops, mbps: told.mbps, p50: told.p50, p99: told.p99, cpuUs: cpu * 1e6 / commands };
 }
 
-/** User and system time of a process, all threads (proc(5), in ticks of 10 ms). */
-async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / 100;
+/** User and system time of processes, all threads (proc(5), in ticks of 10 ms). */
+async function cpuSeconds(pids: readonly number[]): Promise<number> {
+  let ticks = 0;
+  for (const pid of pids) {
+    const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    ticks += Number(fields[11]) + Number(fields[12]);
+  }
+  return ticks / 100;
 }
 
 /** Writes every block of a volume, as noise. */
@@ -196,5 +201,5 @@ export async function startTgtd(
     await stop();
     throw error;
   }
-  return { port, iqn, lun: 1, pid: child.pid, [Symbol.asyncDispose]: stop };
+  return { port, iqn, lun: 1, pids: [child.pid], [Symbol.asyncDispose]: stop };
 }
