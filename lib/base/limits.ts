@@ -197,6 +197,21 @@ export const limits = Object.freeze({
   routeChangesMax: 16 * KiB,
   /** Epochs whose changes since are known: proxies follow within seconds. */
   routeEpochsMax: 256,
+  /** Pages of one step of a page move, and of one transaction that gives pages another home: 64 KiB of routes hold 65,536. */
+  movePagesMax: 1024,
+  /** Pages with data of one such transaction: 32 MiB of 4 MiB pages, whose writes are held for its last moments. */
+  moveDataPagesMax: 8,
+  /** Pages that are on their way to one member: what each of the others may send it in one transaction. */
+  incomingPagesMax: 32 * 1024,
+  /** Bytes that a mover reads and sends at a time, through one buffer. */
+  moveCopyBytes: 256 * KiB,
+  /** Bytes of pages that a member moves in a second, and while it serves clients: a quarter of one 1 Gbit/s link. */
+  moveBytesPerSecond: 256 * MiB,
+  moveBusyBytesPerSecond: 32 * MiB,
+  /** Rounds of copying what was written meanwhile, before writes are held. Each halves it, or more would not help either. */
+  moveRoundsMax: 6,
+  /** Last changes of routes that a volume's record tells: who is not further behind reads those chunks only. */
+  routeChangesTold: 32,
   /** EXTENDED COPY: descriptors of one list, and results kept for RECEIVE COPY STATUS of one nexus. */
   copyTargetDescriptorsMax: 8,
   copySegmentDescriptorsMax: 16,

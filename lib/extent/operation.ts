@@ -48,6 +48,12 @@ export type BlockOutcome =
   | "interrupted";
 
 /**
+ * A step of a page's move, asked of the member that is to be its home next: "begin" makes it forget what it may have of some
+ * pages, "copy" puts a part of one there, "settle" makes all of that durable, "cancel" takes it back.
+ */
+export type PageMoveStep = "begin" | "copy" | "settle" | "cancel";
+
+/**
  * One operation in flight. Mutable, so that the data path allocates none: the task owns it and uses it again.
  * From submit() until done() the serving side owns `buffer[bufferStart ..]`.
  */
@@ -67,6 +73,10 @@ export class BlockOperation {
   durable = false;
   /** writeSame and unmap: the slot or range may be given back. */
   mayUnmap = false;
+  /** Not for the page's home, but for the next one. The kind is then what is done: unmap, write, flush or unmap. */
+  moveStep: PageMoveStep | null = null;
+  /** Steps "begin" and "cancel": so many pages, from `page` on. */
+  movePages = 0;
   outcome: BlockOutcome = "done";
   miscompareOffsetBytes = 0;
   mapped = false;

@@ -11,7 +11,7 @@ import {
   imageLunLow,
   readEnvelopeSense,
 } from "../wire/scsi/forward.ts";
-import { dataInBytes, dataOutBytes, encodeEnvelope, outcomeOf, type Route } from "./envelope.ts";
+import { dataInBytes, dataOutBytes, encodeEnvelope, encodeMove, outcomeOf, type Route } from "./envelope.ts";
 
 /** What a home has said. */
 export type Answer =
@@ -60,7 +60,8 @@ export class Forwarded {
   /** Puts the operation into the command: data goes to and comes from the operation's own buffer. */
   load(): void {
     const { operation, command } = this;
-    encodeEnvelope(this.#view, operation, this.route);
+    if (operation.moveStep === null) encodeEnvelope(this.#view, operation, this.route);
+    else encodeMove(this.#view, operation, this.route);
     command.lunHigh = imageLunHigh(operation.image);
     command.lunLow = imageLunLow(operation.image);
     const out = dataOutBytes(operation), into = dataInBytes(operation);

@@ -20,6 +20,7 @@ import {
   envelopeVersion,
   imageOfLun,
   makeEnvelopeSense,
+  PageMoveEnvelope,
 } from "../wire/scsi/forward.ts";
 import {
   changesData,
@@ -30,6 +31,8 @@ import {
   type Route,
 } from "./envelope.ts";
 import { hopsMax } from "./identity.ts";
+import type { IncomingPages } from "./incoming_pages.ts";
+import { ServedMove } from "./served_move.ts";
 
 /** What the home needs of its router. */
 export interface HomeRoutes {
@@ -54,6 +57,8 @@ export interface HomeServerParts {
   readonly behind: (image: number, epoch: number) => void;
   /** For operations that must not meet transfers of other threads, as at the device server (lib/device/exclusions.ts). */
   readonly exclude: KeepOff;
+  /** Pages that come here to stay; absent: none do. */
+  readonly incoming?: IncomingPages;
 }
 
 /** Where an operation goes from here. */
@@ -97,8 +102,8 @@ export class HomeServer implements DeviceServer {
   }
 
   execute(task: Task): void {
-    const make = () => new ServedOperation(this.#parts, (image, more) => this.#count(image, more));
-    const served = (task.scratch ??= make()) as ServedOperation;
+    const served =
+      (task.scratch ??= new Served(this.#parts, (image, more) => this.#count(image, more))) as Served;
     served.begin(task);
   }
 
@@ -119,11 +124,11 @@ export class HomeServer implements DeviceServer {
   }
 
   dataReceived(task: Task): void {
-    (task.scratch as ServedOperation).dataReceived();
+    (task.scratch as Served).now.dataReceived();
   }
 
   abortTask(task: Task): void {
-    (task.scratch as ServedOperation | null)?.abort();
+    (task.scratch as Served | null)?.now.abort();
   }
 
   /** Members use ABORT TASK alone, which the session does itself. */
@@ -144,6 +149,25 @@ export class HomeServer implements DeviceServer {
 const malformed = makeEnvelopeSense(EnvelopeSense.malformed, 0, 0);
 const otherVersion = makeEnvelopeSense(EnvelopeSense.otherVersion, 0, envelopeVersion);
 const tooManyHops = makeEnvelopeSense(EnvelopeSense.tooManyHops, 0, 0);
+
+/** What a task carries: nearly always a block operation. */
+class Served {
+  readonly #operation: ServedOperation;
+  #move: ServedMove | null = null;
+  now: ServedOperation | ServedMove;
+
+  constructor(readonly parts: HomeServerParts, readonly count: (image: number, more: number) => void) {
+    this.now = this.#operation = new ServedOperation(parts, count);
+  }
+
+  begin(task: Task): void {
+    const { incoming } = this.parts;
+    this.now = incoming !== undefined && task.cdb.getUint8(0) === PageMoveEnvelope.opcode
+      ? this.#move ??= new ServedMove({ ...this.parts, incoming }, this.count)
+      : this.#operation;
+    this.now.begin(task);
+  }
+}
 
 /** One operation being served; kept by the task for its next use. */
 class ServedOperation {
@@ -253,8 +277,14 @@ class ServedOperation {
     const submit = () => routes.submitTo(placement, operation, this.#route.hops + 1);
     if (operation.kind === "write" || !changesData(operation.kind)) return submit();
     exclude(operation.image, (ended) => {
-      this.#ended = ended;
-      submit();
+      if (this.#judge().kind === "local") {
+        this.#ended = ended;
+        return submit();
+      }
+      ended(); // the page has moved while this waited
+      this.#inStore = false;
+      this.#count(operation.image, -1);
+      this.#submit();
     });
   }
 
@@ -270,6 +300,11 @@ class ServedOperation {
     const task = this.#task!;
     if (task.aborted) return this.#finish(ScsiStatus.taskAborted);
     if (operation.outcome !== "done") return this.#check(outcomeSense(operation));
+    const table = operation.kind === "flush" ? this.#parts.routes.table(operation.image) : null;
+    if (table !== null && this.#route.epoch < table.lostAt(this.#route.placement)) {
+      // Writes to pages that were here when the asker last looked may have been acknowledged at their new homes.
+      return this.#check(makeEnvelopeSense(EnvelopeSense.staleEpoch, 0, table.epoch));
+    }
     if (operation.kind === "read") task.dataInLength = operation.lengthBytes;
     else if (operation.kind === "status") {
       const { view } = task.dataIn!;

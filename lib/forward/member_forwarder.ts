@@ -55,7 +55,12 @@ export class MemberForwarder implements Forwarder, LinkOwner {
   }
 
   submit(placement: number, operation: BlockOperation, hops: number): void {
-    assert(hops >= 1 && hops <= hopsMax, "an operation was forwarded too often");
+    assert(hops >= 1, "an operation was forwarded less than once");
+    if (hops > hopsMax) { // its page has just moved away from here
+      operation.outcome = "busy";
+      operation.done(operation);
+      return;
+    }
     const forwarded = this.#free.pop() ?? new Forwarded((f) => this.#link(f).done(f));
     forwarded.operation = operation;
     forwarded.route.hops = hops;
@@ -113,8 +118,9 @@ export class MemberForwarder implements Forwarder, LinkOwner {
     const { operation, route } = forwarded;
     const table = this.#parts.table(operation.image);
     if (table === null) return this.#give(forwarded, "notReady");
+    if (operation.moveStep !== null) return this.#send(forwarded, route.placement); // never elsewhere
     if (operation.kind === "flush") {
-      // A home that has given its last page away has made it durable elsewhere first.
+      // What it had is durable elsewhere; what was written there since, the flush fan sees to.
       if (table.pagesOf(route.placement) === 0) return this.#give(forwarded, "done");
       return this.#send(forwarded, route.placement);
     }

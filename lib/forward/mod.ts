@@ -2,6 +2,7 @@
 
 export { type HopClass, MemberDirectory } from "./member_directory.ts";
 export { type HomeRoutes, HomeServer, type KeepOff } from "./home_server.ts";
+export { type IncomingPage, IncomingPages, type IncomingStore } from "./incoming_pages.ts";
 export type { HomeLink, Peer } from "./home_link.ts";
 export { hopsMax, memberName } from "./identity.ts";
 export { type MessageAnswer, type MessageListener, MessageServer } from "./message_server.ts";

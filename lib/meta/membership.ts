@@ -114,6 +114,11 @@ export class Membership {
     if (!ours) this.#lease.drop("its record in the metadata was taken away");
   }
 
+  /** Identifies this process. */
+  get run(): string {
+    return this.#run;
+  }
+
   /** Is this record of this process? */
   wrote(record: LiveRecord): boolean {
     return record.run === this.#run;

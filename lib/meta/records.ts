@@ -134,6 +134,8 @@ export interface VolumeRecord {
   readonly members?: readonly string[];
   /** Grows by one with every change of size or routes. */
   readonly epoch: number;
+  /** The last changes of routes: at which epoch, and the chunk of routes that changed. */
+  readonly routeChanges?: readonly (readonly [epoch: number, chunk: number])[];
   readonly createdMs: number;
   /** "deleting": no logins; its slots are being given back. */
   readonly state: "online" | "deleting";

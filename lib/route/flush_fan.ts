@@ -1,4 +1,6 @@
-// One flush, sent to every home of a volume; it ends when all of them have ended, as badly as the worst of them.
+// One flush, sent to every home of a volume; it ends when all of them have ended, as badly as the worst of them. When pages
+// have moved meanwhile, their new homes come in addition: writes may have been acknowledged there before the flush began,
+// by members that knew of the move earlier than this one.
 // Kept and used again, so that a flush allocates nothing once the first ones have been through.
 
 import { assert } from "../base/assert.ts";
@@ -27,6 +29,11 @@ export class FlushFan {
   #worst: BlockOutcome = "done";
   /** One a home, made on demand. */
   readonly #parts: BlockOperation[] = [];
+  #used = 0;
+  /** By placement: it has been sent there. */
+  readonly #reached = new Uint8Array(256);
+  #epoch = 0;
+  readonly #tableOf: (image: number) => RouteTable | null;
   readonly #send: (placement: number, operation: BlockOperation) => void;
   readonly #cancel: (operation: BlockOperation) => void;
   readonly #recycle: (fan: FlushFan) => void;
@@ -38,10 +45,12 @@ export class FlushFan {
   constructor(
     send: (placement: number, operation: BlockOperation) => void,
     cancel: (operation: BlockOperation) => void,
+    tableOf: (image: number) => RouteTable | null,
     recycle: (fan: FlushFan) => void,
   ) {
     this.#send = send;
     this.#cancel = cancel;
+    this.#tableOf = tableOf;
     this.#recycle = recycle;
   }
 
@@ -50,11 +59,18 @@ export class FlushFan {
     this.#parent = parent;
     parent.ticket = this;
     this.#worst = "done";
+    this.#used = 0;
+    this.#reached.fill(0);
+    this.#sendTo(table, parent);
+  }
+
+  #sendTo(table: RouteTable, parent: BlockOperation): void {
+    this.#epoch = table.epoch;
     this.#pending = 1; // ours, so that parts which end at once do not end the whole before the last is sent
-    let used = 0;
     for (let placement = 1; placement < 256; placement++) {
-      if (table.pagesOf(placement) === 0) continue;
-      const part = this.#part(used++);
+      if (table.pagesOf(placement) === 0 || this.#reached[placement] === 1) continue;
+      this.#reached[placement] = 1;
+      const part = this.#part(this.#used++);
       part.kind = "flush";
       part.image = parent.image;
       part.outcome = "done";
@@ -86,6 +102,8 @@ export class FlushFan {
     assert(this.#pending >= 0, "a part of a flush ended twice");
     if (this.#pending > 0) return;
     const parent = this.#parent!;
+    const table = this.#tableOf(parent.image);
+    if (table !== null && table.epoch !== this.#epoch) return this.#sendTo(table, parent);
     parent.outcome = this.#worst;
     this.#parent = null;
     parent.ticket = null;

@@ -30,13 +30,20 @@ export function routePuts(image: number, homes: Uint8Array, firstPage: number): 
 }
 
 /**
- * The route table of a volume. What lies behind its size (the rest of an interrupted growth) is left out.
+ * The route table of a volume. What lies behind its size (the rest of an interrupted growth) is left out. `known`: an older
+ * table of it; then only the chunks that changed since are read, when the record tells them.
  * Rejects when a page has no home: then the metadata has been damaged, and routes can be rebuilt from the disks.
  */
-export async function loadRoutes(metadata: Metadata, volume: VolumeRecord): Promise<RouteTable> {
+export async function loadRoutes(
+  metadata: Metadata,
+  volume: VolumeRecord,
+  known: RouteTable | null = null,
+): Promise<RouteTable> {
   const pages = pagesOfVolume(volume);
-  const homes = new Uint8Array(pages);
+  const changed = known === null || known.pages !== pages ? null : chunksSince(volume, known.epoch);
+  const homes = changed === null ? new Uint8Array(pages) : known!.slice(0, pages);
   for (let chunk = 0; chunk * routeChunkPages < pages; chunk++) {
+    if (changed?.has(chunk) === false) continue;
     const entry = await metadata.get(keys.route(volume.image, chunk));
     if (entry === null) throw incomplete(volume, chunk * routeChunkPages);
     const start = chunk * routeChunkPages;
@@ -45,6 +52,13 @@ export async function loadRoutes(metadata: Metadata, volume: VolumeRecord): Prom
   const without = homes.indexOf(0);
   if (without >= 0) throw incomplete(volume, without);
   return new RouteTable(volume.image, volume.epoch, homes);
+}
+
+/** Chunks that changed after `epoch`; null: not known of every epoch since. */
+function chunksSince(volume: VolumeRecord, epoch: number): Set<number> | null {
+  const since = (volume.routeChanges ?? []).filter(([at]) => at > epoch);
+  const epochs = new Set(since.map(([at]) => at));
+  return epochs.size === volume.epoch - epoch ? new Set(since.map(([, chunk]) => chunk)) : null;
 }
 
 function incomplete(volume: VolumeRecord, page: number): Error {

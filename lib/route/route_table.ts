@@ -15,6 +15,8 @@ export class RouteTable {
   #homes: Uint8Array;
   /** Pages by placement id: which homes a flush must reach. */
   readonly #counts = new Uint32Array(256);
+  /** By placement id: the epoch at which it last gave a page away, as far as is known. */
+  readonly #lostAt = new Float64Array(256);
 
   /** The table owns `homes` from now on. */
   constructor(image: number, epoch: number, homes: Uint8Array) {
@@ -23,6 +25,7 @@ export class RouteTable {
     this.#epoch = epoch;
     this.#homes = homes;
     this.#count(homes);
+    this.#lostAt.fill(epoch); // what was before is not known
   }
 
   get pages(): number {
@@ -44,11 +47,17 @@ export class RouteTable {
     return this.#counts[placement]!;
   }
 
+  /** Who has an older table than this epoch may not know who has pages that the placement had. */
+  lostAt(placement: number): number {
+    return this.#lostAt[placement]!;
+  }
+
   /** The page has moved. */
   setHome(page: number, placement: number, epoch: number): void {
     assert(placement > 0 && placement < 256, "a placement id is 1 to 255");
     assert(epoch >= this.#epoch, "the epoch of a route table went back");
     const before = this.homeOf(page);
+    if (before !== placement) this.#lostAt[before] = epoch;
     this.#counts[before]!--;
     this.#counts[placement]!++;
     this.#homes[page] = placement;
@@ -70,10 +79,19 @@ export class RouteTable {
   become(newer: RouteTable): void {
     assert(newer.image === this.image && newer.pages >= this.pages, "a route table became another volume's");
     assert(newer.#epoch >= this.#epoch, "the epoch of a route table went back");
+    for (const page of this.changes(newer)) this.#lostAt[this.#homes[page]!] = newer.#epoch;
     this.#homes = newer.#homes.slice();
     this.#epoch = newer.#epoch;
     this.#counts.fill(0);
     this.#count(this.#homes);
+  }
+
+  /** Pages of this table that have another home in `newer`. */
+  changes(newer: RouteTable): number[] {
+    const out: number[] = [];
+    const before = this.#homes, now = newer.#homes;
+    for (let page = 0; page < before.length; page++) if (before[page] !== now[page]) out.push(page);
+    return out;
   }
 
   /** A copy of the homes from page `start` to before page `end`. */

@@ -5,6 +5,7 @@ import { assert } from "../base/assert.ts";
 import type { LentData } from "../base/lent_range.ts";
 import type { BlockOperation, BlockService } from "../extent/operation.ts";
 import { FlushFan } from "./flush_fan.ts";
+import type { LeavingPages } from "./leaving_pages.ts";
 import type { RouteTable } from "./route_table.ts";
 
 /** Carries operations to homes on other members. */
@@ -20,14 +21,27 @@ export class Router implements BlockService {
   /** Stores of this member by placement id. */
   readonly #local: (BlockService | null)[] = new Array(256).fill(null);
   #forwarder: Forwarder | null;
+  /** Pages that are being given away; null: none, as nearly always. */
+  #leaving: LeavingPages | null = null;
   /** Fans not in use, linked. */
   #idleFan: FlushFan | null = null;
   readonly #send = (placement: number, operation: BlockOperation) => this.submitTo(placement, operation);
   readonly #cancel = (operation: BlockOperation) => this.cancel(operation);
+  readonly #table = (image: number) => this.table(image);
   readonly #recycle = (fan: FlushFan) => {
     fan.next = this.#idleFan;
     this.#idleFan = fan;
   };
+
+  /** Pages that get another home next: one batch at a time. */
+  setLeaving(leaving: LeavingPages | null): void {
+    assert(leaving === null || this.#leaving === null, "two batches of pages left at a time");
+    this.#leaving = leaving;
+  }
+
+  get leaving(): LeavingPages | null {
+    return this.#leaving;
+  }
 
   /** Without a forwarder, operations on pages of other members end as "notReady". */
   constructor(forwarder: Forwarder | null = null) {
@@ -85,6 +99,7 @@ export class Router implements BlockService {
   lend(image: number, page: number, offsetBytes: number, lengthBytes: number): LentData | null {
     const table = this.#tables.get(image);
     if (table === undefined) return null;
+    if (this.#leaving !== null && !this.#leaving.mayLend(image, page)) return null;
     return this.#local[table.homeOf(page)]?.lend?.(image, page, offsetBytes, lengthBytes) ?? null;
   }
 
@@ -99,6 +114,7 @@ export class Router implements BlockService {
   submitTo(placement: number, operation: BlockOperation, hops = 1): void {
     const local = this.#local[placement]!;
     if (local !== null) {
+      if (this.#leaving !== null && this.#leaving.takes(placement, operation, hops)) return;
       local.submit(operation);
     } else if (this.#forwarder !== null) {
       this.#forwarder.submit(placement, operation, hops);
@@ -108,20 +124,20 @@ export class Router implements BlockService {
     }
   }
 
-  /** To every home of the volume; a volume with one home needs no fan. */
+  /** What waited for its page's move goes to whoever is the home now; a flush to the placement it was meant for. */
+  again(placement: number, operation: BlockOperation, hops: number): void {
+    const table = this.#tables.get(operation.image);
+    if (table === undefined) {
+      operation.outcome = "notReady";
+      operation.done(operation);
+    } else {
+      this.submitTo(operation.kind === "flush" ? placement : table.homeOf(operation.page), operation, hops);
+    }
+  }
+
+  /** To every home of the volume. */
   #flush(table: RouteTable, operation: BlockOperation): void {
-    let homes = 0;
-    let only = 0;
-    for (let placement = 1; placement < 256; placement++) {
-      if (table.pagesOf(placement) === 0) continue;
-      homes++;
-      only = placement;
-    }
-    if (homes === 1) {
-      this.submitTo(only, operation);
-      return;
-    }
-    const fan = this.#idleFan ?? new FlushFan(this.#send, this.#cancel, this.#recycle);
+    const fan = this.#idleFan ?? new FlushFan(this.#send, this.#cancel, this.#table, this.#recycle);
     this.#idleFan = fan === this.#idleFan ? fan.next : this.#idleFan;
     fan.next = null;
     fan.start(table, operation);

@@ -127,6 +127,14 @@ export class DataPath implements BlockService {
     this.#loop.leave();
   }
 
+  get generation(): number {
+    return this.#generation;
+  }
+
+  raiseGeneration(generation: number): void {
+    this.#generation = Math.max(this.#generation, generation);
+  }
+
   /** Nothing is in flight, being written, punched or flushed. */
   get quiet(): boolean {
     return this.inFlight === 0 && this.pool.idle && this.entries.idle && this.flusher.idle;
@@ -233,7 +241,7 @@ export class DataPath implements BlockService {
     const image = this.#map.get(op.image);
     const slot = image === undefined ? -1 : image.slotOf(op.page);
     if (slot < 0) {
-      if (this.#mayBeLost(op.image)) return this.#end(task, "mediumReadError");
+      if (this.mayBeLost(op.image)) return this.#end(task, "mediumReadError");
       op.buffer.fill(0, op.bufferStart, op.bufferStart + op.lengthBytes);
       return this.#end(task, "done");
     }
@@ -294,7 +302,7 @@ export class DataPath implements BlockService {
 
   /** There is nothing to give up; but that may not be durable yet. */
   #unmapped(task: StoreTask): void {
-    if (this.#mayBeLost(task.operation.image)) return this.#end(task, "mediumWriteError");
+    if (this.mayBeLost(task.operation.image)) return this.#end(task, "mediumWriteError");
     this.#afterEntry(task);
   }
 
@@ -362,7 +370,7 @@ export class DataPath implements BlockService {
     if (task.step === 1) {
       if (!this.#takeScratch(task)) return;
       task.slot = task.image!.slotOf(op.page);
-      if (task.slot < 0 && this.#mayBeLost(op.image)) return this.#end(task, "mediumReadError");
+      if (task.slot < 0 && this.mayBeLost(op.image)) return this.#end(task, "mediumReadError");
       task.step = 2;
       if (task.slot >= 0) {
         return this.#submitToSlot(task, "read", op.offsetBytes, op.lengthBytes, task.scratch, 0);
@@ -392,7 +400,7 @@ export class DataPath implements BlockService {
     const op = task.operation;
     if (task.step === 0 && !this.#beginWrite(task, LockMode.update)) return;
     if (task.step === 1) {
-      if (this.#mayBeLost(op.image) && !this.#hasSlot(op)) return this.#end(task, "mediumReadError");
+      if (this.mayBeLost(op.image) && !this.#hasSlot(op)) return this.#end(task, "mediumReadError");
       if (!this.#ensureSlot(task) || !this.#takeScratch(task)) return;
     } else if (task.step === 2) {
       if (task.disk.errno !== 0) return this.#end(task, "mediumReadError");
@@ -413,7 +421,7 @@ export class DataPath implements BlockService {
 
   #status(task: StoreTask): void {
     const op = task.operation;
-    op.mapped = this.#hasSlot(op) || this.#mayBeLost(op.image); // "mapped or unknown" (SBC-3 §5.14.2.2)
+    op.mapped = this.#hasSlot(op) || this.mayBeLost(op.image); // "mapped or unknown" (SBC-3 §5.14.2.2)
     op.mappedLengthBytes = this.#pageBytes - op.offsetBytes;
     this.#end(task, "done");
   }
@@ -449,7 +457,7 @@ export class DataPath implements BlockService {
       this.#end(task, "writesStopped");
       return false;
     }
-    if (this.#mayBeLost(op.image) && op.lengthBytes !== this.#pageBytes) {
+    if (this.mayBeLost(op.image) && op.lengthBytes !== this.#pageBytes) {
       this.#end(task, "mediumWriteError"); // the rest of the page would read as zeroes
       return false;
     }
@@ -507,7 +515,7 @@ export class DataPath implements BlockService {
   }
 
   /** A page of this image without a slot may have had its entry in a damaged sector: it must not read as zeroes. */
-  #mayBeLost(image: number): boolean {
+  mayBeLost(image: number): boolean {
     return this.#parts.damagedSlots > 0 && image < this.#parts.damagedImagesBelow;
   }
 

@@ -119,6 +119,36 @@ export class Store implements BlockService {
     return this.#parts.map.get(image)?.allocated ?? 0;
   }
 
+  /** Pages of the image with a slot here, ascending; what is written meanwhile may be missing. */
+  *pagesOf(image: number): Generator<number> {
+    yield* this.#parts.map.get(image)?.pages() ?? [];
+  }
+
+  hasPage(image: number, page: number): boolean {
+    return (this.#parts.map.get(image)?.slotOf(page) ?? -1) >= 0;
+  }
+
+  /** Shows one page of the image if its entry is on disk. */
+  showPage(image: number, page: number, board: SlotBoard): void {
+    const slot = this.#parts.map.get(image)?.slotOf(page) ?? -1;
+    if (slot >= 0 && this.#path.entries.isWritten(slot)) board.show(image, page, slot);
+  }
+
+  /** True: a page without a slot is known to be empty (no damaged entry sector can have had it). */
+  emptyIsZero(image: number): boolean {
+    return !this.#path.mayBeLost(image);
+  }
+
+  /** The highest generation on this disk. */
+  get generation(): number {
+    return this.#path.generation;
+  }
+
+  /** Entries made from now on have higher generations than this: what comes from another disk is newer than what stays there. */
+  raiseGeneration(generation: number): void {
+    this.#path.raiseGeneration(generation);
+  }
+
   /** Images of which memory holds anything: those written since the store was opened or found on the disk, until deleted. */
   get imagesInMemory(): number {
     return this.#parts.map.size;

@@ -10,6 +10,8 @@ import {
   imageLunLow,
   imageOfLun,
   makeEnvelopeSense,
+  PageMoveBegin,
+  PageMoveEnvelope,
   readEnvelopeSense,
 } from "../../lib/wire/scsi/forward.ts";
 import { lunAddress } from "../../lib/wire/scsi/lun.ts";
@@ -49,6 +51,35 @@ Deno.test("the envelope's fields lie where the document puts them", () => {
     BlockEnvelope.fields[name as keyof typeof values].set(view, at, value);
   }
   assert.equal(bytes.slice(at, at + 16).toHex(), "ff145dfe8a0b0c0df1f2f31abcd91234");
+});
+
+Deno.test("the fields of a page's move lie where the document puts them", () => {
+  // Lost without it: a copied block at another offset of the page.
+  const bytes = new Uint8Array(32).fill(0xa5);
+  const view = new DataView(bytes.buffer);
+  bytes.fill(0, at, at + 16);
+  view.setUint8(at, 0xc3);
+  const values: Record<keyof typeof PageMoveEnvelope.fields, number> = {
+    version: 1,
+    step: 2,
+    hops: 1,
+    largeBlocks: 1,
+    placement: 0xfe,
+    epoch: 0x8a0b0c0d,
+    page: 0xf1f2f3,
+    offsetBlocks: 0x1abcd,
+    length: 0x91234,
+  };
+  for (const [name, value] of Object.entries(values)) {
+    PageMoveEnvelope.fields[name as keyof typeof values].set(view, at, value);
+  }
+  assert.equal(bytes.slice(at, at + 16).toHex(), "c31224fe8a0b0c0df1f2f31abcd91234");
+  for (const [name, value] of Object.entries(values)) {
+    assert.equal(PageMoveEnvelope.fields[name as keyof typeof values].get(view, at), value, name);
+  }
+  assert.ok(bytes.slice(0, at).every((b) => b === 0xa5) && bytes.slice(at + 16).every((b) => b === 0xa5));
+  PageMoveBegin.generation.set(view, at, 0x1f_0203_0405_0607);
+  assert.equal(bytes.slice(at, at + 8).toHex(), "001f020304050607");
 });
 
 Deno.test("the LUN is the image, in long extended flat space addressing", () => {

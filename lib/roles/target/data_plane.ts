@@ -72,6 +72,8 @@ export class DataPlane {
   #lastToken = 0;
   #disks: readonly ServedDisk[] = [];
   #node: DataPlaneNode | null = null;
+  /** Whether a page that lies at a placement is one that other threads may know of. */
+  #mayShow: (image: number, page: number, placement: number) => boolean = () => true;
 
   constructor(parts: DataPlaneParts) {
     this.#parts = parts;
@@ -126,6 +128,24 @@ export class DataPlane {
 
   setNode(node: DataPlaneNode): void {
     this.#node = node;
+  }
+
+  /** Pages that have, or get, another home are shown to nobody. */
+  setMayShow(mayShow: (image: number, page: number, placement: number) => boolean): void {
+    this.#mayShow = mayShow;
+  }
+
+  /** Other threads ask for these pages from now on. The gate is closed. */
+  hidePages(image: number, pages: Iterable<number>): void {
+    const places = this.#byImage.get(image)?.table.places;
+    if (places !== undefined) { for (const page of pages) places.hide(page); }
+  }
+
+  /** These pages are this member's: other threads may know where they lie. */
+  showPages(image: number, pages: Iterable<number>): void {
+    for (const page of pages) {
+      this.#disks.forEach(({ store }, index) => store.showPage(image, page, this.#board(index)));
+    }
   }
 
   setDisks(disks: readonly ServedDisk[]): void {
@@ -213,7 +233,11 @@ export class DataPlane {
 
   #board(disk: number): SlotBoard {
     return {
-      show: (image, page, slot) => this.#byImage.get(image)?.table.places.show(page, disk, slot),
+      show: (image, page, slot) => {
+        const unit = this.#byImage.get(image);
+        if (unit === undefined || !this.#mayShow(image, page, this.#disks[disk]!.record.placement)) return;
+        unit.table.places.show(page, disk, slot);
+      },
       hide: (image, page, slot) => {
         const unit = this.#byImage.get(image);
         if (unit === undefined) return;

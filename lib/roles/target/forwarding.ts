@@ -11,6 +11,8 @@ import { parseAddress } from "../../config/address.ts";
 import {
   HomeServer,
   hopsMax,
+  IncomingPages,
+  type IncomingStore,
   type KeepOff,
   MemberDirectory,
   MemberForwarder,
@@ -45,6 +47,8 @@ export interface ForwardingParts {
   readonly router: Router;
   readonly members: Pick<Members, "find" | "fellows" | "held">;
   readonly exclude: KeepOff;
+  /** Disks of this member. */
+  readonly storeOf: (placement: number) => IncomingStore | null;
   /** The route table of the image may be older than that of another member. */
   readonly behind: (image: number) => void;
   /** A session with another member has been made anew: its disks may have lost writes. */
@@ -60,6 +64,8 @@ export class Forwarding {
   /** Messages to the other members, and theirs. */
   readonly messenger: Messenger;
   readonly messages: MessageServer;
+  /** Pages that others are giving to this member. */
+  readonly incoming: IncomingPages;
   readonly #parts: ForwardingParts;
   readonly #servers: readonly HomeServer[];
   readonly #node: TargetNode;
@@ -81,7 +87,7 @@ export class Forwarding {
       iqnPrefix: group.iqnPrefix,
       member: member.name,
       peerOf: (name) => this.#peerOf(name),
-      memberOf: (placement) => this.#placements.get(placement)?.member ?? null,
+      memberOf: (placement) => this.memberOf(placement),
       table: (image) => router.table(image),
       isLocal: (placement) => router.isLocal(placement),
       submitLocal: (placement, operation) => router.submitTo(placement, operation),
@@ -95,6 +101,17 @@ export class Forwarding {
       peerOf: (name) => this.#peerOf(name),
     });
     this.messages = new MessageServer(memberName(group.iqnPrefix, ""));
+    this.incoming = new IncomingPages({
+      routes: router,
+      pageBytes: group.pageBytes,
+      exclude: parts.exclude,
+      storeOf: parts.storeOf,
+      initiatorOf: (placement) => {
+        const home = this.memberOf(placement);
+        return home === null ? null : memberName(group.iqnPrefix, home);
+      },
+      behind: (image) => parts.behind(image),
+    });
     this.#servers = Array.from({ length: hopsMax }, (_, i) =>
       new HomeServer({
         routes: router,
@@ -103,6 +120,7 @@ export class Forwarding {
         mayServe: members.held,
         behind: (image) => parts.behind(image),
         exclude: parts.exclude,
+        incoming: this.incoming,
       }));
     const classes = this.#servers.map((server) => ({
       server,
@@ -119,6 +137,11 @@ export class Forwarding {
       ]),
       relativeTargetPort: member.relativeTargetPort,
     });
+  }
+
+  /** The member whose disk a placement id stands for; null: not known (yet). */
+  memberOf(placement: number): string | null {
+    return this.#placements.get(placement)?.member ?? null;
   }
 
   /** The disks of the group, by placement id. */

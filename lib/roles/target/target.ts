@@ -18,6 +18,7 @@ import { ControlError, type MemberControl, type VolumeCreation } from "../../mgm
 import { version } from "../../mgmt/version.ts";
 import { VolumeAdmin } from "../../mgmt/volume_admin.ts";
 import { Exclusion, Hold } from "../../device/unit_gate.ts";
+import { type IncomingPages, memberName } from "../../forward/mod.ts";
 import { Router } from "../../route/router.ts";
 import { ownBuffersBytes } from "../../session/session_buffers.ts";
 import type { OrderPoint } from "../../store/mod.ts";
@@ -28,10 +29,13 @@ import type { DataPlane } from "./data_plane.ts";
 import { Deletions, waitingFor } from "./deletion.ts";
 import { type OpenDisk, openDisks, type ServedDisk } from "./disks.ts";
 import { Forwarding } from "./forwarding.ts";
+import { Arrivals } from "./arrivals.ts";
 import { LeaseGate } from "./lease_gate.ts";
+import { Mover } from "./mover.ts";
 import { noteLostWrites, recordLostWrites } from "./lost_writes.ts";
 import { Members, type ProcessIdentity } from "./members.ts";
 import { Portals } from "./portals.ts";
+import type { MoveOrderPoint } from "../../balance/page_move.ts";
 import { Usage } from "./usage.ts";
 import { Volumes } from "./volumes.ts";
 
@@ -63,6 +67,8 @@ export interface TargetParts {
   readonly pool?: BufferPool;
   /** Tests only: order points that the stores leave out. */
   readonly omit?: ReadonlySet<OrderPoint>;
+  /** Tests only: points of the order of page moves that are left out. */
+  readonly omitInMoves?: ReadonlySet<MoveOrderPoint>;
 }
 
 /** Metadata that was away when a watch had to begin anew is tried again after this time. */
@@ -84,6 +90,28 @@ export class Target {
   #stopped: Promise<void> | null = null;
   /** Reloads are done one after the other. */
   #reloading: Promise<void> = Promise.resolve();
+
+  /** Moves pages of this member to others. */
+  get mover(): Mover {
+    return this.#state.mover;
+  }
+
+  /** For tests and the simulator: what the member is made of. */
+  get router(): Router {
+    return this.#state.router;
+  }
+
+  get volumes(): Volumes {
+    return this.#state.volumes;
+  }
+
+  get disks(): readonly ServedDisk[] {
+    return this.#state.disks;
+  }
+
+  get incoming(): IncomingPages {
+    return this.#state.forwarding.incoming;
+  }
 
   /** Starts the member; rejects, with everything closed again, when it cannot serve. */
   static async start(config: MemberConfig, parts: TargetParts): Promise<Target> {
@@ -186,9 +214,10 @@ export class Target {
   }
 
   async #stop(progress: (step: string) => void): Promise<void> {
-    const { portals, node, volumes, members, forwarding } = this.#state;
+    const { portals, node, volumes, members, forwarding, mover } = this.#state;
     this.#watch?.close();
     members.draining();
+    await mover.close();
     progress("no more logins; finishing commands in flight");
     await portals.close();
     // By then nobody is there any more to be answered, and another member may not end what it has for as long as it likes.
@@ -327,6 +356,7 @@ interface Assembled {
   readonly forwarding: Forwarding;
   readonly deletions: Deletions;
   readonly usage: Usage;
+  readonly mover: Mover;
   /** Makes everything here know the members there are now. */
   readonly fellowsChanged: () => void;
 }
@@ -393,6 +423,14 @@ async function assemble(
       });
     },
     dataPlane,
+    routesLearned: (image, opened) => {
+      arrivals.routesLearned(image);
+      if (opened) void arrivals.giveBackLeftovers(image);
+    },
+    leaving: (image) => {
+      void mover.abort(image);
+      forwarding.incoming.forgetImage(image);
+    },
     dropSessions: (name, reason) => node.dropTarget(name, reason),
   });
   const bufferBytes = parts.dataBufferBytes ?? limits.dataBufferBytesMax;
@@ -412,6 +450,7 @@ async function assemble(
     log,
     (address, stream) => node.accept(portalOf(address), stream),
   );
+  const exclude = (image: number, run: (ended: () => void) => void) => excludeThreads(volumes, image, run);
   const forwarding = new Forwarding({
     ...parts,
     group,
@@ -420,17 +459,53 @@ async function assemble(
     peer: config.member.peer,
     router,
     members,
-    exclude: (image, run) => excludeThreads(volumes, image, run),
+    exclude,
+    storeOf: (placement) => disks.find(({ record }) => record.placement === placement)?.store ?? null,
     behind: (image) => volumes.behind(image),
     homeReturned: () => volumes.hearLostWrites(),
   });
   const fellows = () => members.fellows();
   const usage = new Usage({ metadata, clock, disks, groupDisks: () => forwarding.disks(), fellows });
   const admin = new VolumeAdmin({ metadata, random, clock, group, capacity: () => usage.capacity() });
-  const quiet = (image: number) => forwarding.quiet(image);
+  const quiet = async (image: number) => {
+    await mover.abort(image);
+    await forwarding.quiet(image);
+  };
+  const prefix = memberName(group.iqnPrefix, "");
+  const arrivals = new Arrivals({
+    metadata,
+    log,
+    router,
+    disks,
+    dataPlane,
+    exclude,
+    incoming: forwarding.incoming,
+    pageBytes: group.pageBytes,
+    nameOf: (initiator) => initiator.slice(prefix.length),
+    runOf: (name) => members.find(name)?.run ?? null,
+  });
+  dataPlane?.setMayShow((image, page, placement) => arrivals.mayShow(image, page, placement));
+  const mover = new Mover({
+    metadata,
+    clock,
+    log,
+    member,
+    members,
+    disks,
+    router,
+    forwarder: forwarding.forwarder,
+    memberOf: (placement) => forwarding.memberOf(placement),
+    volumes,
+    dataPlane,
+    exclude,
+    pageBytes: group.pageBytes,
+    commands: () => [...node.sessions()].reduce((sum, session) => sum + session.commands, 0),
+    ...(parts.omitInMoves === undefined ? {} : { omit: parts.omitInMoves }),
+  });
   const deletions = new Deletions({ metadata, member, disks, admin, quiet });
   const fellowsChanged = () => {
     forwarding.fellowsChanged();
+    arrivals.fellowsChanged();
     void volumes.fellowsChanged();
     void usage.tell();
   };
@@ -449,6 +524,7 @@ async function assemble(
     forwarding,
     deletions,
     usage,
+    mover,
     fellowsChanged,
   };
 }

@@ -63,6 +63,10 @@ export interface VolumesParts {
   readonly deleting: (volume: VolumeRecord) => void;
   /** Other threads that serve the volumes; null: there are none. */
   readonly dataPlane: DataPlane | null;
+  /** The route table of an image is known now (`opened`), or has changed. */
+  readonly routesLearned: (image: number, opened: boolean) => void;
+  /** The image is about to be served no more. */
+  readonly leaving: (image: number) => void;
   /** Ends the sessions of a target that goes away. */
   readonly dropSessions: (targetName: string, reason: string) => void;
 }
@@ -231,6 +235,7 @@ export class Volumes implements TargetDirectory {
     const gated = this.#parts.dataPlane?.share(server) ?? null;
     const target = targetRecord(name, record, gated ?? server);
     this.#byTarget.set(name, { record, server, gated, target, writesLost });
+    this.#parts.routesLearned(record.image, true);
     log.info("volume is served", { volume: record.name, target: name, sizeBytes: record.sizeBytes });
   }
 
@@ -238,9 +243,15 @@ export class Volumes implements TargetDirectory {
     const { metadata, router } = this.#parts;
     const { server, gated } = served;
     const known = router.table(record.image)!;
-    if (record.epoch > known.epoch) router.updateVolume(record.image, await loadRoutes(metadata, record));
-    if (gated === null) server.update(this.#settings(record));
-    else await gated.update(this.#settings(record));
+    if (record.epoch > known.epoch) {
+      router.updateVolume(record.image, await loadRoutes(metadata, record, known));
+      this.#parts.routesLearned(record.image, false);
+    }
+    const settings = this.#settings(record);
+    if (!sameSettings(settings, server.settings)) { // pages that move change none
+      if (gated === null) server.update(settings);
+      else await gated.update(settings);
+    }
     const name = served.target.name;
     this.#byTarget.set(name, { ...served, record, target: targetRecord(name, record, gated ?? server) });
   }
@@ -250,6 +261,7 @@ export class Volumes implements TargetDirectory {
     if (served === undefined) return;
     this.#byTarget.delete(name);
     served.writesLost?.end();
+    this.#parts.leaving(served.record.image);
     this.#parts.dropSessions(name, reason);
     await new Promise<void>((done) => (served.gated ?? served.server).close(reason, done));
     if (served.gated !== null) await this.#parts.dataPlane!.unshare(served.gated);
@@ -287,6 +299,10 @@ export class Volumes implements TargetDirectory {
       .map((m) => ({ tag: m.targetPortalGroupTag, relativeTargetPorts: [m.relativeTargetPort] }))
       .sort((a, b) => a.tag - b.tag);
   }
+}
+
+function sameSettings(a: LogicalUnitSettings, b: LogicalUnitSettings): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
 /** Where another member takes logins. */

@@ -4,7 +4,7 @@
 import { crc32c, digestAt } from "../crc32c.ts";
 import { shapeOf } from "../scsi/cdb.ts";
 import type { CdbShape } from "../scsi/cdb_shape.ts";
-import { BlockEnvelope } from "../scsi/forward.ts";
+import { BlockEnvelope, PageMoveEnvelope } from "../scsi/forward.ts";
 import { MemberMessage } from "../scsi/member_message.ts";
 import { MultipathIn, MultipathOut } from "../scsi/multipath.ts";
 import { SenseKey } from "../scsi/sense.ts";
@@ -312,7 +312,13 @@ const ahsNames: Readonly<Record<number, string>> = {
 };
 
 /** What members, and members and proxies, say to each other (docs/vendor-commands.md). */
-const vendorCommands: readonly CdbShape[] = [BlockEnvelope, MemberMessage, MultipathIn, MultipathOut];
+const vendorCommands: readonly CdbShape[] = [
+  BlockEnvelope,
+  MemberMessage,
+  PageMoveEnvelope,
+  MultipathIn,
+  MultipathOut,
+];
 
 /** 16 bytes of the header, and what an Extended CDB segment (§11.2.2.3) adds. */
 function cdbOf(

@@ -57,6 +57,38 @@ export const BlockEnvelope: CdbShape<{
   lengthBlocks: u20(13, true),
 });
 
+/**
+ * A step of a page's move, told by the page's home to the member that is to be its home next. Laid out as the block
+ * operation, so that what is at one place in the one is there in the other.
+ */
+export const PageMoveEnvelope: CdbShape<{
+  version: Field;
+  step: Field;
+  hops: Field;
+  largeBlocks: Field;
+  placement: Field;
+  epoch: Field;
+  page: Field;
+  offsetBlocks: Field;
+  length: Field;
+}> = shape("PLIMSOLL PAGE MOVE", 0xc3, 16, {
+  version: bits(1, 4, 4),
+  step: bits(1, 0, 4),
+  hops: bits(2, 5, 3),
+  largeBlocks: bit(2, 2),
+  placement: u8(3),
+  epoch: u32(4),
+  page: u24(8),
+  offsetBlocks: u20(11, false),
+  length: u20(13, true),
+});
+
+/** Data-out of step "begin". */
+export const PageMoveBegin = table({ generation: u64(0) });
+export const pageMoveBeginBytes = 24;
+/** Where it has the source's run, 16 bytes. */
+export const pageMoveRunAt = 8;
+
 /** What the fields have room for. */
 export const envelopeLimits = Object.freeze({
   hops: 7,

@@ -1,0 +1,152 @@
+// Without these, a page that moves to another member while it is used could lose a write or have two homes.
+
+import { strict as assert } from "node:assert";
+import type { PageBatch } from "../../lib/roles/target/mover.ts";
+import { Group, settled } from "./group.ts";
+import { pattern } from "./scsi.ts";
+import { MiB, turn, type World } from "./world.ts";
+
+const blocksPerPage = MiB / 512;
+
+/** A batch of the volume's pages that lie on `from`, for `to`. */
+function batchOf(from: World, to: World, volume: string, pages?: readonly number[]): PageBatch {
+  const { image } = from.target.volumes.find(volume)!.record;
+  const table = from.target.router.table(image)!;
+  const here = placementOf(from);
+  const all = Array.from({ length: table.pages }, (_, page) => page);
+  return {
+    volume,
+    image,
+    pages: (pages ?? all).filter((page) => table.homeOf(page) === here),
+    from: here,
+    to: placementOf(to),
+  };
+}
+
+function placementOf(world: World): number {
+  return world.target.disks[0]!.record.placement;
+}
+
+async function homes(group: Group, volume: string): Promise<string[][]> {
+  return await Promise.all(
+    group.worlds.map(async ({ target }) => [...(await target.control.route(volume)).pages!]),
+  );
+}
+
+/** Pages with a slot on each member. */
+function slots(group: Group, volume: string): number[][] {
+  return group.worlds.map(({ target }) => [
+    ...target.disks[0]!.store.pagesOf(target.volumes.find(volume)!.record.image),
+  ]);
+}
+
+Deno.test("pages move with their data, every member learns it, and the old slots are given back", async () => {
+  await using group = await Group.start();
+  await group.volume("vol0", 12);
+  const luns = await group.login("vol0");
+  const [alpha, beta] = group.worlds;
+  for (let page = 0; page < 9; page++) {
+    assert.equal(await luns[page % 3]!.write(page * blocksPerPage + 8, pattern(16, page)), "good");
+  }
+  const batch = batchOf(alpha!, beta!, "vol0");
+  assert.equal(batch.pages.length, 4);
+  assert.deepEqual(await alpha!.target.mover.move(batch), { kind: "moved" });
+  for (const lun of luns) {
+    for (let page = 0; page < 9; page++) {
+      assert.deepEqual(await lun.read(page * blocksPerPage + 8, 16), pattern(16, page), `page ${page}`);
+      assert.deepEqual(await lun.read(page * blocksPerPage, 8), new Uint8Array(8 * 512));
+    }
+  }
+  await settled(async () => (await homes(group, "vol0")).every((pages) => !pages.includes("alpha")));
+  assert.deepEqual(slots(group, "vol0")[0], []);
+  assert.equal(slots(group, "vol0").flat().length, 9);
+  assert.equal(beta!.target.incoming.size, 0);
+  assert.equal(await luns[2]!.sync(), "good");
+  assert.equal(await luns[0]!.write(0, pattern(8, 99), true), "good");
+  assert.deepEqual(await luns[1]!.read(0, 8), pattern(8, 99));
+  // And back again, through a start of both.
+  assert.deepEqual(await beta!.target.mover.move(batchOf(beta!, alpha!, "vol0")), { kind: "moved" });
+  for (let page = 1; page < 9; page++) {
+    assert.deepEqual(await luns[2]!.read(page * blocksPerPage + 8, 16), pattern(16, page));
+  }
+  await settled(() => Promise.resolve(slots(group, "vol0")[1]!.length === 0));
+});
+
+Deno.test("writes, comparisons, unmaps and flushes go on while their pages move to and fro", async () => {
+  await using group = await Group.start();
+  await group.volume("vol0", 6);
+  const luns = await group.login("vol0");
+  let stop = false;
+  let commands = 0;
+  const verdicts = new Map<string, number>();
+  const busy = async (lun: (typeof luns)[number], worker: number) => {
+    // Each worker has blocks of its own in every page, and knows what is in them.
+    const last = new Map<number, number>();
+    for (let round = 1; !stop; round++) {
+      const page = (round * 7 + worker) % 6;
+      const lba = page * blocksPerPage + 64 * worker;
+      const seed = worker * 10_000 + round;
+      const text = round % 5 === 0 ? await lun.sync() : await lun.write(lba, pattern(16, seed));
+      verdicts.set(text, (verdicts.get(text) ?? 0) + 1);
+      if (round % 5 !== 0 && text === "good") last.set(page, seed);
+      if (text !== "good") last.delete(page);
+      const expected = last.get(page);
+      if (expected !== undefined) {
+        const found = await lun.read(lba, 16);
+        if (found !== "busy") {
+          assert.deepEqual(found, pattern(16, expected), `worker ${worker} round ${round}`);
+        }
+      }
+      commands++;
+    }
+    for (const [page, seed] of last) {
+      assert.deepEqual(await luns[0]!.read(page * blocksPerPage + 64 * worker, 16), pattern(16, seed));
+    }
+  };
+  const workers = [0, 1, 2, 3, 4, 5].map((w) => busy(luns[w % 3]!, w));
+  let moved = 0;
+  for (let i = 0; i < 12; i++) {
+    const from = group.worlds[i % 3]!, to = group.worlds[(i + 1 + i % 2) % 3]!;
+    const batch = batchOf(from, to, "vol0");
+    if (batch.pages.length === 0) continue;
+    const outcome = await from.target.mover.move(batch);
+    assert.equal(outcome.kind, "moved", JSON.stringify(outcome));
+    moved += batch.pages.length;
+    await turn(20);
+  }
+  stop = true;
+  await Promise.all(workers);
+  assert.ok(moved > 10 && commands > 50, `${moved} pages, ${commands} commands`);
+  assert.deepEqual([...verdicts.keys()], ["good"]);
+  // Each page has its slot on its home alone.
+  await settled(() => Promise.resolve(slots(group, "vol0").flat().length === 6));
+});
+
+Deno.test("a destination that dies in the middle of a move leaves the pages where they were", async () => {
+  await using group = await Group.start();
+  await group.volume("vol0", 6);
+  const luns = await group.login("vol0");
+  for (let page = 0; page < 6; page++) {
+    assert.equal(await luns[0]!.write(page * blocksPerPage, pattern(16, page)), "good");
+  }
+  const [alpha, beta] = group.worlds;
+  const batch = batchOf(alpha!, beta!, "vol0");
+  const moving = alpha!.target.mover.move(batch);
+  while (beta!.target.incoming.size === 0) await turn(1);
+  await beta!.kill();
+  await beta!.start();
+  assert.equal((await moving).kind, "failed");
+  for (let page = 0; page < 6; page++) {
+    await settled(async () => {
+      const found = await luns[0]!.read(page * blocksPerPage, 16);
+      if (typeof found === "string") return false;
+      assert.deepEqual(found, pattern(16, page));
+      return true;
+    });
+  }
+  await settled(() => Promise.resolve(slots(group, "vol0").flat().length === 6));
+  assert.deepEqual(slots(group, "vol0")[1]!.length, 2); // no leftover
+  await settled(async () =>
+    (await alpha!.target.mover.move(batchOf(alpha!, beta!, "vol0"))).kind === "moved"
+  );
+});
