@@ -213,6 +213,10 @@ export class BlockDeviceServer implements DeviceServer {
     (task.scratch as Command | null)?.abort();
   }
 
+  acknowledged(nexus: Nexus, receipt: number): void {
+    this.#lostWrites.told(nexus, receipt);
+  }
+
   manage(
     nexus: Nexus,
     lunHigh: number,
@@ -352,7 +356,7 @@ export class BlockDeviceServer implements DeviceServer {
   #flushed(command: Command): void {
     const { nexus } = command.nexus;
     if (!this.#lostWrites.mustTell(nexus)) return command.good();
-    this.#lostWrites.told(nexus);
+    command.task.receipt = this.#lostWrites.loss;
     command.check(Sense.writesLost);
   }
 
@@ -363,7 +367,7 @@ export class BlockDeviceServer implements DeviceServer {
       this.#lostWrites.happen();
       this.#raiseForAll(Sense.powerOnOccurred, nexus);
     }
-    this.#lostWrites.told(nexus);
+    command.task.receipt = this.#lostWrites.loss;
   }
 
   /** What REPORT SUPPORTED OPERATION CODES tells. */

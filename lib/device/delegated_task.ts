@@ -12,6 +12,7 @@ export class DelegatedTask implements Task {
   scratch: unknown = null;
   readonly lendable = false;
   lentIn = null;
+  receipt = 0;
 
   constructor(command: Command) {
     this.command = command;

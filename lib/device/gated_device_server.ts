@@ -95,6 +95,10 @@ export class GatedDeviceServer implements DeviceServer, UnitWatch {
     this.#pump();
   }
 
+  acknowledged(nexus: Nexus, receipt: number): void {
+    this.inner.acknowledged(nexus, receipt);
+  }
+
   manage(
     nexus: Nexus,
     lunHigh: number,

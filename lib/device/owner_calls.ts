@@ -14,7 +14,7 @@ import {
 } from "./task_messages.ts";
 import type { WorkerCommand } from "./worker_command.ts";
 
-type Finished = (status: number, dataInLength: number, sense: Uint8Array | null) => void;
+type Finished = (status: number, dataInLength: number, sense: Uint8Array | null, receipt: number) => void;
 
 export class OwnerCalls {
   readonly #port: MessagePort;
@@ -87,6 +87,11 @@ export class OwnerCalls {
     sendWords(this.#port, MessageKind.abort, c.slot, this.#uses[c.slot]!);
   }
 
+  /** The initiator has an answer with this receipt. */
+  acknowledged(session: number, receipt: number): void {
+    sendWords(this.#port, MessageKind.acknowledged, session, receipt);
+  }
+
   manage(
     session: number,
     lunHigh: number,
@@ -131,7 +136,7 @@ export class OwnerCalls {
         this.#commands[slot] = null;
         this.#finished[slot] = null;
         this.#free.push(slot);
-        finished(words[2]!, words[3]!, words[4] === 0 ? null : message.subarray(20));
+        finished(words[2]!, words[3]!, words[4] === 0 ? null : message.subarray(24), words[5]!);
         return true;
       }
       case MessageKind.managed: {

@@ -52,6 +52,7 @@ export class RemoteTask implements Task {
   lentIn: LentData | null = null;
   dataInLength = 0;
   sense: Uint8Array | null = null;
+  receipt = 0;
   scratch: unknown = null;
 
   #device!: GatedDeviceServer;
@@ -86,6 +87,7 @@ export class RemoteTask implements Task {
     this.dataIn = null;
     this.dataInLength = 0;
     this.sense = null;
+    this.receipt = 0;
     this.#ready = null;
     this.#asked = false;
     if ((flags & TaskFlag.dataThere) !== 0) {
@@ -120,7 +122,8 @@ export class RemoteTask implements Task {
 
   finish(status: number): void {
     const { sense } = this;
-    const words = [MessageKind.finish, this.slot, status, this.dataInLength, sense === null ? 0 : 1];
+    const hasSense = sense === null ? 0 : 1;
+    const words = [MessageKind.finish, this.slot, status, this.dataInLength, hasSense, this.receipt];
     sendWordsAndBytes(this.#origin.port, words, sense ?? nothing);
     this.#ready = null;
     this.#origin.ended(this);

@@ -57,6 +57,11 @@ export class RemoteTasks implements TaskOrigin {
       case MessageKind.abort:
         this.#at(slot, words[2]!)?.abort();
         return true;
+      case MessageKind.acknowledged: {
+        const { nexus, device } = this.#find(words[1]!);
+        device.acknowledged(nexus, words[2]!);
+        return true;
+      }
       case MessageKind.manage:
         this.#manage(words);
         return true;

@@ -19,6 +19,8 @@ export const MessageKind = Object.freeze({
   manage: 8,
   /** Nothing that was asked about by `vacate` is being sent any more. */
   vacated: 14,
+  /** An answer's receipt has come. */
+  acknowledged: 16,
   // From the owner.
   wantData: 9,
   wantBuffer: 10,

@@ -129,6 +129,10 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     // What is running ends by itself.
   }
 
+  acknowledged(_nexus: Nexus, receipt: number): void {
+    this.#calls.acknowledged(this.session, receipt);
+  }
+
   manage(
     _nexus: Nexus,
     lunHigh: number,
@@ -271,9 +275,10 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
   #send(c: WorkerCommand, older: boolean): void {
     c.state = "remote";
     this.ownerCommands++;
-    this.#calls.execute(c, this.session, older, (status, dataInLength, sense) => {
+    this.#calls.execute(c, this.session, older, (status, dataInLength, sense, receipt) => {
       c.task.dataInLength = dataInLength;
       c.task.sense = sense;
+      c.task.receipt = receipt;
       this.#finish(c, status);
     });
   }

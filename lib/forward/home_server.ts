@@ -131,6 +131,9 @@ export class HomeServer implements DeviceServer {
     (task.scratch as Served | null)?.now.abort();
   }
 
+  /** Nothing here asks for receipts. */
+  acknowledged(_nexus: Nexus, _receipt: number): void {}
+
   /** Members use ABORT TASK alone, which the session does itself. */
   manage(
     _nexus: Nexus,

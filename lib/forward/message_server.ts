@@ -89,6 +89,7 @@ export class MessageServer implements DeviceServer {
     done("notSupported");
   }
 
+  acknowledged(_nexus: Nexus, _receipt: number): void {}
   nexusGained(_nexus: Nexus): void {}
   nexusLost(_nexus: Nexus): void {}
 }

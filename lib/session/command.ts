@@ -63,6 +63,7 @@ export class Command implements Task, Answer, Numbered, Sent {
   lentIn: LentData | null = null;
   dataInLength = 0;
   sense: Uint8Array | null = null;
+  receipt = 0;
   scratch: unknown = null;
 
   // The session's side.
@@ -215,6 +216,7 @@ export class Command implements Task, Answer, Numbered, Sent {
     this.dataOutLength = 0;
     this.dataInLength = 0;
     this.sense = null;
+    this.receipt = 0;
     this.silent = false;
     this.failure = null;
     this.bidirectionalReadLength = 0;

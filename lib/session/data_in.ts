@@ -24,6 +24,7 @@ export function sendAnswer(link: Link, command: Command): boolean {
     if (!sendDataIn(link, command, total, statusInData)) return false;
   }
   if (!statusInData && !sendResponse(link, command)) return false;
+  if (command.receipt !== 0) link.expectReceipt(command.receipt);
   command.answered = true;
   command.host.answerSent(command);
   if (command.pdusUnderWay === 0) command.host.answerLeft(command); // the stream has let it go already

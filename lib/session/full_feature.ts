@@ -46,6 +46,8 @@ type Verdict = "take" | "ignore" | { readonly reject: number };
 
 const immediateBit = 0x40;
 const opcodeMask = 0x3f;
+/** The same place in every PDU of an initiator. */
+const expStatSnAt = 28;
 const finalBit = 0x80;
 const readBit = 0x40;
 const writeBit = 0x20;
@@ -106,6 +108,7 @@ export class FullFeature implements Numbered {
 
   header(view: DataView, at: number, ahsBytes: number, dataBytes: number): boolean {
     if (this.#loggedOut) return false;
+    if (this.#link.receiptDue !== 0) this.#acknowledge(view.getUint32(at + expStatSnAt));
     const opcode = view.getUint8(at) & opcodeMask;
     if (opcode === Opcode.scsiCommand) this.#beginCommand(view, at, ahsBytes, dataBytes);
     else if (opcode === Opcode.scsiDataOut) this.#beginDataOut(view, at, dataBytes);
@@ -124,6 +127,11 @@ export class FullFeature implements Numbered {
     else if (opcode === Opcode.scsiDataOut) this.#endDataOut(view, at, dataBytes, digestRight);
     else this.#other(view, at, ahsBytes, opcode, (first & immediateBit) !== 0, digestRight);
     return !this.#link.closed && !this.#loggedOut;
+  }
+
+  #acknowledge(expStatSn: number): void {
+    const receipt = this.#link.takeReceipt(expStatSn);
+    if (receipt !== 0) this.#session.deviceServer.acknowledged(this.#session.nexus, receipt);
   }
 
   // SCSI commands (§11.3).

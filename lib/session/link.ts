@@ -6,7 +6,7 @@ import type { Stream } from "../base/network.ts";
 import { bhsBytes, NopIn, Opcode, Reject, reservedTag } from "../wire/iscsi/bhs.ts";
 import type { SessionParameters } from "./negotiation.ts";
 import { Output, type Sent } from "./output.ts";
-import { type CommandWindow, serialAdd } from "./sequence.ts";
+import { type CommandWindow, serialAdd, serialDifference } from "./sequence.ts";
 
 /** What waits for its turn to be sent. */
 export interface Answer {
@@ -33,6 +33,8 @@ export class Link {
   statSn: number;
   /** The MaxCmdSN that the initiator has been told last. */
   toldMaxCmdSn = 0;
+  /** What the device server is to hear when an answer is acknowledged (Task.receipt); 0: nothing. */
+  receiptDue = 0;
   /** Called when the peer does not read its answers; it must not act before the PDU at hand is dealt with. */
   overflowed: () => void = () => {};
 
@@ -42,6 +44,8 @@ export class Link {
   /** Data of control answers that the stream has not let go, beside the ring. */
   #controlBytes = 0;
   #overflow = false;
+  /** The ExpStatSN that acknowledges the answer with the receipt. */
+  #receiptStatSn = 0;
   #afterEmpty: (() => void) | null = null;
 
   constructor(
@@ -129,6 +133,23 @@ export class Link {
   stampStatus(at: number): void {
     this.stamp(at);
     this.statSn = serialAdd(this.statSn, 1);
+  }
+
+  /** The answer that has just taken its StatSN has a receipt. One at a time: a newer one takes the place of another. */
+  expectReceipt(receipt: number): void {
+    if (this.receiptDue === receipt) return; // the older answer is acknowledged sooner
+    this.receiptDue = receipt;
+    this.#receiptStatSn = this.statSn;
+  }
+
+  /** The receipt that an ExpStatSN of the initiator brings (RFC 7143 §4.2.2.2), taken; 0: none. */
+  takeReceipt(expStatSn: number): number {
+    const covers = serialDifference(expStatSn, this.#receiptStatSn) >= 0;
+    const sent = serialDifference(expStatSn, this.statSn) <= 0; // what was never sent cannot have come
+    if (!covers || !sent) return 0;
+    const receipt = this.receiptDue;
+    this.receiptDue = 0;
+    return receipt;
   }
 
   /** Begins a control PDU with opcode and F bit set: the header's index, or -1 when the peer does not read. */

@@ -486,6 +486,7 @@ const noDevice: DeviceServer = {
   execute: (task) => task.finish(0x02),
   dataReceived: () => {},
   abortTask: () => {},
+  acknowledged: () => {},
   manage: (_nexus, _high, _low, _fn, done) => done("notSupported"),
   nexusGained: () => {},
   nexusLost: () => {},

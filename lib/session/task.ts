@@ -74,6 +74,11 @@ export interface Task {
    * server's constants or freshly made; the session only reads it.
    */
   sense: Uint8Array | null;
+  /**
+   * Not 0: DeviceServer.acknowledged() gets this number once the initiator is known to have the answer. Set it before finish().
+   * Tasks of a nexus may have the same number: then the first answer that arrives will do.
+   */
+  receipt: number;
   /** Ends the task. Call it once, after the last byte of its buffers has settled. */
   finish(status: number): void;
 
@@ -109,6 +114,8 @@ export interface DeviceServer {
   dataReceived(task: Task): void;
   /** The session gave the task up (ABORT TASK, lost connection, digest error): finish() it as soon as possible. */
   abortTask(task: Task): void;
+  /** The initiator has acknowledged an answer with this receipt. Of an answer that was lost nothing is ever heard. */
+  acknowledged(nexus: Nexus, receipt: number): void;
   /**
    * A function on a logical unit or the target. Tasks of any nexus that it ends are finish()ed first;
    * `done` is called when all of them have.

@@ -126,6 +126,7 @@ export class BenchTask implements Task {
   readonly lendable: boolean;
   lentIn: LentData | null = null;
   sense: Uint8Array | null = null;
+  receipt = 0;
   scratch: unknown = null;
   status = -1;
   /** Data-out asked for and not delivered. */
@@ -249,10 +250,11 @@ export class DeviceBench {
     return task;
   }
 
-  /** Starts a command that must end at once. */
+  /** Starts a command that must end at once; its answer arrives. */
   run(nexus: Nexus, cdb: readonly number[], options: CommandOptions = {}): BenchTask {
     const task = this.send(nexus, cdb, options);
     assert.notEqual(task.status, -1, "the command has not ended");
+    if (task.receipt !== 0) this.server.acknowledged(nexus, task.receipt);
     return task;
   }
 

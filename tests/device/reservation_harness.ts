@@ -36,6 +36,7 @@ export class FakeTask {
   dataInLength = 0;
   sense: Uint8Array | null = null;
   scratch: unknown = null;
+  receipt = 0;
   status: number | null = null;
   failed: SenseData | null = null;
   requested: number | null = null;

@@ -177,6 +177,33 @@ Deno.test("lost writes fail the next flush of every initiator port, now and late
   assert.equal(bench.run(again, [0x35]).status, 0, "the same port knows already");
 });
 
+Deno.test("lost writes are told until the answer has arrived, and an answer of an earlier loss counts for nothing", async () => {
+  // Without this, a connection lost with the answer would leave GOOD to cover lost writes.
+  const bench = await DeviceBench.create();
+  const one = bench.login("a");
+  const kept: (readonly string[])[] = [];
+  bench.server.writesLost([], (told) => kept.push(told));
+  assert.equal(bench.run(one, [0]).senseText, "6/29/01");
+  const early = bench.send(one, [0x35]);
+  assert.equal(early.senseText, "4/0c/00");
+  assert.equal(bench.send(one, [0x35]).senseText, "4/0c/00", "nothing has been acknowledged");
+  assert.deepEqual(kept, []);
+  bench.server.nexusLost(one); // the answers with it
+  const again = bench.login("a", { fresh: true });
+  assert.equal(bench.run(again, [0]).senseText, "6/29/01");
+  const late = bench.send(again, [0x35]);
+  bench.server.raise("writesLost"); // a second loss, before the answer has arrived
+  bench.server.acknowledged(again, late.receipt);
+  assert.equal(bench.run(again, [0]).senseText, "6/29/01");
+  assert.equal(bench.send(again, [0x35]).senseText, "4/0c/00");
+  assert.deepEqual(kept, []);
+  assert.equal(bench.run(again, [0x35]).senseText, "4/0c/00");
+  assert.equal(bench.run(again, [0x35]).status, 0);
+  assert.equal(kept.length, 1);
+  bench.server.acknowledged(again, late.receipt);
+  assert.equal(kept.length, 1, "told once");
+});
+
 Deno.test("lost writes that the store tells of by an outcome are told to all others too", async () => {
   // Without this, only the first nexus to flush would learn of them.
   const bench = await DeviceBench.create();

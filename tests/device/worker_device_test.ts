@@ -352,6 +352,21 @@ Deno.test("after a failed flush no worker writes", async () => {
   assert.equal(rig.done(reads(b, 0)), "good");
 });
 
+Deno.test("lost writes are told through a worker until its session has the answer acknowledged", async () => {
+  // Without this, GOOD could cover lost writes for every session that is not in the owner's thread.
+  const { rig, a, b } = await scene();
+  const flush = [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+  rig.server.raise("writesLost");
+  for (const session of [a, b]) assert.equal(rig.done(session.send([0])), "6/29/01");
+  const answer = a.send(flush);
+  assert.equal(rig.done(answer), "4/0c/00");
+  assert.equal(rig.done(a.send(flush)), "4/0c/00", "the answer may be lost");
+  a.server.acknowledged(a.nexus, answer.receipt);
+  assert.equal(rig.done(a.send(flush)), "good", "told before the next command of the session");
+  assert.equal(rig.done(b.send(flush)), "4/0c/00", "the other initiator has heard nothing");
+  assert.equal(rig.done(b.send([0])), "good");
+});
+
 Deno.test("write protection and the write cache's absence are the owner's to see to", async () => {
   // Without this, a protected volume would change, or GOOD would come before the data is durable.
   const { rig, a } = await scene();

@@ -66,6 +66,7 @@ export class RigTask implements Task {
   dataInLength = 0;
   sense: Uint8Array | null = null;
   scratch: unknown = null;
+  receipt = 0;
   status = -1;
   onFinish: () => void = () => {};
   #wanted = -1;

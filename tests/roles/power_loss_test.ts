@@ -2,8 +2,13 @@
 
 import { strict as assert } from "node:assert";
 import { keys } from "../../lib/meta/records.ts";
-import { type Lun, pattern } from "./scsi.ts";
-import { MiB, World } from "./world.ts";
+import { InitiatorClient } from "../../lib/session/initiator/client.ts";
+import { systemClock } from "../../lib/io/system_clock.ts";
+import { systemRandom } from "../../lib/io/system_random.ts";
+import { recordLostWrites } from "../../lib/roles/target/lost_writes.ts";
+import { DeafNetwork } from "./deaf_network.ts";
+import { Lun, pattern } from "./scsi.ts";
+import { iqnPrefix, MiB, turn, until, World } from "./world.ts";
 
 const lost = "4/0c/00";
 const hour = 60 * 60 * 1000;
@@ -42,6 +47,53 @@ Deno.test("after a power loss every initiator port's first flush fails, once, an
   const sameHost = await world.login("vol0", { ...host("a"), isid: 0x80_0000_0000_02 });
   assert.deepEqual([await sameHost.sync(), await sameHost.sync()], [lost, "good"]);
   assert.match((await world.notices()).join("\n"), /Disk "\/d\/a.img" came back after a power loss/);
+});
+
+Deno.test("told only when the answer has arrived: a connection lost with it leaves the next flush to tell", async () => {
+  await using world = await afterPowerLoss();
+  const network = new DeafNetwork();
+  const client = await InitiatorClient.connect(network, systemClock, systemRandom, {
+    portal: world.ports[0]!,
+    targetName: `${iqnPrefix}:vol0`,
+    ...host("a"),
+  });
+  const lun = new Lun(client);
+  assert.deepEqual(await lun.attentions(), ["6/29/01"]);
+  network.deafen();
+  let flushed = false;
+  world.open.get("/d/a.img")!.fault = ({ kind }) => {
+    flushed ||= kind === "flush";
+    return 0;
+  };
+  const answer = lun.sync();
+  await until(() => flushed, "the target carries it out");
+  await turn(20); // and answers
+  network.destroy();
+  assert.equal(await answer, "lost");
+  assert.deepEqual(await flushes(world, "a"), isTold);
+  assert.deepEqual(await flushes(world, "a"), knows);
+});
+
+Deno.test("a ping is enough to have an answer acknowledged; a loss noted meanwhile is told all the same", async () => {
+  await using world = await afterPowerLoss();
+  const lun = await world.login("vol0", host("a"));
+  assert.equal(await lun.sync(), lost);
+  const told = () =>
+    JSON.parse(new TextDecoder().decode(world.metadataStore.get(keys.writesLost(1))!.value)).told;
+  assert.deepEqual(told(), []);
+  await lun.client.ping();
+  await until(() => told().length === 1, "the record says who was told");
+
+  // A flush fails now: the record of that loss must not be replaced by who was told of the one before.
+  const other = await world.login("vol0", host("b"));
+  assert.equal(await other.sync(), lost);
+  await recordLostWrites(world.metadataStore.connect(), world.clock, [1]);
+  await other.client.ping();
+  await turn(20);
+  assert.deepEqual(told(), []);
+  world.clock.advance(25 * hour); // when the earlier record would have ended
+  await turn(20);
+  assert.deepEqual(told(), []);
 });
 
 Deno.test("an initiator that writes on without a flush is still told at its first one", async () => {

@@ -168,6 +168,8 @@ export const fakeOpcode = Object.freeze({
   holdWrite: 0xc1,
   /** CHECK CONDITION at once. */
   fail: 0xc2,
+  /** CHECK CONDITION at once, with byte 8 of the CDB as its receipt. */
+  tell: 0xc4,
   /** A read whose data is lent, from address 7. */
   lend: 0xc3,
 });
@@ -218,6 +220,10 @@ export class FakeDevice implements DeviceServer {
         return task.requestData(bytes);
       case fakeOpcode.hold:
         return;
+      case fakeOpcode.tell:
+        task.receipt = task.cdb.getUint8(8);
+        task.sense = fakeSense;
+        return this.finish(task, 2);
       case fakeOpcode.fail:
         task.sense = fakeSense;
         return this.finish(task, 2);
@@ -237,6 +243,10 @@ export class FakeDevice implements DeviceServer {
     assert.ok(task.aborted);
     this.events.push(`abort itt=${task.initiatorTaskTag}`);
     if (!this.slowAborts) this.finish(task, 0x40);
+  }
+
+  acknowledged(_nexus: Nexus, receipt: number): void {
+    this.events.push(`acknowledged ${receipt}`);
   }
 
   finish(task: Task, status: number): void {

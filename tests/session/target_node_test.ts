@@ -5,7 +5,7 @@ import { limits } from "../../lib/base/limits.ts";
 import { ChapInitiator } from "../../lib/session/chap.ts";
 import * as bhs from "../../lib/wire/iscsi/bhs.ts";
 import { parseText, type TextPair } from "../../lib/wire/iscsi/text.ts";
-import { chapRule, fakeRandom, type FakeStream, FakeWorld } from "./fake_world.ts";
+import { chapRule, fakeOpcode, fakeRandom, type FakeStream, FakeWorld } from "./fake_world.ts";
 import { build, type Response, split, textData } from "./pdus.ts";
 
 const host = "InitiatorName=iqn.2026-11.net.plimsoll.test:host";
@@ -499,4 +499,50 @@ Deno.test("connections that come and go, in whatever way, share one output ring"
     assert.equal(world.node.connections, 0);
     assert.equal(world.node.rings.idle, 1);
   }
+});
+
+Deno.test("a receipt comes when ExpStatSN passes the answer's StatSN, by any PDU, and not before", () => {
+  // Without this, the device server would take an answer for arrived that was lost with its connection.
+  const tell = (tag: number, cmdSn: number, receipt: number, expStatSn: number) =>
+    command(tag, cmdSn, { expStatSn }, [fakeOpcode.tell, 0, 0, 0, 0, 0, 0, 0, receipt]);
+  const nop = (expStatSn: number) =>
+    build({ kind: "nop", fields: { immediate: 1, initiatorTaskTag: 0xffff_ffff, expStatSn } });
+  const receipts = (world: FakeWorld) =>
+    world.device.takeEvents().filter((e) => e.startsWith("acknowledged"));
+  const world = new FakeWorld();
+  const stream = loggedIn(world);
+  stream.deliver(tell(1, 1, 5, 0));
+  const [answer] = answers(stream);
+  const statSn = bhs.ScsiResponse.statSn.get(answer!.view, 0);
+  for (const expStatSn of [statSn - 1, statSn, statSn + 2, statSn + 0x8000_0000]) {
+    stream.deliver(nop(expStatSn >>> 0)); // behind it, or of answers that were never sent
+    assert.deepEqual(receipts(world), [], `ExpStatSN ${expStatSn}`);
+  }
+  stream.deliver(nop(statSn + 1));
+  assert.deepEqual(receipts(world), ["acknowledged 5"]);
+  stream.deliver(nop(statSn + 1));
+  assert.deepEqual(receipts(world), [], "once");
+
+  // The same receipt twice: the older answer will do. Another one takes its place. A command brings it before it begins.
+  stream.deliver(tell(2, 2, 6, statSn + 1));
+  stream.deliver(tell(3, 3, 6, statSn + 1));
+  world.device.takeEvents();
+  stream.deliver(tell(4, 4, 7, statSn + 2));
+  assert.deepEqual(world.device.takeEvents(), ["acknowledged 6", "execute itt=4 opcode=c4"]);
+  stream.deliver(tell(5, 5, 8, statSn + 2));
+  stream.deliver(nop(statSn + 4));
+  assert.deepEqual(receipts(world), [], "7 is no news any more");
+
+  // The logout speaks too; what is unknown or came with the next connection does not.
+  stream.deliver(
+    build({ kind: "logout", fields: { immediate: 1, initiatorTaskTag: 9, cmdSn: 6, expStatSn: statSn + 5 } }),
+  );
+  assert.deepEqual(receipts(world), ["acknowledged 8"]);
+  answers(stream);
+  const next = loggedIn(world);
+  next.deliver(tell(1, 1, 9, 0));
+  next.peerCloses();
+  const later = loggedIn(world);
+  later.deliver(nop(statSn + 1));
+  assert.deepEqual(receipts(world), []);
 });

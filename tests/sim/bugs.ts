@@ -164,6 +164,17 @@ export const bugs: readonly Bug[] = [
     install: () => replace<LostWrites["mustTell"]>(LostWrites.prototype, "mustTell", () => () => false),
   },
   {
+    // An answer counts as heard when it is made, whatever becomes of it.
+    name: "told-unheard",
+    install: () =>
+      replace<Command["check"]>(Command.prototype, "check", (check) =>
+        function (this: Command, sense) {
+          const { receipt, nexus } = this.task;
+          if (receipt !== 0) nexus.deviceServer.acknowledged(nexus, receipt);
+          check.call(this, sense);
+        }),
+  },
+  {
     name: "reservation-unchecked-for-writes",
     install: () =>
       replace<Reservations["check"]>(

@@ -250,14 +250,13 @@ export const flush = async (seat: Seat, client: InitiatorClient): Promise<string
   return await seat.run(client, {
     cdb,
     access: "write",
-    // The initiator knows now that what it had written may be gone. (Where the answer itself is lost, the target believes
-    // that it was told: a known gap, which only --strict holds against it.)
+    // The initiator knows now that what it had written may be gone; of an answer that is lost it knows nothing.
     answered: (text) => {
-      const gap = text === "lost" && !seat.world.strict;
-      if (gap || text.startsWith("3/") || text.startsWith("4/")) oracle.tell(seat.portName);
+      if (text.startsWith("3/") || text.startsWith("4/")) oracle.tell(seat.portName);
     },
     good: () => {
-      oracle.flushed(seat.portName, since);
+      const wrong = oracle.flushed(seat.portName, since);
+      if (wrong !== null) seat.problem(`${hex(cdb)} is GOOD: ${wrong}`);
       bits.flushed(bitsSince);
     },
   });

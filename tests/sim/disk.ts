@@ -83,7 +83,7 @@ export class SimDisk implements Disk {
       kind,
       offsetBytes,
       lengthBytes,
-      operation.errno === 0 ? "" : `errno ${operation.errno}`,
+      operation.errno === 0 ? this.name : `${this.name} errno ${operation.errno}`,
     );
     operation.done(operation);
   }

@@ -5,14 +5,13 @@ import { bugNamed, bugs } from "./bugs.ts";
 import { type Outcome, simulate } from "./simulation.ts";
 import { Coverage, faults } from "./weather.ts";
 
-const help = `deno task sim [--seeds N] [--from S] [--seed S] [--bug NAME] [--strict] [--trace] [--keep-going]
+const help = `deno task sim [--seeds N] [--from S] [--seed S] [--bug NAME] [--trace] [--keep-going]
 
 Simulates members, initiators, disks, networks and metadata, one world a seed.
   --seeds N      so many seeds (100)
   --from S       the first of them (1)
   --seed S       this seed only
   --bug NAME     with a bug planted: ${bugs.map((b) => b.name).join(", ")}
-  --strict       known gaps count too (docs/simulator.md)
   --trace        tell every event
   --keep-going   do not stop at the first seed that fails
 Exit: 0 all is well, 1 a seed failed, 2 wrong usage.`;
@@ -21,7 +20,6 @@ interface Options {
   readonly first: number;
   readonly count: number;
   readonly bug: string | null;
-  readonly strict: boolean;
   readonly trace: boolean;
   readonly keepGoing: boolean;
 }
@@ -34,7 +32,6 @@ function optionsOf(args: readonly string[]): Options {
       from: { type: "string", default: "1" },
       seed: { type: "string" },
       bug: { type: "string" },
-      strict: { type: "boolean", default: false },
       trace: { type: "boolean", default: false },
       "keep-going": { type: "boolean", default: false },
       help: { type: "boolean", default: false },
@@ -49,7 +46,6 @@ function optionsOf(args: readonly string[]): Options {
     first: numberOf("--seed", values.seed ?? values.from),
     count: values.seed === undefined ? numberOf("--seeds", values.seeds) : 1,
     bug: values.bug ?? null,
-    strict: values.strict,
     trace: values.trace,
     keepGoing: values["keep-going"],
   };
@@ -111,13 +107,12 @@ async function main(args: readonly string[]): Promise<number> {
     console.error(`${(error as Error).message}\n\n${help}`);
     return 2;
   }
-  const { first, count, bug, strict, trace, keepGoing } = options;
+  const { first, count, bug, trace, keepGoing } = options;
   const coverage = new Coverage();
   const startMs = performance.now();
   let [seeds, events, simulatedMs, failed] = [0, 0, 0, 0];
   for (let seed = first; seed < first + count; seed++) {
     const outcome = await simulate(seed, {
-      strict,
       ...(bug === null ? {} : { bug: bugNamed(bug) }),
       ...(trace ? { printer: (line: string) => console.log(line) } : {}),
     });
@@ -128,7 +123,7 @@ async function main(args: readonly string[]): Promise<number> {
     if (count === 1) console.log(`seed ${seed} has trace ${outcome.hash}`);
     if (outcome.problems.length > 0) {
       failed++;
-      await tell(outcome, `${bug === null ? "" : ` --bug ${bug}`}${strict ? " --strict" : ""}`);
+      await tell(outcome, bug === null ? "" : ` --bug ${bug}`);
       if (!keepGoing) break;
     }
     if (Deno.stderr.isTerminal()) {

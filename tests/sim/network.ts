@@ -105,9 +105,9 @@ export class SimNetwork {
     }
   }
 
-  resetInMiddle(direction: Direction): void {
-    this.trace.event("fault", direction.from.number, 0, "reset by bytes");
-    this.coverage.hit("reset by bytes");
+  reset(direction: Direction, what: string): void {
+    this.trace.event("fault", direction.from.number, 0, what);
+    this.coverage.hit(what);
     this.#reset(direction.from, direction.to);
   }
 
@@ -184,6 +184,9 @@ export class Direction {
       return this.to.peerEnded();
     }
     const { random, weather } = network;
+    if (network.stormy && tellsOfLostWrites(first.bytes) && random.chance(weather.tellingLostChance)) {
+      return network.reset(this, "telling lost");
+    }
     let length = first.bytes.length - first.offset;
     if (length > 1 && weather.crumbChance > 0 && random.chance(weather.crumbChance)) {
       length = random.chance(0.5) ? 1 + random.below(Math.min(length, 60)) : 1 + random.below(length);
@@ -198,10 +201,20 @@ export class Direction {
     if (first.offset === bytes.length) this.#segments.shift();
     this.bytes -= length;
     this.to.receive(bytes, at, length);
-    if (doomed) return network.resetInMiddle(this);
+    if (doomed) return network.reset(this, "reset by bytes");
     this.from.roomCame();
     this.#arm();
   }
+}
+
+/** Sense data 4h/0Ch/00h somewhere in it: the one answer that must not count as given until it has arrived. */
+function tellsOfLostWrites(bytes: Uint8Array): boolean {
+  for (let at = bytes.indexOf(0x70); at >= 0; at = bytes.indexOf(0x70, at + 1)) {
+    const found = bytes[at + 2] === 4 && bytes[at + 7] === 10 && bytes[at + 12] === 0x0c &&
+      bytes[at + 13] === 0;
+    if (found && bytes.length - at <= 64) return true;
+  }
+  return false;
 }
 
 interface Item {

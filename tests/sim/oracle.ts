@@ -54,6 +54,8 @@ export class BlockOracle {
   /** The last moment before which acknowledged writes may have been lost, and of which such moment each port has been told. */
   #lossAt = 0;
   readonly #told = new Map<string, number>();
+  /** Acknowledged changes that a read has shown to be lost. */
+  readonly #gone: Change[] = [];
   /** A flush has failed: the next start may bring back what was replaced. */
   #dropped = false;
   #crashedAt = 0;
@@ -196,10 +198,10 @@ export class BlockOracle {
     return back;
   }
 
-  /** The process has ended in order: what it had acknowledged is on the disk. */
+  /** The process has ended in order: what it had acknowledged is on the disk. Of a group, other members' caches are not. */
   stopped(): void {
     const covered = (c: Change) => c.acknowledged && c.endedAt > this.#lossAt;
-    if (!this.#dropped) { for (const block of this.#blocks) promise(block, covered); }
+    if (!this.#dropped && !this.shared) { for (const block of this.#blocks) promise(block, covered); }
     this.crashed(false);
   }
 
@@ -224,14 +226,18 @@ export class BlockOracle {
 
   /**
    * A flush that began at `since` was acknowledged to `port`: what was acknowledged before it is there for good. Only a port
-   * that was told of a loss has to do without what was acknowledged before that.
+   * that was told of a loss has to do without what was acknowledged before that. Returns what is wrong, or null.
    */
-  flushed(port: string, since: number): void {
+  flushed(port: string, since: number): string | null {
     const from = this.#told.get(port) ?? -1;
     const covered = (c: Change) => c.acknowledged && c.endedAt < since && c.endedAt > from;
     for (const block of this.#blocks) {
       if (block.past.length > 0 || block.may.length > 1) promise(block, covered);
     }
+    const gone = this.#gone.find(covered);
+    return gone === undefined
+      ? null
+      : `it was told nothing of the loss of write ${describe(gone)} at block ${gone.lba}`;
   }
 
   read(lba: number, blocks: number): Reading {
@@ -348,6 +354,8 @@ export class BlockOracle {
     const { either } = block;
     if (either !== null && either.values.has(change)) {
       const others = (c: Change) => c !== change && either.values.has(c);
+      const lost = (c: Change) => others(c) && c.acknowledged && c.startedAt > change.endedAt;
+      this.#gone.push(...block.may.filter((c) => lost(c) && !this.#gone.includes(c)));
       if (!either.durable) this.#replace(block, block.may.filter(others));
       else {
         block.may = block.may.filter((c) => !others(c));

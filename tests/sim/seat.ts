@@ -26,8 +26,6 @@ export interface SeatWorld {
   readonly weather: Weather;
   readonly coverage: Coverage;
   readonly stormy: () => boolean;
-  /** Known gaps count as problems too. */
-  readonly strict: boolean;
   readonly problem: (what: string) => void;
 }
 

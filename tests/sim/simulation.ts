@@ -30,8 +30,6 @@ export interface Outcome {
 
 export interface RunOptions {
   readonly bug?: Bug;
-  /** Known gaps of the program (docs/simulator.md) count as problems too. */
-  readonly strict?: boolean;
   /** Sees every event. */
   readonly printer?: (line: string) => void;
 }
@@ -69,7 +67,6 @@ export class World {
   readonly machines: Machine[] = [];
   readonly seats: Seat[] = [];
   readonly #problems: string[] = [];
-  readonly strict: boolean;
   readonly #volumes = new Map<Machine, Volume[]>();
   readonly #seatsByAddress = new Map<string, Seat>();
   #seatsMade = 0;
@@ -81,7 +78,6 @@ export class World {
   constructor(readonly seed: number, options: RunOptions) {
     this.trace.nowMs = () => this.scheduler.nowMs;
     this.trace.printer = options.printer ?? null;
-    this.strict = options.strict ?? false;
     this.weather = weatherOf(this.random("weather"));
     this.#commandsLeft = this.weather.commands;
     this.network = new SimNetwork(
@@ -253,16 +249,21 @@ export class World {
     }
   }
 
-  /** Does something while writes of the same initiator are under way, and looks what has become of them. */
+  /** Does something while writes and a flush of the same initiator are under way, and looks what has become of them. */
   async #amidWrites(seat: Seat, client: InitiatorClient, act: () => Promise<void> | void): Promise<void> {
     const { random } = seat;
-    const writes = Array.from({ length: random.pick([0, 1, 4]) }, () => write(seat, client));
+    const flushes = random.chance(0.3);
+    const writes: Promise<unknown>[] = Array.from(
+      { length: random.pick([0, 1, 4]) },
+      () => write(seat, client),
+    );
+    if (flushes) writes.push(flush(seat, client));
     if (random.chance(0.5)) await this.scheduler.sleep(random.below(2_000) / 1_000);
     await act();
     await Promise.all(writes);
     for (let i = 0; i < writes.length && this.#stormy; i++) {
       const next = await seat.session();
-      if (next !== null) await (random.chance(0.5) ? read : write)(seat, next);
+      if (next !== null) await random.pick(flushes ? [read, flush] : [read, write])(seat, next);
     }
   }
 

@@ -20,6 +20,8 @@ export interface NetworkWeather {
   readonly resetMeanBytes: number;
   readonly halfOpenMeanMs: number;
   readonly synLostChance: number;
+  /** The connection is reset when it carries the failure of a flush that tells of lost writes. */
+  readonly tellingLostChance: number;
 }
 
 export interface DiskWeather {
@@ -112,6 +114,8 @@ const crashes: Theme = (weather, random) => ({
     resetMeanMs: 0,
     resetMeanBytes: random.pick([0, 0, 8_000]),
   },
+  // A short life must have room for some commands.
+  disk: { ...weather.disk, ...random.pick([{}, { latencyMs: 0.01, jitterMs: 0.3, slowChance: 0 }]) },
   machine: {
     ...weather.machine,
     killMeanMs: random.pick([0, 60, 200]),
@@ -211,6 +215,32 @@ const reserving: Theme = (weather, random) => ({
   seatsPerVolume: random.pick([2, 4]),
 });
 
+/** Power fails, and connections are lost just when it is told. */
+const losses: Theme = (weather, random) => {
+  const crashing = crashes(weather, random);
+  return {
+    ...crashing,
+    network: { ...crashing.network, tellingLostChance: 0.7 },
+    disk: { ...weather.disk, latencyMs: 0.01, jitterMs: 0.3, slowChance: 0, stuckFlushChance: 0 },
+    machine: {
+      ...crashing.machine,
+      killMeanMs: 0,
+      powerLossMeanMs: random.pick([20, 60]),
+      stopMeanMs: random.pick([0, 300]),
+    },
+    client: {
+      ...crashing.client,
+      dropChance: 0.05,
+      hotBlocks: 24,
+      blocksMax: 4,
+      flushChance: 0.2,
+      mix: [2, 2, 0, 0, 0, 0, 0, 0, 0],
+    },
+    commands: 1_000,
+    seatsPerVolume: random.pick([1, 2]),
+  };
+};
+
 /** Several members; reservations need one (docs/consistency.md). */
 const group: Theme = (weather, random) => ({
   ...weather,
@@ -222,11 +252,11 @@ const group: Theme = (weather, random) => ({
   churn: false,
 });
 
-const themes: readonly Theme[] = [crashes, contention, endings, scarcity, reserving];
+const themes: readonly Theme[] = [crashes, crashes, contention, endings, scarcity, reserving, losses];
 
 export function weatherOf(random: SeededRandom): Weather {
   const mixed = mixedWeather(random);
-  const weather = random.chance(0.7) ? random.pick(themes)(mixed, random) : mixed;
+  const weather = random.chance(0.8) ? random.pick(themes)(mixed, random) : mixed;
   return random.chance(0.25) ? group(weather, random) : weather;
 }
 
@@ -251,6 +281,7 @@ function mixedWeather(random: SeededRandom): Weather {
       resetMeanBytes: fault(0.3, () => scaled(5_000, 300_000)),
       halfOpenMeanMs: fault(0.25, () => scaled(200, 6_000)),
       synLostChance: fault(0.3, () => 0.1),
+      tellingLostChance: fault(0.3, () => 0.5),
     },
     disk: {
       latencyMs: random.pick([0.01, 0.1, 1]),
@@ -313,6 +344,7 @@ export const faults: readonly string[] = Object.freeze([
   "reset by bytes",
   "half open",
   "SYN lost",
+  "telling lost",
   "crumb",
   "buffer full",
   "slow disk",

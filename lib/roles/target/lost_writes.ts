@@ -7,8 +7,10 @@
 
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
+import { limits } from "../../base/limits.ts";
 import type { BlockDeviceServer } from "../../device/block_device_server.ts";
 import type { Metadata } from "../../meta/metadata.ts";
+import { commitOrLose, untilSettled } from "../../meta/optimistic.ts";
 import {
   decodeRecord,
   encodeRecord,
@@ -55,13 +57,46 @@ export async function recordLostWrites(
     const volume = decodeRecord<VolumeRecord>(key, value);
     const routes = await loadRoutes(metadata, volume);
     if (!placements.some((placement) => routes.pagesOf(placement) > 0)) continue;
-    const record: WritesLostRecord = { version: 1, foundMs: clock.wallMs(), told: [] };
-    await metadata.commit([], [{
+    await recordLoss(metadata, clock, keys.writesLost(volume.image));
+  }
+}
+
+/** Each loss has a time of its own, by which it is known again: also when two follow each other quickly, or the clock jumps. */
+function recordLoss(metadata: Metadata, clock: Clock, key: string): Promise<number> {
+  return untilSettled("note that writes may be lost", async () => {
+    const before = await metadata.get(key);
+    const last = before === null ? -Infinity : decodeRecord<WritesLostRecord>(key, before.value).foundMs;
+    const record: WritesLostRecord = { version: 1, foundMs: Math.max(clock.wallMs(), last + 1), told: [] };
+    return await commitOrLose(metadata, [{ key, modRevision: before?.modRevision ?? 0 }], [{
       kind: "put",
-      key: keys.writesLost(volume.image),
+      key,
       value: encodeRecord(record),
     }]);
-  }
+  });
+}
+
+/**
+ * Adds who was told of the loss found at `foundMs`, or with null ends its record. Other members write to it too, and a
+ * record of a later loss is not touched: it is news to everybody.
+ */
+async function changeRecord(
+  metadata: Metadata,
+  key: string,
+  foundMs: number,
+  told: readonly string[] | null,
+): Promise<void> {
+  await untilSettled("keep who was told of lost writes", async () => {
+    const entry = await metadata.get(key);
+    if (entry === null) return null;
+    const record = decodeRecord<WritesLostRecord>(key, entry.value);
+    if (record.foundMs !== foundMs) return null;
+    const compare = { key, modRevision: entry.modRevision };
+    if (told === null) return await commitOrLose(metadata, [compare], [{ kind: "delete", key }]);
+    // Forgetting the oldest means telling them twice.
+    const all = [...new Set([...record.told, ...told])].slice(-limits.writesLostToldMax);
+    const now: WritesLostRecord = { ...record, told: all };
+    return await commitOrLose(metadata, [compare], [{ kind: "put", key, value: encodeRecord(now) }]);
+  });
 }
 
 export interface WritesLostNews {
@@ -90,23 +125,21 @@ export async function tellLostWrites(
   };
   const leftMs = Math.min(rememberedMs, record.foundMs + rememberedMs - clock.wallMs());
   if (leftMs <= 0) {
-    await metadata.commit([], [{ kind: "delete", key }]);
+    await changeRecord(metadata, key, record.foundMs, null);
     return null;
   }
   let ended = false;
   let turn = Promise.resolve();
   const keep = (told: readonly string[]) => {
-    turn = turn.then(async () => {
-      if (ended) return;
-      const now: WritesLostRecord = { ...record, told };
-      await metadata.commit([], [{ kind: "put", key, value: encodeRecord(now) }]);
-    }).catch(failed);
+    turn = turn.then(() => ended ? undefined : changeRecord(metadata, key, record.foundMs, told)).catch(
+      failed,
+    );
   };
   server.writesLost(record.told, keep);
   const timer: Timer = clock.after(leftMs, () => {
     ended = true;
     server.forgetWritesLost();
-    turn = turn.then(() => metadata.commit([], [{ kind: "delete", key }])).then(() => {}, failed);
+    turn = turn.then(() => changeRecord(metadata, key, record.foundMs, null)).catch(failed);
   });
   return {
     foundMs: record.foundMs,
