@@ -363,7 +363,7 @@ export class WorkerRig {
     });
     rig.run();
     await rig.plane.ready();
-    const served = { record: null as never, disk: rig.ownerDisk, store: rig.store };
+    const served = { record: { placement: 1 } as never, disk: rig.ownerDisk, store: rig.store };
     rig.plane.setDisks([served]);
     rig.plane.setLease(leaseMs);
     rig.store.onWritesStopped = () => rig.plane.showDisk(0);
