@@ -83,6 +83,16 @@ export const limits = Object.freeze({
   stalledLooksMax: 2,
   /** Registered I_T nexuses of persistent reservations of one volume. */
   registrationsMax: 128,
+  /**
+   * A unit's record in the metadata: changes that it still tells of (a member that missed more takes it for a reset), and bytes:
+   * 128 registrations and as many nexuses with unit attentions, of 330 bytes each, are 84 KiB.
+   */
+  unitChangesMax: 32,
+  unitRecordBytesMax: 256 * KiB,
+  /** Processes that know a unit, as its record names them: twice membersMax, for those that were started anew. */
+  unitRunsMax: 64,
+  /** Attempts at one change of a unit while other members are first: 32 of them each win once. */
+  unitAttemptsMax: 100,
   /** Volumes of one group. */
   volumesMax: 1024,
   /** Logical blocks of one UNMAP: 512 MiB of 512-byte blocks; and descriptors of its parameter list (VPD B0). */

@@ -28,6 +28,9 @@ import { Access } from "./shared_cells.ts";
 import { TaskSet } from "./task_set.ts";
 import { transferHandlers } from "./transfer_commands.ts";
 import { Unit } from "./unit.ts";
+import { attentionsOf, losesTasks } from "./unit_news.ts";
+import type { UnitChange, UnitRecord } from "./unit_record.ts";
+import { UnitTruth } from "./unit_truth.ts";
 import { unmapHandlers } from "./unmap_commands.ts";
 import { verifyHandlers } from "./verify_commands.ts";
 import { StepBuffer } from "./step_buffer.ts";
@@ -45,9 +48,18 @@ export interface UnitWatch {
   taskEnded(task: Task): void;
   /** What nexuses may do has changed, or may have. */
   accessChanged(): void;
+  /**
+   * Has `change` made when every task there is is known here, and none is carried out anywhere else; `made` ends that.
+   * Changes are made in the order in which they were asked for.
+   */
+  exclude(change: (made: () => void) => void): void;
 }
 
-const nobody: UnitWatch = { taskEnded: () => {}, accessChanged: () => {} };
+const nobody: UnitWatch = {
+  taskEnded: () => {},
+  accessChanged: () => {},
+  exclude: (change) => change(() => {}),
+};
 /** What is asked of the reservations for all reads, and for all writes. */
 const anyRead = new DataView(new Uint8Array([cdb.Read10.opcode, ...new Uint8Array(15)]).buffer);
 const anyWrite = new DataView(new Uint8Array([cdb.Write10.opcode, ...new Uint8Array(15)]).buffer);
@@ -58,6 +70,7 @@ export class BlockDeviceServer implements DeviceServer {
   /** Set by whoever shares the unit with other threads. */
   watch: UnitWatch = nobody;
   readonly #unit: Unit;
+  readonly #truth: UnitTruth;
   readonly #reservations: Reservations;
   readonly #handlers: HandlerTable;
   readonly #set = new TaskSet<Command>();
@@ -71,16 +84,13 @@ export class BlockDeviceServer implements DeviceServer {
   constructor(settings: LogicalUnitSettings, parts: LogicalUnitParts) {
     const unit = new Unit(settings, parts.blocks);
     this.#unit = unit;
-    this.#reservations = new Reservations(parts.reservations, {
+    this.#truth = new UnitTruth(parts.store, (...news) => this.#obey(...news));
+    this.#reservations = new Reservations(this.#truth, {
       nexuses: () => this.#nexuses.keys(),
       relativeTargetPorts: () => unit.settings.targetPortGroups.flatMap((g) => [...g.relativeTargetPorts]),
-      raiseUnitAttention: (nexus, sense) => {
-        this.#nexuses.get(nexus)?.attentions.add(sense);
-        this.watch.accessChanged();
-      },
-      abortTasks: (nexuses, except, done) => this.#abortTasksOf(nexuses, except, done),
-      settleTasks: (except, done) => this.#settleTasks(except, done),
+      mayDecide: parts.mayDecide ?? (() => true),
       fail: (task, sense) => (task as DelegatedTask).command.check(sense),
+      committed: (task) => (task as DelegatedTask).command.committed = true,
     });
     this.#owner = {
       unit,
@@ -97,14 +107,23 @@ export class BlockDeviceServer implements DeviceServer {
       ...copyHandlers(this.#stepBuffer),
       ...inquiryHandlers,
       ...parameterHandlers((command, values) => this.#modesChanged(command, values)),
-      ...reportHandlers(() => this.#offered()),
+      ...reportHandlers(() => this.#handlers.shapes),
       ...this.#reservationHandlers(),
     ]);
   }
 
-  /** Loads the persistent reservations. To be awaited before the first nexus; rejects when they cannot be read. */
-  start(): Promise<void> {
-    return this.#reservations.start();
+  /** Reads what the group knows of the unit. To be awaited before the first nexus; rejects when it cannot be read. */
+  async start(): Promise<void> {
+    await this.#truth.start();
+    this.#reservations.obey(this.#truth.record);
+  }
+
+  /**
+   * Calls `done` when this member obeys the change of the unit with this number, and all before it (Infinity: whatever there
+   * is now). False: what the group knows cannot be read now.
+   */
+  follow(number: number, done: (known: boolean) => void): void {
+    this.#truth.follow(number, done);
   }
 
   get settings(): LogicalUnitSettings {
@@ -270,9 +289,6 @@ export class BlockDeviceServer implements DeviceServer {
     }
     if (!known) return command.check(missing(handler));
     const { shape } = handler;
-    if (this.#unit.shared && Reservations.handles(shape.opcode)) {
-      return command.check(Sense.invalidCommandOperationCode);
-    }
     if (!Reservations.handles(shape.opcode) && !this.#reservations.check(task.nexus, view)) {
       return command.finish(ScsiStatus.reservationConflict);
     }
@@ -318,14 +334,26 @@ export class BlockDeviceServer implements DeviceServer {
     if (--group.remaining === 0) done();
   }
 
-  #abortTasksOf(nexuses: readonly Nexus[], except: Task, done: () => void): void {
-    const spared = (except as DelegatedTask).command;
-    this.#abort(this.#set.select((c) => c !== spared && nexuses.includes(c.nexus.nexus)), done);
-  }
-
-  #settleTasks(except: Task, done: () => void): void {
-    const spared = (except as DelegatedTask).command;
-    this.#awaitEnd(this.#set.select((c) => c !== spared && c.run.inFlight > 0), done);
+  /**
+   * What the group has decided holds here from now on. GOOD for a reservation means that whoever it shuts out changes nothing
+   * any more, though SPC-4 §5.13 would let commands go on that were enabled before: so those are waited for.
+   */
+  #obey(record: UnitRecord, changes: readonly UnitChange[] | null, token: unknown, done: () => void): void {
+    this.watch.exclude((made) => {
+      this.#reservations.obey(record);
+      for (const [nexus, state] of this.#nexuses) {
+        for (const sense of attentionsOf(nexus, changes)) state.attentions.add(sense);
+      }
+      const spared = token === null ? null : (token as DelegatedTask).command;
+      const others = (c: Command) => c !== spared && !c.committed;
+      const victims = this.#set.select((c) => others(c) && losesTasks(c.nexus.nexus, changes));
+      this.#abort(
+        victims,
+        () => this.#awaitEnd(this.#set.select((c) => others(c) && c.run.inFlight > 0), done),
+      );
+      this.watch.accessChanged();
+      made();
+    });
   }
 
   /**
@@ -368,12 +396,6 @@ export class BlockDeviceServer implements DeviceServer {
       this.#raiseForAll(Sense.powerOnOccurred, nexus);
     }
     command.task.receipt = this.#lostWrites.loss;
-  }
-
-  /** What REPORT SUPPORTED OPERATION CODES tells. */
-  #offered(): readonly CdbShape[] {
-    const { shapes } = this.#handlers;
-    return this.#unit.shared ? shapes.filter((shape) => !Reservations.handles(shape.opcode)) : shapes;
   }
 
   #reservationHandlers(): Handler[] {

@@ -70,6 +70,8 @@ export class Command implements TaskSetMember {
   cancelWait: (() => void) | null = null;
   /** The reservations' own business: they are told of an abort and end the task themselves. */
   delegate: { abort(): void; dataReceived(): void } | null = null;
+  /** Its change of the unit is being made known to the group: it ends by itself, and nobody waits for that. */
+  committed = false;
 
   // For handlers.
   lba = 0;
@@ -101,6 +103,7 @@ export class Command implements TaskSetMember {
     this.waiting = false;
     this.cancelWait = null;
     this.delegate = null;
+    this.committed = false;
     this.abortGroups = null;
     this.#looping = false;
     this.#stepPending = false;

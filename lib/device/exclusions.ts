@@ -1,5 +1,5 @@
 // Which commands need others kept away, and from when on. Everything that is not named may run beside the reads and
-// writes that other threads carry out by themselves.
+// writes that other threads carry out by themselves. (Reservations are obeyed behind the gate when they change: unit_truth.ts.)
 
 import { type Task, TaskAttribute } from "../session/task.ts";
 import * as cdb from "../wire/scsi/cdb.ts";
@@ -9,15 +9,13 @@ import { Exclusion } from "./unit_gate.ts";
 const atBegin = new Uint8Array(256);
 const atData = new Uint8Array(256);
 
-for (const shape of [cdb.Reserve6, cdb.Reserve10, cdb.Release6, cdb.Release10, cdb.StartStopUnit]) {
-  atBegin[shape.opcode] = Exclusion.tasks;
-}
+atBegin[cdb.StartStopUnit.opcode] = Exclusion.tasks;
 // WRITE SAME may come without data, and then gives whole pages back.
 for (const shape of [cdb.WriteSame10, cdb.WriteSame16]) atBegin[shape.opcode] = Exclusion.transfers;
 for (const shape of [cdb.Unmap, cdb.CompareAndWrite, cdb.OrWrite16]) {
   atData[shape.opcode] = Exclusion.transfers;
 }
-for (const shape of [cdb.ModeSelect6, cdb.ModeSelect10, ...cdb.PersistentReserveOut]) {
+for (const shape of [cdb.ModeSelect6, cdb.ModeSelect10]) {
   atData[shape.opcode] = Exclusion.tasks;
 }
 

@@ -162,6 +162,11 @@ export class GatedDeviceServer implements DeviceServer, UnitWatch {
     for (const [nexus, cell] of this.#elsewhere) this.#cells.setAccess(cell, this.inner.accessOf(nexus));
   }
 
+  exclude(change: (made: () => void) => void): void {
+    const hold: Hold = new Hold(Exclusion.tasks, () => change(() => this.gate.release(hold)));
+    this.gate.take(hold);
+  }
+
   #showCapacity(): void {
     const { sizeBytes, blockBytes } = this.inner.settings;
     this.#cells.blocks[this.unit] = Math.floor(sizeBytes / blockBytes);

@@ -2,6 +2,7 @@
 // logged in; the role then calls DeviceServer's update method, which raises the unit attention that the change asks for.
 
 import type { BlockService } from "../extent/operation.ts";
+import type { UnitStore } from "./unit_truth.ts";
 
 export interface LogicalUnitSettings {
   /** iSCSI name of the target (SCSI device name in VPD 83). */
@@ -25,14 +26,10 @@ export interface LogicalUnitSettings {
   }[];
 }
 
-/** Where persistent reservations with APTPL live. The bytes are the device server's own format, versioned. */
-export interface ReservationStore {
-  load(): Promise<Uint8Array | null>;
-  /** Resolves once durable. Rejecting makes the PERSISTENT RESERVE OUT fail, with nothing changed. */
-  save(state: Uint8Array | null): Promise<void>;
-}
-
 export interface LogicalUnitParts {
   readonly blocks: BlockService;
-  readonly reservations: ReservationStore;
+  /** What all members know alike of the unit. */
+  readonly store: UnitStore;
+  /** False: what is known here of reservations may be older than what others know; commands about them are BUSY. */
+  readonly mayDecide?: () => boolean;
 }

@@ -1,5 +1,5 @@
-// Persistent reservations as they are kept through power loss: JSON text with a version. PRGENERATION is not kept:
-// a power on sets it to zero (SPC-4 §5.13.1). Everything read is checked; damage is an error, never an empty state.
+// Persistent reservations as part of a unit's record (unit_record.ts): plain JSON values. Everything read is checked;
+// damage is an error, never an empty state.
 
 import { noReservationKey } from "../wire/scsi/persistent_reserve.ts";
 import {
@@ -12,34 +12,21 @@ import {
   type Registration,
 } from "./persistent_reservation_state.ts";
 
-/** Null: nothing is to be kept (APTPL is off, or nobody is registered). */
-export function encodeReservations(state: PersistentReservationState): Uint8Array | null {
-  if (!state.persist || state.registrations.length === 0) return null;
-  const { registrations, reservation } = state;
-  return new TextEncoder().encode(JSON.stringify({ version: 1, registrations, reservation }));
-}
-
-/** Throws with the reason when the bytes are not what {@link encodeReservations} writes. */
-export function decodeReservations(bytes: Uint8Array): PersistentReservationState {
-  const record: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  if (!isObject(record)) throw new Error("it is not an object");
-  if (record["version"] !== 1) {
-    throw new Error(`its version is ${record["version"]} and this program knows version 1`);
-  }
-  if (!Array.isArray(record["registrations"])) throw new Error("it has no list of registrations");
-  const registrations = record["registrations"].map(registration);
-  const state: PersistentReservationState = {
-    generation: 0,
-    registrations,
-    reservation: null,
-    persist: true,
-  };
+/** Throws with the reason when the value is no state of persistent reservations. */
+export function readReservations(value: unknown): PersistentReservationState {
+  if (!isObject(value)) throw new Error("it has no reservations");
+  const { generation, persist } = value;
+  if (!isNumberBelow(generation, 2 ** 32)) throw new Error("it has no valid generation");
+  if (typeof persist !== "boolean") throw new Error("it does not say whether reservations persist");
+  if (!Array.isArray(value["registrations"])) throw new Error("it has no list of registrations");
+  const registrations = value["registrations"].map(registration);
+  const state: PersistentReservationState = { generation, registrations, reservation: null, persist };
   registrations.forEach((r, i) => {
     if (findRegistration(state, r.nexus) !== registrations[i]) {
       throw new Error(`registration ${i} is there twice`);
     }
   });
-  return { ...state, reservation: reservation(record["reservation"], state) };
+  return { ...state, reservation: reservation(value["reservation"], state) };
 }
 
 function registration(value: unknown, i: number): Registration {
@@ -67,7 +54,7 @@ function reservation(value: unknown, state: PersistentReservationState): Persist
   return { type, holder };
 }
 
-function nexusName(value: unknown, what: string): NexusName {
+export function nexusName(value: unknown, what: string): NexusName {
   if (!isObject(value)) throw new Error(`${what} names no nexus`);
   const initiatorName = value["initiatorName"];
   const isid = value["isid"];
@@ -79,10 +66,10 @@ function nexusName(value: unknown, what: string): NexusName {
   return { initiatorName, isid, relativeTargetPort };
 }
 
-function isNumberBelow(value: unknown, bound: number): value is number {
+export function isNumberBelow(value: unknown, bound: number): value is number {
   return typeof value === "number" && Number.isInteger(value) && value >= 0 && value < bound;
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
 }

@@ -146,11 +146,11 @@ export function persistentReserveOut(
 }
 
 const nobody: readonly NexusName[] = [];
-const silence: Attentions = {
+export const silence: Attentions = Object.freeze({
   reservationsPreempted: nobody,
   reservationsReleased: nobody,
   registrationsPreempted: nobody,
-};
+});
 const conflict = { kind: "conflict" } as const;
 const invalidFieldInCdb = { kind: "invalidFieldInCdb" } as const;
 const invalidFieldInParameterList = { kind: "invalidFieldInParameterList" } as const;

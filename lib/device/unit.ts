@@ -53,14 +53,6 @@ export class Unit {
     return this.settings.blockBytes;
   }
 
-  /**
-   * Other members have ports to the unit. Until reservations are one for all of them (docs/consistency.md), there are
-   * none: better no reservation than one that only some obey.
-   */
-  get shared(): boolean {
-    return this.settings.targetPortGroups.length > 1;
-  }
-
   /** With the write cache off, every write is durable before GOOD. */
   get writeThrough(): boolean {
     return !this.modes.writeCache;

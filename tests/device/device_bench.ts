@@ -5,10 +5,11 @@ import { strict as assert } from "node:assert";
 import type { PoolBuffer } from "../../lib/base/buffer_pool.ts";
 import { type LentData, LentRange } from "../../lib/base/lent_range.ts";
 import { BlockDeviceServer } from "../../lib/device/block_device_server.ts";
-import type { LogicalUnitSettings, ReservationStore } from "../../lib/device/logical_unit.ts";
+import type { LogicalUnitSettings } from "../../lib/device/logical_unit.ts";
 import type { BlockOperation, BlockOutcome, BlockService } from "../../lib/extent/operation.ts";
 import type { Nexus } from "../../lib/session/nexus.ts";
 import type { Task, TaskManagementFunction } from "../../lib/session/task.ts";
+import { type MemberUnitStore, UnitGroup } from "./unit_stores.ts";
 
 export const pageBytes = 1024 * 1024;
 
@@ -210,19 +211,23 @@ export interface CommandOptions {
 export class DeviceBench {
   readonly blocks = new MemoryBlocks();
   readonly server: BlockDeviceServer;
+  readonly store: MemberUnitStore;
   readonly dropped: string[] = [];
   #ids = 0;
 
-  private constructor(settings: LogicalUnitSettings) {
-    const reservations: ReservationStore = {
-      load: () => Promise.resolve(null),
-      save: () => Promise.resolve(),
-    };
-    this.server = new BlockDeviceServer(settings, { blocks: this.blocks, reservations });
+  private constructor(settings: LogicalUnitSettings, group: UnitGroup, run: string) {
+    this.store = group.member(run);
+    this.server = new BlockDeviceServer(settings, { blocks: this.blocks, store: this.store });
+    this.store.follow = (number, done) => this.server.follow(number, done);
   }
 
-  static async create(change: Partial<LogicalUnitSettings> = {}): Promise<DeviceBench> {
-    const bench = new DeviceBench({ ...settings, ...change });
+  /** `group` and `run`: of a member among others. */
+  static async create(
+    change: Partial<LogicalUnitSettings> = {},
+    group: UnitGroup = new UnitGroup(),
+    run: string = "run 1",
+  ): Promise<DeviceBench> {
+    const bench = new DeviceBench({ ...settings, ...change }, group, run);
     await bench.server.start();
     return bench;
   }

@@ -1,9 +1,13 @@
 // Without this, a reservation could be answered GOOD before it is kept, told to the wrong host, or lost with a session.
 
 import { strict as assert } from "node:assert";
+import { noReservations } from "../../lib/device/persistent_reservation_state.ts";
+import { decodeUnit } from "../../lib/device/unit_record.ts";
+import { UnitTruth } from "../../lib/device/unit_truth.ts";
 import { encodeTransportId } from "../../lib/wire/scsi/transport_id.ts";
 import { DeviceBench } from "./device_bench.ts";
 import { Bench, settle } from "./reservation_harness.ts";
+import { UnitGroup } from "./unit_stores.ts";
 
 const good = 0, check = 2, conflict = 0x18, taskAborted = 0x40;
 const register = 0,
@@ -24,7 +28,7 @@ const read10 = cdb(0x28), write10 = cdb(0x2a), inquiry = cdb(0x12), testUnitRead
 
 async function bench(stored: Uint8Array | null = null, registrationsMax?: number): Promise<Bench> {
   const b = new Bench(stored, registrationsMax);
-  await b.reservations.start();
+  await b.start();
   return b;
 }
 
@@ -291,54 +295,68 @@ Deno.test("PREEMPT AND ABORT answers when the aborted tasks have ended, and not 
 Deno.test("APTPL: GOOD comes after the save, and a new process finds the reservation", async () => {
   const b = await bench();
   const a = b.login("a", 1), c = b.login("c", 2);
-  b.holdSave = true;
+  b.store.hold = true;
   const task = b.out(a, register, { actionKey: 1, aptpl: true });
   assert.equal(task.status, null);
-  assert.equal(
-    b.run(c, 0x16).status,
-    conflict,
-    "RESERVE does not slip in while a registration is being kept",
-  );
+  const slips = b.run(c, 0x16);
+  assert.equal(slips.status, null, "RESERVE does not slip in while a registration is being kept");
   const second = b.out(c, register, { actionKey: 2, aptpl: true });
   assert.equal(second.status, null);
   assert.deepEqual(keysOf(b, a).keys, []);
-  b.releaseSave();
-  await settle();
+  b.store.release();
   assert.equal(task.status, good);
   assert.equal(second.status, null);
-  b.holdSave = false;
-  b.releaseSave();
-  await settle();
+  assert.equal(slips.status, conflict);
+  b.store.hold = false;
+  b.store.release();
   assert.equal(second.status, good);
   assert.deepEqual(keysOf(b, a), { generation: 2, keys: [1, 2] });
   b.out(a, reserve, { key: 1, type: 6 });
   await settle();
 
-  const next = await bench(b.stored);
+  const next = await bench(b.store.group.bytes);
   const back = next.login("a", 1), stranger = next.login("x", 3);
   assert.deepEqual(keysOf(next, back), { generation: 0, keys: [1, 2] });
   assert.equal(next.reservations.check(back, write10), true);
   assert.equal(next.reservations.check(stranger, read10), false);
   assert.equal(next.run(back, 0x5e, 2, 0, 0, 0, 0, 0, 0, 8).answer[3]! & 1, 1, "PTPL_A");
 
-  // The last valid APTPL bit counts: zero makes it forget.
+  // The last valid APTPL bit counts: zero makes the next power on forget.
   next.out(back, register, { key: 1, actionKey: 1, aptpl: false });
-  await settle();
-  assert.equal(next.stored, null);
+  assert.equal(next.stored.reservations.persist, false);
+  const third = new UnitGroup(next.store.group.bytes);
+  const last = new UnitTruth(third.member("run 3"), () => {});
+  await last.start();
+  assert.deepEqual(last.record.reservations, noReservations);
+  assert.deepEqual(decodeUnit(third.bytes!).reservations, noReservations, "and nobody finds it again");
 });
 
-Deno.test("without APTPL nothing is saved", async () => {
+Deno.test("without APTPL reservations stay as long as a member lives that knows them", async () => {
   const b = await bench();
   const a = b.login("a", 1);
   b.out(a, register, { actionKey: 1 });
   b.out(a, reserve, { key: 1, type: 6 });
-  assert.equal(b.saves, 0);
+  const { group } = b.store;
+  const second = new UnitTruth(group.member("run 2"), () => {});
+  await second.start();
+  assert.equal(second.record.reservations.reservation?.type, 6);
+  b.store.alive = false;
+  const third = new UnitTruth(group.member("run 3"), () => {});
+  await third.start();
+  assert.deepEqual([third.record.reservations.generation, third.record.reservations.registrations.length], [
+    1,
+    1,
+  ]);
+  group.members.forEach((m) => m.alive = false);
+  const fourth = new UnitTruth(group.member("run 4"), () => {});
+  await fourth.start();
+  assert.deepEqual(fourth.record.reservations, noReservations);
 });
 
 Deno.test("a save that fails changes nothing and answers with a sense; the next one is tried in full", async () => {
   const b = await bench();
   const a = b.login("a", 1), c = b.login("c", 2);
-  b.failSave = "refuse";
+  b.store.fail = "refuse";
   const task = b.out(a, register, { actionKey: 1, aptpl: true });
   const queued = b.out(c, register, { actionKey: 2, aptpl: true });
   await settle();
@@ -346,17 +364,16 @@ Deno.test("a save that fails changes nothing and answers with a sense; the next 
   assert.equal(queued.status, check);
   assert.deepEqual(keysOf(b, a), { generation: 0, keys: [] });
   assert.deepEqual(b.attentions, []);
-  b.failSave = "no";
+  b.store.fail = "no";
   b.out(c, register, { actionKey: 2 });
   await settle();
   assert.deepEqual(keysOf(b, a).keys, [2]);
-  assert.equal(b.saves, 3, "what is stored was not known, so this one is saved although APTPL is off");
 });
 
 Deno.test("a save of unknown outcome is settled by reading back", async () => {
   const b = await bench();
   const a = b.login("a", 1);
-  b.failSave = "saves and then fails";
+  b.store.fail = "saves and then fails";
   const task = b.out(a, register, { actionKey: 1, aptpl: true });
   await settle();
   assert.equal(task.status, good);
@@ -367,7 +384,7 @@ Deno.test("damaged reservations stop the start instead of reading as none", asyn
   const b = await bench();
   b.out(b.login("a", 1), register, { actionKey: 1, aptpl: true });
   await settle();
-  const text = new TextDecoder().decode(b.stored!);
+  const text = new TextDecoder().decode(b.store.group.bytes!);
   for (
     const bad of [
       text.slice(0, -3),
@@ -380,7 +397,7 @@ Deno.test("damaged reservations stop the start instead of reading as none", asyn
     assert.notEqual(bad, text);
     await assert.rejects(
       bench(new TextEncoder().encode(bad)),
-      /Cannot read the volume's persistent reservations/,
+      /Cannot read the volume's reservations/,
     );
   }
 });
@@ -391,14 +408,14 @@ Deno.test("a task given up while it waits for data, for a buffer or in the queue
   const waiting = b.outBytes(a, register, new Uint8Array(0) as Uint8Array<ArrayBuffer>, { length: 24 });
   assert.equal(waiting.failed?.asc, 0x1a, "fewer bytes than the CDB says");
 
-  b.holdSave = true;
+  b.store.hold = true;
   const saving = b.out(a, register, { actionKey: 1, aptpl: true });
   const queued = b.out(a, register, { key: 1, actionKey: 2, aptpl: true });
   b.reservations.abort(queued);
   assert.equal(queued.status, taskAborted);
   b.reservations.abort(saving);
   assert.equal(saving.status, null);
-  b.releaseSave();
+  b.store.release();
   await settle();
   assert.equal(saving.status, good);
   assert.deepEqual(keysOf(b, a).keys, [1]);

@@ -4,7 +4,11 @@ import type { PoolBuffer } from "../../lib/base/buffer_pool.ts";
 import type { Nexus } from "../../lib/session/nexus.ts";
 import type { Task } from "../../lib/session/task.ts";
 import { type ReservationHooks, Reservations } from "../../lib/device/reservations.ts";
+import { attentionsOf, losesTasks } from "../../lib/device/unit_news.ts";
+import { decodeUnit, type UnitRecord } from "../../lib/device/unit_record.ts";
+import { UnitTruth } from "../../lib/device/unit_truth.ts";
 import type { SenseData } from "../../lib/wire/scsi/sense.ts";
+import { type MemberUnitStore, UnitGroup } from "./unit_stores.ts";
 
 export function nexus(initiator: string, id: number, port = 1): Nexus {
   return {
@@ -85,40 +89,44 @@ export interface OutOptions {
 export class Bench {
   readonly logins: Nexus[] = [];
   readonly attentions: string[] = [];
-  stored: Uint8Array | null = null;
-  saves = 0;
-  failSave: "no" | "refuse" | "saves and then fails" = "no";
-  /** Set: a save waits until this is called. */
-  holdSave = false;
-  releaseSave: () => void = () => {};
+  readonly store: MemberUnitStore;
+  readonly truth: UnitTruth;
   readonly abortCalls: { nexuses: Nexus[]; except: Task; done: () => void }[] = [];
   readonly reservations: Reservations;
 
   constructor(stored: Uint8Array | null = null, registrationsMax?: number) {
-    this.stored = stored;
     const hooks: ReservationHooks = {
       nexuses: () => this.logins.values(),
       relativeTargetPorts: () => [1, 2],
-      raiseUnitAttention: (n, sense) => {
-        this.attentions.push(`${n.initiatorName.split(":")[1]} ${sense.asc.toString(16)}/${sense.ascq}`);
-      },
-      abortTasks: (nexuses, except, done) => this.abortCalls.push({ nexuses: [...nexuses], except, done }),
-      settleTasks: (_except, done) => done(),
+      mayDecide: () => true,
+      committed: () => {},
       fail: (task, sense) => {
         (task as unknown as FakeTask).failed = sense;
         task.finish(2);
       },
     };
-    const store = {
-      load: () => Promise.resolve(this.stored),
-      save: async (state: Uint8Array | null) => {
-        this.saves++;
-        if (this.holdSave) await new Promise<void>((resolve) => this.releaseSave = resolve);
-        if (this.failSave !== "refuse") this.stored = state;
-        if (this.failSave !== "no") throw new Error("disk full");
-      },
-    };
-    this.reservations = new Reservations(store, hooks, registrationsMax);
+    this.store = new UnitGroup(stored).member(stored === null ? "run 1" : "run 2");
+    this.truth = new UnitTruth(this.store, (record, changes, task, done) => {
+      this.reservations.obey(record);
+      for (const n of this.logins) {
+        for (const sense of attentionsOf(n, changes)) {
+          this.attentions.push(`${n.initiatorName.split(":")[1]} ${sense.asc.toString(16)}/${sense.ascq}`);
+        }
+      }
+      const nexuses = this.logins.filter((n) => losesTasks(n, changes));
+      if (nexuses.length === 0) done();
+      else this.abortCalls.push({ nexuses, except: task as Task, done });
+    });
+    this.reservations = new Reservations(this.truth, hooks, registrationsMax);
+  }
+
+  async start(): Promise<void> {
+    await this.truth.start();
+    this.reservations.obey(this.truth.record);
+  }
+
+  get stored(): UnitRecord {
+    return decodeUnit(this.store.group.bytes!);
   }
 
   login(initiator: string, id: number, port = 1): Nexus {

@@ -8,7 +8,7 @@ import {
   persistentReserveOut,
   type PersistentReserveOutRequest,
 } from "../../lib/device/persistent_reservation_state.ts";
-import { decodeReservations, encodeReservations } from "../../lib/device/persistent_reservation_record.ts";
+import { afterPowerOn, decodeUnit, encodeUnit, noUnitRecord } from "../../lib/device/unit_record.ts";
 import { Model, play, registrationsMax, type Step } from "./reservation_model.ts";
 
 const name = (n: number) => ({
@@ -102,9 +102,10 @@ Deno.test("every sequence of PERSISTENT RESERVE OUT does what an independent mod
         state = outcome.state;
         model = tried;
         same(state, model);
-        const kept = encodeReservations(state);
-        assert.equal(kept !== null, state.persist && state.registrations.length > 0);
-        if (kept !== null) assert.deepEqual(decodeReservations(kept), { ...state, generation: 0 });
+        const kept = decodeUnit(encodeUnit({ ...noUnitRecord, reservations: state }).bytes);
+        assert.deepEqual(kept.reservations, state);
+        const off = afterPowerOn(kept).reservations;
+        assert.deepEqual(off, state.persist ? { ...state, generation: 0 } : noReservations);
       }
     }),
     { numRuns: 5000 },

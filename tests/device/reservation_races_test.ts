@@ -2,7 +2,6 @@
 
 import { strict as assert } from "node:assert";
 import fc from "fast-check";
-import { decodeReservations } from "../../lib/device/persistent_reservation_record.ts";
 import { Bench, type FakeTask, settle } from "./reservation_harness.ts";
 
 type Act =
@@ -63,7 +62,7 @@ Deno.test("whatever happens while reservations change: every task ends once, and
   await fc.assert(
     fc.asyncProperty(fc.array(act, { maxLength: 40, size: "max" }), async (acts) => {
       const b = new Bench();
-      await b.reservations.start();
+      await b.start();
       const nexuses = [b.login("a", 1), b.login("c", 2), b.login("d", 3)];
       const tasks: FakeTask[] = [];
       const endAborts = () => {
@@ -77,21 +76,21 @@ Deno.test("whatever happens while reservations change: every task ends once, and
           const task = tasks[a.task];
           if (task !== undefined && task.status === null) b.reservations.abort(task);
         } else if (a.kind === "store") {
-          b.holdSave = a.holds;
-          b.failSave = a.fails;
+          b.store.hold = a.holds;
+          b.store.fail = a.fails;
         } else if (a.kind === "saved") {
-          b.releaseSave();
+          b.store.release();
           await settle();
         } else if (a.kind === "aborted") endAborts();
         else b.reservations.reset();
         // A reservation of SPC-2 and registrations never stand side by side.
-        const stranger = b.reservations.state.registrations.length > 0;
-        if (stranger) assert.equal(b.run(nexuses[0]!, 0x16).status, 0x18);
+        const { reservations, reserver } = b.truth.record;
+        assert.ok(reserver === null || reservations.registrations.length === 0);
       }
-      b.holdSave = false;
-      b.failSave = "no";
+      b.store.hold = false;
+      b.store.fail = "no";
       for (let i = 0; i < tasks.length + 1; i++) {
-        b.releaseSave();
+        b.store.release();
         await settle();
         endAborts();
       }
@@ -103,7 +102,7 @@ Deno.test("whatever happens while reservations change: every task ends once, and
       await settle();
       assert.equal(last.status, 0);
       const { registrations, reservation } = b.reservations.state;
-      const kept = decodeReservations(b.stored!);
+      const kept = b.stored.reservations;
       assert.deepEqual([kept.registrations, kept.reservation], [registrations, reservation]);
     }),
     { numRuns: 400 },

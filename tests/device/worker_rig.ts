@@ -26,6 +26,7 @@ import type { Store } from "../../lib/store/mod.ts";
 import { FaultDisk, MemoryDisk, SteppedDisk } from "../store/memory_disk.ts";
 import { diskBytesFor, freshStore, pageBytes, SeededRandom } from "../store/store_calls.ts";
 import { be32, settings } from "./device_bench.ts";
+import { UnitGroup } from "./unit_stores.ts";
 
 export const blocksPerPage = pageBytes / 512;
 const image = 7;
@@ -378,7 +379,7 @@ export class WorkerRig {
     const change = { image: ofImage, pageBytes, sizeBytes: 16 * pageBytes };
     const server = new BlockDeviceServer({ ...settings, ...change }, {
       blocks: this.store,
-      reservations: { load: () => Promise.resolve(null), save: () => Promise.resolve() },
+      store: new UnitGroup().member("run 1"),
     });
     await server.start();
     return server;
