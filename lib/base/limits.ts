@@ -89,6 +89,13 @@ export const limits = Object.freeze({
    */
   unitChangesMax: 32,
   unitRecordBytesMax: 256 * KiB,
+  /** How long a change of a unit waits for members that live and do not obey, milliseconds: a lease and as much again. */
+  unitTellMsMax: 25_000,
+  /** One attempt to tell a member; and what it takes to obey before it says that it is still at it. */
+  unitTellTryMs: 2_000,
+  unitObeyMs: 1_000,
+  /** Pause between two attempts to tell. */
+  unitTellRetryMs: 100,
   /** Processes that know a unit, as its record names them: twice membersMax, for those that were started anew. */
   unitRunsMax: 64,
   /** Attempts at one change of a unit while other members are first: 32 of them each win once. */

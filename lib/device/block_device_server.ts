@@ -126,6 +126,16 @@ export class BlockDeviceServer implements DeviceServer {
     this.#truth.follow(number, done);
   }
 
+  /** The process whose nexus holds the unit by RESERVE; null: none does. */
+  get reserverRun(): string | null {
+    return this.#truth.record.reserver?.run ?? null;
+  }
+
+  /** Ends a RESERVE whose nexus is gone; `lives` says which processes are still there. */
+  tidy(lives: (run: string) => boolean): void {
+    this.#reservations.tidy(lives);
+  }
+
   get settings(): LogicalUnitSettings {
     return this.#unit.settings;
   }

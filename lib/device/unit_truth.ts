@@ -84,8 +84,8 @@ export class UnitTruth {
   #confirmed = 0;
   #changes = 0;
   readonly #queue: Work[] = [];
-  /** The store is being asked. */
-  #busy = false;
+  /** The store is being asked; at first, start() does. */
+  #busy = true;
   #advancing = false;
   /** Changes that are being obeyed, each with whom it keeps waiting. */
   readonly #obeying = new Set<{ left: number; readonly done: () => void }[]>();
@@ -111,6 +111,17 @@ export class UnitTruth {
    * when the record cannot be read or understood.
    */
   async start(): Promise<void> {
+    try {
+      await this.#begin();
+    } catch (error) {
+      // Nothing is served here that had to obey.
+      for (const work of this.#queue.splice(0)) if ("following" in work) work.following.done(true);
+      throw error;
+    }
+    this.#free();
+  }
+
+  async #begin(): Promise<void> {
     for (let i = 0; i < limits.unitAttemptsMax; i++) {
       const stored = await new Promise<StoredUnit | null>((done) => this.#store.load(done));
       const live = await new Promise<readonly string[] | null>((done) => this.#store.liveRuns(done));

@@ -31,7 +31,9 @@ export const keys = Object.freeze({
   /** A member has given its pages of a volume that is being deleted back. */
   freed: (image: number, member: string) => `freed/${image}/${member}`,
   freedPrefix: (image: number) => `freed/${image}/`,
-  reservation: (image: number) => `reservation/${image}`,
+  /** What all members know alike of a logical unit; bytes of the device server (lib/device/unit_record.ts). */
+  unit: (image: number) => `unit/${image}`,
+  unitPrefix: "unit/",
   /** Raw bytes, not JSON: one placement id a page, `routeChunkPages` pages a key. */
   route: (image: number, chunk: number) => `route/${image}/${String(chunk).padStart(6, "0")}`,
   routePrefix: (image: number) => `route/${image}/`,

@@ -205,7 +205,7 @@ export class VolumeAdmin {
     });
   }
 
-  /** Last step of a deletion: routes, reservation and record go; that the name was used stays known. */
+  /** Last step of a deletion: routes, unit and record go; that the name was used stays known. */
   finishDelete(volume: VolumeRecord): Promise<void> {
     assert(volume.state === "deleting", "a volume's deletion ends before it has begun");
     const key = keys.volume(volume.name);
@@ -220,7 +220,7 @@ export class VolumeAdmin {
       const removals = [...routes, ...freed].map((route): Change => ({ kind: "delete", key: route.key }));
       const result = await this.#inSteps(entry.modRevision, current, removals, [
         { kind: "delete", key },
-        { kind: "delete", key: keys.reservation(volume.image) },
+        { kind: "delete", key: keys.unit(volume.image) },
         { kind: "delete", key: keys.writesLost(volume.image) },
         putRecord(keys.volumeName(volume.name), nameRecord),
       ]);

@@ -245,7 +245,7 @@ Deno.test("a deletion goes on after a crash at any step, and takes everything wi
       await admin.create({ name: "w", sizeBytes: 4 * MiB });
       await metadata.commit([], [{
         kind: "put",
-        key: keys.reservation(volume.image),
+        key: keys.unit(volume.image),
         value: new Uint8Array(3),
       }]);
       const crashing = adminOver(dying(store.connect(), nth, when));

@@ -176,23 +176,6 @@ Deno.test("discovery lists every portal of every member with its tag, and one id
   assert.equal(new Set(identities).size, 1);
 });
 
-Deno.test("reservations are refused while several members have ports to the unit", async () => {
-  // Until they are one truth: a reservation that only some members obey would be worse than none.
-  await using group = await Group.start(["32MiB", "32MiB"]);
-  await group.volume("vol0", 2);
-  const [lun] = await group.login("vol0");
-  assert.equal(await lun!.reserveOut(0, 0, 1), "5/20/00");
-  assert.equal(verdict(await lun!.client.command([0x16, 0, 0, 0, 0, 0])), "5/20/00");
-  const offered = await lun!.client.command([0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0], {
-    dataInMax: 4096,
-  });
-  const opcodes: number[] = [];
-  for (let at = 4; at < offered.data.length; at += 8) opcodes.push(offered.data[at]!);
-  assert.ok(
-    opcodes.includes(0x88) && ![0x16, 0x17, 0x56, 0x57, 0x5e, 0x5f].some((op) => opcodes.includes(op)),
-  );
-});
-
 Deno.test("a group of one has no door for peers and keeps its reservations", async () => {
   await using world = await World.start();
   assert.equal(world.logged("info", /serving the other members/).length, 0);

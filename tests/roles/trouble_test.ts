@@ -213,7 +213,7 @@ Deno.test("a volume that could not be opened is tried again by itself", async ()
   await using world = await World.start();
   const get = world.metadataStore.get.bind(world.metadataStore);
   world.metadataStore.get = (key) => {
-    if (key.startsWith("reservation/")) throw new Error("database is locked");
+    if (key.startsWith("unit/")) throw new Error("database is locked");
     return get(key);
   };
   await world.restart();

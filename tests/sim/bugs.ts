@@ -109,7 +109,7 @@ class LeakyPool extends BufferPool {
 
 /** Keeps no reservations, and says that it does. */
 function forgetful(inner: Metadata): Metadata {
-  const reservation = keys.reservation(1).slice(0, -1);
+  const reservation = keys.unit(1).slice(0, -1);
   return new Proxy(inner, {
     get(target, name) {
       if (name !== "commit") {

@@ -228,7 +228,6 @@ export class Forwarding {
       this.#listener = listener;
       this.#trouble = null;
       log.info("serving the other members", { peer: where });
-      log.info("reservations are refused while the group has more than one member (docs/consistency.md)");
     } catch (error) {
       const { message } = error as Error;
       const trouble = `Cannot serve the other members on ${where}: ${message}. ` +

@@ -6,11 +6,11 @@ import { formatSocketAddress } from "../../base/network.ts";
 import type { RandomSource } from "../../base/random.ts";
 import type { MemberSettings } from "../../config/config.ts";
 import { listMembers } from "../../meta/group.ts";
-import { describeLive, type LiveMember, LiveMembers } from "../../meta/live_members.ts";
+import { describeLive, type LiveMember, LiveMembers, readProven } from "../../meta/live_members.ts";
 import type { LeaseTimes } from "../../meta/kept_lease.ts";
 import { Membership, type MembershipParts, type Self } from "../../meta/membership.ts";
 import type { Metadata } from "../../meta/metadata.ts";
-import type { GroupRecord, LiveRecord, MemberRecord } from "../../meta/records.ts";
+import { type GroupRecord, keys, type LiveRecord, type MemberRecord } from "../../meta/records.ts";
 import type { MemberReport } from "../../mgmt/control.ts";
 import { version } from "../../mgmt/version.ts";
 
@@ -111,6 +111,26 @@ export class Members {
   /** The process that is this other member now; null: it is down, and has stopped serving. */
   find(name: string): LiveRecord | null {
     return this.#live?.find(name)?.record ?? null;
+  }
+
+  /** This process among all that ever were members. */
+  get run(): string {
+    return this.#membership.run;
+  }
+
+  /** Processes that are members, as far as the watch has shown; this one first. */
+  runs(): string[] {
+    return [this.run, ...this.#live?.list().map(({ record }) => record.run) ?? []];
+  }
+
+  /** The members that live, this one aside, asked of the metadata now: what the watch has shown may be older. */
+  async liveNow(): Promise<LiveMember[]> {
+    const { metadata, proof } = this.#parts;
+    const { entries } = await metadata.list(keys.livePrefix);
+    return entries.flatMap((entry) => {
+      const record = readProven(entry, proof);
+      return record === null || record.run === this.run ? [] : [{ record, leaseId: entry.leaseId }];
+    });
   }
 
   /** The portals accept logins. */

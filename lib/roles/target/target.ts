@@ -22,6 +22,7 @@ import { type IncomingPages, memberName } from "../../forward/mod.ts";
 import { Router } from "../../route/router.ts";
 import { ownBuffersBytes } from "../../session/session_buffers.ts";
 import type { OrderPoint } from "../../store/mod.ts";
+import { MessageKind } from "../../wire/scsi/member_message.ts";
 import { TargetNode } from "../../session/target_node.ts";
 import type { TargetPortal } from "../../session/target_directory.ts";
 import { TargetControl } from "./control.ts";
@@ -36,6 +37,7 @@ import { noteLostWrites, recordLostWrites } from "./lost_writes.ts";
 import { Members, type ProcessIdentity } from "./members.ts";
 import { Portals } from "./portals.ts";
 import type { MoveOrderPoint } from "../../balance/page_move.ts";
+import { Units } from "./units.ts";
 import { Usage } from "./usage.ts";
 import { Volumes } from "./volumes.ts";
 
@@ -173,6 +175,7 @@ export class Target {
     const { entries, revision } = await metadata.list(keys.volumePrefix);
     for (const { key } of entries) await volumes.refresh(key.slice(keys.volumePrefix.length));
     this.#follow(revision);
+    await this.#state.units.follow();
     for (const address of this.#config.member.portals) await portals.open(address);
     this.#begun = true;
     this.#state.forwarding.ready();
@@ -214,17 +217,21 @@ export class Target {
   }
 
   async #stop(progress: (step: string) => void): Promise<void> {
-    const { portals, node, volumes, members, forwarding, mover } = this.#state;
+    const { portals, node, volumes, members, forwarding, mover, units } = this.#state;
     this.#watch?.close();
     members.draining();
     await mover.close();
     progress("no more logins; finishing commands in flight");
     await portals.close();
     // By then nobody is there any more to be answered, and another member may not end what it has for as long as it likes.
-    const late = this.#parts.clock.after(limits.stopCloseTimeMs, () => forwarding.forwarder.close());
+    const late = this.#parts.clock.after(limits.stopCloseTimeMs, () => {
+      forwarding.forwarder.close();
+      units.close();
+    });
     await new Promise<void>((done) => node.stop(done));
     late.cancel();
     await volumes.close("the member is stopping");
+    units.close();
     this.#state.usage.close();
     await forwarding.close();
     progress("flushing disks");
@@ -328,6 +335,7 @@ export class Target {
 
   /** The watch fell too far behind, or the lease was away for a while: everything is read again. */
   async catchUp(): Promise<void> {
+    await this.#state.units.catchUp();
     if (!this.#begun || this.#stopped !== null) return; // the start reads it all
     this.#watch?.close();
     const { entries, revision } = await this.#parts.metadata.list(keys.volumePrefix);
@@ -357,6 +365,7 @@ interface Assembled {
   readonly deletions: Deletions;
   readonly usage: Usage;
   readonly mover: Mover;
+  readonly units: Units;
   /** Makes everything here know the members there are now. */
   readonly fellowsChanged: () => void;
 }
@@ -406,7 +415,9 @@ async function assemble(
     address,
     targetPortalGroupTag: member.targetPortalGroupTag,
   });
+  const units: Units = new Units({ metadata, clock, log, members, messenger: () => forwarding.messenger });
   const volumes = new Volumes({
+    units,
     metadata,
     clock,
     router,
@@ -464,6 +475,7 @@ async function assemble(
     behind: (image) => volumes.behind(image),
     homeReturned: () => volumes.hearLostWrites(),
   });
+  forwarding.messages.listen(MessageKind.unitChange, units.hear);
   const fellows = () => members.fellows();
   const usage = new Usage({ metadata, clock, disks, groupDisks: () => forwarding.disks(), fellows });
   const admin = new VolumeAdmin({ metadata, random, clock, group, capacity: () => usage.capacity() });
@@ -506,6 +518,7 @@ async function assemble(
   const fellowsChanged = () => {
     forwarding.fellowsChanged();
     arrivals.fellowsChanged();
+    void units.tidy();
     void volumes.fellowsChanged();
     void usage.tell();
   };
@@ -525,6 +538,7 @@ async function assemble(
     deletions,
     usage,
     mover,
+    units,
     fellowsChanged,
   };
 }

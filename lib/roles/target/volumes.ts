@@ -30,7 +30,7 @@ import { accessRuleOf, mayUse } from "./access.ts";
 import type { DataPlane } from "./data_plane.ts";
 import type { Fellow } from "./members.ts";
 import { tellLostWrites, type WritesLostNews } from "./lost_writes.ts";
-import { reservationStore } from "./reservations.ts";
+import type { Units } from "./units.ts";
 
 /** A volume that could not be opened, or changed, is tried again after this time. */
 const retryMs = 5_000;
@@ -61,6 +61,8 @@ export interface VolumesParts {
   readonly fellows: () => readonly Fellow[];
   /** A volume that is being deleted is served no more: its pages are to be given back. */
   readonly deleting: (volume: VolumeRecord) => void;
+  /** What the group knows of the volumes' logical units. */
+  readonly units: Units;
   /** Other threads that serve the volumes; null: there are none. */
   readonly dataPlane: DataPlane | null;
   /** The route table of an image is known now (`opened`), or has changed. */
@@ -225,18 +227,30 @@ export class Volumes implements TargetDirectory {
   async #open(name: string, record: VolumeRecord): Promise<void> {
     const { metadata, router, blocks, log } = this.#parts;
     const table = await loadRoutes(metadata, record);
+    const { units } = this.#parts;
     const server = new BlockDeviceServer(this.#settings(record), {
       blocks,
-      reservations: reservationStore(metadata, record.image),
+      store: units.storeOf(record.image),
+      mayDecide: () => units.mayDecide(),
     });
-    await server.start();
-    const writesLost = await tellLostWrites(this.#parts, record.image, server);
+    units.serve(record.image, server); // first: a change that is told from now on is read
+    const writesLost = await this.#begin(record, server);
     router.addVolume(record.image, table);
     const gated = this.#parts.dataPlane?.share(server) ?? null;
     const target = targetRecord(name, record, gated ?? server);
     this.#byTarget.set(name, { record, server, gated, target, writesLost });
     this.#parts.routesLearned(record.image, true);
     log.info("volume is served", { volume: record.name, target: name, sizeBytes: record.sizeBytes });
+  }
+
+  async #begin(record: VolumeRecord, server: BlockDeviceServer): Promise<WritesLostNews | null> {
+    try {
+      await server.start();
+      return await tellLostWrites(this.#parts, record.image, server);
+    } catch (error) {
+      this.#parts.units.leave(record.image);
+      throw error;
+    }
   }
 
   async #update(served: ServedVolume, record: VolumeRecord): Promise<void> {
@@ -262,6 +276,7 @@ export class Volumes implements TargetDirectory {
     this.#byTarget.delete(name);
     served.writesLost?.end();
     this.#parts.leaving(served.record.image);
+    this.#parts.units.leave(served.record.image);
     this.#parts.dropSessions(name, reason);
     await new Promise<void>((done) => (served.gated ?? served.server).close(reason, done));
     if (served.gated !== null) await this.#parts.dataPlane!.unshare(served.gated);

@@ -2,7 +2,7 @@
 // GOOD, or with sense data of ours that says why it was not taken. docs/vendor-commands.md has it byte by byte.
 
 import type { Field } from "../field.ts";
-import { bits, u16, u32 } from "../field.ts";
+import { bits, table, u16, u32, u64 } from "../field.ts";
 import type { CdbShape } from "./cdb_shape.ts";
 import { shape } from "./cdb_shape.ts";
 
@@ -21,7 +21,13 @@ export const MessageKind = Object.freeze({
   loadReport: 1,
   /** An initiator is about to log in, or is to be sent there (lib/balance/intent.ts). */
   intent: 2,
+  /** A unit has changed: answered when it is obeyed (lib/roles/target/units.ts). */
+  unitChange: 3,
 });
+
+/** A unit change: the image, and the number of the change. */
+export const UnitChangeMessage = table({ image: u64(0), number: u64(8) });
+export const unitChangeBytes = 16;
 
 /** Additional sense code of a message that was understood and not taken; the qualifier says why, to its kind's own list. */
 export const messageRefusedCode = 0x85;
