@@ -28,10 +28,10 @@ export interface UnitStore {
   readonly run: string;
   /** Processes that are members, as far as is known without asking; this one among them. */
   knownRuns(): readonly string[];
-  /** Those that are members now, asked after this call began; null: cannot be told. */
-  liveRuns(done: (runs: readonly string[] | null) => void): void;
-  /** Null: it cannot be read now. */
-  load(done: (stored: StoredUnit | null) => void): void;
+  /** Those that are members now, asked after this call began; an error: that cannot be told. */
+  liveRuns(done: (runs: readonly string[] | Error) => void): void;
+  /** An error: it cannot be read now. */
+  load(done: (stored: StoredUnit | Error) => void): void;
   /**
    * Puts the record where it still has `revision`. The new revision; "lost": it has another; "unknown": it may have been
    * put or not, and load() will tell.
@@ -123,9 +123,10 @@ export class UnitTruth {
 
   async #begin(): Promise<void> {
     for (let i = 0; i < limits.unitAttemptsMax; i++) {
-      const stored = await new Promise<StoredUnit | null>((done) => this.#store.load(done));
-      const live = await new Promise<readonly string[] | null>((done) => this.#store.liveRuns(done));
-      if (stored === null || live === null) throw new Error("Cannot read the volume's reservations now.");
+      const stored = await new Promise<StoredUnit | Error>((done) => this.#store.load(done));
+      if (stored instanceof Error) throw stored;
+      const live = await new Promise<readonly string[] | Error>((done) => this.#store.liveRuns(done));
+      if (live instanceof Error) throw live;
       if (stored.bytes === null) return;
       const record = this.#decode(stored.bytes);
       if (record === null) {
@@ -251,7 +252,7 @@ export class UnitTruth {
   /** Reads the record and obeys what is new; false: it cannot be read. `token` goes with changes of this process. */
   #load(done: (known: boolean) => void, token: unknown = null): void {
     this.#store.load((stored) => {
-      if (stored === null) return done(false);
+      if (stored instanceof Error) return done(false);
       if (stored.bytes === null) { // somebody has taken it away: the next change puts it again
         this.#revision = 0;
         return done(true);

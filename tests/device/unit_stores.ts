@@ -45,8 +45,10 @@ export class MemberUnitStore implements UnitStore {
     done(this.knownRuns());
   }
 
-  load(done: (stored: StoredUnit | null) => void): void {
-    done(this.away ? null : { bytes: this.group.bytes, revision: this.group.revision });
+  load(done: (stored: StoredUnit | Error) => void): void {
+    done(
+      this.away ? new Error("the store is away") : { bytes: this.group.bytes, revision: this.group.revision },
+    );
   }
 
   replace(

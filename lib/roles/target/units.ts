@@ -68,8 +68,8 @@ export class Units {
     return {
       run: members.run,
       knownRuns: () => members.runs(),
-      liveRuns: (done) => void liveRuns().then(done, () => done(null)),
-      load: (done) => void load().then(done, () => done(null)),
+      liveRuns: (done) => void liveRuns().then(done, done),
+      load: (done) => void load().then(done, done),
       replace: (bytes, revision, done) => void replace(bytes, revision).then(done, () => done("unknown")),
       tell: (number, done) => void this.#tell(image, number).then(done),
     };
