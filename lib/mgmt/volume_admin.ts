@@ -280,7 +280,7 @@ export class VolumeAdmin {
     members: readonly string[] | undefined,
     insist: boolean,
   ): Promise<readonly MemberCapacity[]> {
-    const all = await settled(what, () => this.#parts.capacity());
+    const all = await settled(what, async () => await this.#parts.capacity());
     for (const member of members ?? []) {
       const own = all.filter((placement) => placement.member === member);
       if (own.length === 0) {
