@@ -12,7 +12,7 @@ import type { HomeVerdict } from "../route/change_homes.ts";
 export type MoveOrderPoint = "settleBeforeRoute" | "decideBeforeRoute" | "routeBeforeFree";
 
 export interface MoveSource {
-  /** Other threads must ask for these pages from now on; resolves when none is at it by itself any more. */
+  /** Other threads must ask for these pages from now on; resolves when no change that is not watched is under way. */
   keepOff(): Promise<void>;
   /** The pages stay: other threads may have them again. */
   letOn(): void;

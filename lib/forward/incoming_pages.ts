@@ -56,8 +56,9 @@ export class IncomingPages {
     return this.#count;
   }
 
-  has(image: number, page: number): boolean {
-    return this.#images.get(image)?.has(page) === true;
+  /** Whether the page is on its way to this placement. */
+  has(image: number, page: number, placement: number): boolean {
+    return this.#images.get(image)?.get(page)?.placement === placement;
   }
 
   /** The process that copies the page here; null: none does. */
@@ -162,11 +163,21 @@ export class IncomingPages {
     store.raiseGeneration(generation);
     let pages = this.#images.get(image);
     if (pages === undefined) this.#images.set(image, pages = new Map());
+    // An earlier try may have gone to another disk of this member.
+    const placements = new Set([placement]);
     for (let i = 0; i < movePages; i++) {
-      if (!pages.has(page + i)) this.#count++;
+      const before = pages.get(page + i);
+      if (before === undefined) this.#count++;
+      else placements.add(before.placement);
       pages.set(page + i, { initiator, run, placement });
     }
-    this.#free(operation, placement, done);
+    const freeNext = () => {
+      const next = placements.values().next().value;
+      if (next === undefined) return done("done");
+      placements.delete(next);
+      this.#free(operation, next, (outcome) => outcome === "done" ? freeNext() : done(outcome));
+    };
+    freeNext();
   }
 
   /** Gives back what lies here of the operation's pages, one after the other. */

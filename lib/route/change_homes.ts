@@ -19,6 +19,7 @@ export interface HomeChange {
 }
 
 export type HomeVerdict =
+  /** They have another home: the new one, or whoever that has given them to since. */
   | { readonly kind: "moved" }
   /** Nothing was changed, and nothing will be. */
   | { readonly kind: "refused"; readonly reason: string }
@@ -67,22 +68,21 @@ async function attempt(metadata: Metadata, change: HomeChange): Promise<HomeVerd
   const changes: Change[] = [];
   const chunks = [...new Set(pages.map(chunkOf))];
   assert(chunks.length <= routeChunksPerTransaction, "a change of routes that no transaction holds");
-  let there = 0, here = 0;
+  let here = 0;
   for (const chunk of chunks) {
     const routes = await metadata.get(keys.route(image, chunk));
     if (routes === null) return refused("its routes are gone");
     const value = routes.value.slice();
     for (const page of pages) {
       if (chunkOf(page) !== chunk) continue;
-      const home = value[page - chunk * routeChunkPages];
-      if (home === to) there++;
-      else if (home === from) here++;
+      if (value[page - chunk * routeChunkPages] === from) here++;
       value[page - chunk * routeChunkPages] = to;
     }
     compares.push({ key: routes.key, modRevision: routes.modRevision });
     changes.push({ kind: "put", key: routes.key, value });
   }
-  if (there === pages.length) return { kind: "moved" };
+  // An outcome that was not known: done. The next home may have given them to another one by now.
+  if (here === 0) return { kind: "moved" };
   if (here !== pages.length) return refused("a page has another home already");
   for (const { key, modRevision } of change.witnesses) {
     if ((await metadata.get(key))?.modRevision !== modRevision) return refused("a member was away meanwhile");

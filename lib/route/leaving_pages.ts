@@ -15,10 +15,10 @@ interface Held {
 }
 
 /**
- * copying: changes go on, and are noted. holding: they wait. deciding: everything waits, flushes of the volume too, since
+ * entering: changes wait until those have ended that were under way before and are not watched. copying: changes go on, and are noted. holding: they wait. deciding: everything waits, flushes of the volume too, since
  * another member may be the home already. refusing: nobody knows yet, and it takes too long: "busy".
  */
-type Phase = "copying" | "holding" | "deciding" | "refusing";
+type Phase = "entering" | "copying" | "holding" | "deciding" | "refusing";
 
 export class LeavingPages {
   readonly image: number;
@@ -27,7 +27,7 @@ export class LeavingPages {
   readonly #pageBytes: number;
   /** By page: the grains that the destination does not have as they are. */
   readonly #dirty = new Map<number, Uint8Array>();
-  #phase: Phase = "copying";
+  #phase: Phase = "entering";
   #changing = 0;
   #drained: (() => void) | null = null;
   #held: Held[] = [];
@@ -88,6 +88,7 @@ export class LeavingPages {
       case "copying":
         if (changes) this.#watch(operation);
         return false;
+      case "entering":
       case "holding":
         if (!changes) return false;
         break;
@@ -104,6 +105,13 @@ export class LeavingPages {
   /** May what lies here be sent from where it lies? */
   mayLend(image: number, page: number): boolean {
     return image !== this.image || !this.#dirty.has(page) || !this.undecided;
+  }
+
+  /** Every change that is under way is watched: what waited may go on. */
+  enter(again: (placement: number, operation: BlockOperation, hops: number) => void): void {
+    assert(this.#phase === "entering", "a leaving page was entered twice");
+    this.#phase = "copying";
+    this.release(again);
   }
 
   /** Changes wait from now on. Resolves when none is in the store any more: then nothing gets dirty. */
@@ -126,7 +134,7 @@ export class LeavingPages {
     for (const { operation } of this.#held.splice(0)) end(operation);
   }
 
-  /** It is over: gives what was held to `again`, in the order in which it came. The router must not ask here any more. */
+  /** Gives what was held to `again`, in the order in which it came. In the end the router must not ask here any more. */
   release(again: (placement: number, operation: BlockOperation, hops: number) => void): void {
     for (const { placement, operation, hops } of this.#held.splice(0)) again(placement, operation, hops);
   }

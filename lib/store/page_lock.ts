@@ -21,6 +21,11 @@ export class PageLock {
       this.#waiting.empty;
   }
 
+  /** Somebody who may change the page has it, or waits for it. */
+  get changing(): boolean {
+    return this.#writers > 0 || this.#exclusive !== LockMode.none || !this.#waiting.empty;
+  }
+
   /** True: the task holds the lock now. False: it waits, and `release` will grant it. */
   acquire(task: StoreTask, mode: number): boolean {
     task.lock = this;

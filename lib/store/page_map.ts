@@ -45,6 +45,11 @@ export class ImageTable {
     return locks !== undefined && locks[page & (chunkPages - 1)] !== null;
   }
 
+  /** An operation that may change the page has not ended. */
+  isChanging(page: number): boolean {
+    return this.#chunks[page >>> chunkBits]?.locks[page & (chunkPages - 1)]?.changing === true;
+  }
+
   lockOf(page: number, idle: PageLock[]): PageLock {
     const locks = this.#chunk(page).locks;
     const found = locks[page & (chunkPages - 1)]!;

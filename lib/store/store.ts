@@ -128,6 +128,14 @@ export class Store implements BlockService {
     return (this.#parts.map.get(image)?.slotOf(page) ?? -1) >= 0;
   }
 
+  /** Resolves when no operation that may change one of these pages is under way. Whoever asks holds new ones off. */
+  unchanging(image: number, pages: readonly number[]): Promise<void> {
+    return this.#path.until(() => {
+      const table = this.#parts.map.get(image);
+      return table === undefined || !pages.some((page) => table.isChanging(page));
+    });
+  }
+
   /** Shows one page of the image if its entry is on disk. */
   showPage(image: number, page: number, board: SlotBoard): void {
     const slot = this.#parts.map.get(image)?.slotOf(page) ?? -1;

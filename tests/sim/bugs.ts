@@ -14,12 +14,15 @@ import { Link } from "../../lib/session/link.ts";
 import { SessionBuffers } from "../../lib/session/session_buffers.ts";
 import { TargetSession } from "../../lib/session/target_session.ts";
 import type { OrderPoint } from "../../lib/store/mod.ts";
+import type { MoveOrderPoint } from "../../lib/balance/page_move.ts";
 import type { Plant } from "./machine.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { World } from "./simulation.ts";
 
 export interface Bug {
   readonly name: string;
+  /** Seeds within which it is found; few when absent. Only groups, and few of those, meet what page moves need. */
+  readonly seedsMax?: number;
   readonly plant?: () => Plant;
   /** Puts something in the place of a shipped part; returns what takes it away again. */
   readonly install?: (world: World) => () => void;
@@ -36,6 +39,12 @@ function replace<F>(prototype: object, name: string, make: (original: F) => F): 
 const omitting = (name: string, point: OrderPoint): Bug => ({
   name,
   plant: () => ({ omit: new Set([point]) }),
+});
+
+const omittingInMoves = (name: string, point: MoveOrderPoint): Bug => ({
+  name,
+  seedsMax: 500,
+  plant: () => ({ omitInMoves: new Set([point]) }),
 });
 
 /** Changes what happens to block operations of one kind; `go` is the way they should have gone. */
@@ -233,6 +242,9 @@ export const bugs: readonly Bug[] = [
     name: "buffer-leaked",
     plant: () => ({ pool: (bytesMax, ownBytesMax) => new LeakyPool(bytesMax, ownBytesMax) }),
   },
+  omittingInMoves("early-epoch", "settleBeforeRoute"),
+  omittingInMoves("double-home", "decideBeforeRoute"),
+  omittingInMoves("freed-too-early", "routeBeforeFree"),
 ];
 
 export function bugNamed(name: string): Bug {

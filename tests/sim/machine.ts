@@ -2,6 +2,7 @@
 // process can be killed or stopped, the power can fail; something like systemd starts it again.
 
 import { limits } from "../../lib/base/limits.ts";
+import type { MoveOrderPoint } from "../../lib/balance/page_move.ts";
 import { BufferPool } from "../../lib/base/buffer_pool.ts";
 import type { Log, LogFields } from "../../lib/base/log.ts";
 import { type MemberConfig, parseConfig } from "../../lib/config/mod.ts";
@@ -29,6 +30,7 @@ export const pageBytes = 16_384;
 /** What a planted bug puts in place of the shipped parts. */
 export interface Plant {
   readonly omit?: ReadonlySet<OrderPoint>;
+  readonly omitInMoves?: ReadonlySet<MoveOrderPoint>;
   readonly pool?: (bytesMax: number, ownBytesMax: number) => BufferPool;
   readonly metadata?: (inner: Metadata, scheduler: Scheduler) => Metadata;
 }
@@ -312,6 +314,7 @@ export class Machine {
       engine: { name: "simulated", reason: "a simulation" },
       pool: process.pool,
       ...(plant.omit === undefined ? {} : { omit: plant.omit }),
+      ...(plant.omitInMoves === undefined ? {} : { omitInMoves: plant.omitInMoves }),
     };
   }
 

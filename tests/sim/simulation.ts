@@ -8,6 +8,7 @@ import type { Bug } from "./bugs.ts";
 import { churn } from "./churn.ts";
 import { anyCommand, flush, read, readAll, write } from "./commands.ts";
 import { iqnPrefix, Machine, pageBytes, type Plant, stopMs } from "./machine.ts";
+import { keepMoving, misplacedPages } from "./moving.ts";
 import { ProcessNetwork, SimNetwork } from "./network.ts";
 import { openUp, reserveSomehow } from "./reserving.ts";
 import { ProcessClock, Scheduler } from "./scheduler.ts";
@@ -184,6 +185,9 @@ export class World {
       ...this.machines.map((machine) => this.#supervise(machine)),
       ...this.machines.slice(0, this.weather.churn ? undefined : 0).map((machine) =>
         churn(this, machine, this.random(`churn ${machine.name}`))
+      ),
+      ...(this.weather.movePauseMs === 0 ? [] : this.machines).map((machine) =>
+        keepMoving(this, machine, this.random(`moving ${machine.name}`), this.weather.movePauseMs)
       ),
       ...this.seats.flatMap((seat) =>
         Array.from({ length: this.weather.client.depth }, () => this.#work(seat))
@@ -367,6 +371,14 @@ export class World {
 
   /** Nothing may be left in a member without sessions; it stops cleanly, its disks are in order, and everything is there again. */
   async #endOfMembers(): Promise<void> {
+    if (this.weather.grouped) {
+      // Members learn of the last moves, and give back what those left over.
+      await this.scheduler.run(
+        () => misplacedPages(this.machines).length === 0,
+        this.scheduler.nowMs + 30_000,
+      );
+      for (const text of misplacedPages(this.machines)) this.problem(text);
+    }
     for (const machine of this.machines) {
       const sessions = await this.#soon(machine.target.control.sessions());
       if (sessions.length > 0) {

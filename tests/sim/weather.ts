@@ -87,6 +87,8 @@ export interface Weather {
   readonly machines: number;
   /** The machines are members of one group: its volumes lie on all of them, and every member serves them. */
   readonly grouped: boolean;
+  /** Mean pause between two moves of pages by one member of a group, milliseconds; 0: none move. */
+  readonly movePauseMs: number;
   /** Of each member: its volumes' pages are striped over them. */
   readonly disks: number;
   readonly seatsPerVolume: number;
@@ -250,6 +252,7 @@ const group: Theme = (weather, random) => ({
   seatsPerVolume: random.pick([2, 3, 4]),
   spareBytes: 16_777_216,
   churn: false,
+  movePauseMs: random.pick([0, 2, 20, 100]),
 });
 
 const themes: readonly Theme[] = [crashes, crashes, contention, endings, scarcity, reserving, losses];
@@ -329,6 +332,7 @@ function mixedWeather(random: SeededRandom): Weather {
     roomRatio: random.pick([0.6, 1.3, 2]),
     machines: random.pick([1, 1, 2]),
     grouped: false,
+    movePauseMs: 0,
     disks: random.pick([1, 1, 2]),
     seatsPerVolume: random.pick([1, 2, 3, 4]),
     commands: random.pick([150, 250, 400]),
@@ -367,6 +371,8 @@ export const faults: readonly string[] = Object.freeze([
   "reset of the logical unit",
   "abort task",
   "given up",
+  "pages moved",
+  "pages failed",
   "volume made",
   "volume deleted",
 ]);

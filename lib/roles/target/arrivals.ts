@@ -59,7 +59,7 @@ export class Arrivals {
         const isLeftover = () => {
           const table = router.table(image);
           return table !== null && page < table.pages && table.homeOf(page) !== record.placement &&
-            !incoming.has(image, page) && store.hasPage(image, page);
+            !incoming.has(image, page, record.placement) && store.hasPage(image, page);
         };
         if (!isLeftover()) continue;
         await new Promise<void>((resolve) =>

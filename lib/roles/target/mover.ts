@@ -156,13 +156,15 @@ export class Mover {
   }
 
   #release(leaving: LeavingPages): void {
+    this.#parts.router.setLeaving(null);
+    leaving.release((placement, operation, hops) => this.#again(placement, operation, hops));
+  }
+
+  #again(placement: number, operation: BlockOperation, hops: number): void {
     const { router, members } = this.#parts;
-    router.setLeaving(null);
-    leaving.release((placement, operation, hops) => {
-      if (members.held()) return router.again(placement, operation, hops);
-      operation.outcome = "busy";
-      operation.done(operation);
-    });
+    if (members.held()) return router.again(placement, operation, hops);
+    operation.outcome = "busy";
+    operation.done(operation);
   }
 
   /** The records of both members' processes as they are now; null: one of them is not what it is taken for. */
@@ -191,11 +193,14 @@ export class Mover {
           }))
       );
     return {
-      keepOff: () =>
-        alone((ended) => {
+      keepOff: async () => {
+        await alone((ended) => {
           dataPlane?.hidePages(image, leaving.pages);
           ended();
-        }),
+        });
+        await store.unchanging(image, pages);
+        leaving.enter((placement, operation, hops) => this.#again(placement, operation, hops));
+      },
       letOn: () => dataPlane?.showPages(image, pages),
       hasSlot: (page) => store.hasPage(image, page),
       read: (page, offsetBytes, into) => {
@@ -265,7 +270,8 @@ export class Mover {
           await volumes.refresh(batch.volume);
           const table = router.table(batch.image);
           if (table === null) return false;
-          if (batch.pages.every((page) => table.homeOf(page) === batch.to)) return true;
+          // The new home may have given them away already; here they come back only once this member knows.
+          if (batch.pages.every((page) => table.homeOf(page) !== batch.from)) return true;
           if (this.#closed) return false;
           await pause();
         }
