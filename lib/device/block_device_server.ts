@@ -20,6 +20,7 @@ import { HandlerTable } from "./handler_table.ts";
 import { inquiryHandlers, unconnectedHandlers } from "./inquiry_commands.ts";
 import type { LogicalUnitParts, LogicalUnitSettings } from "./logical_unit.ts";
 import { LostWrites } from "./lost_writes.ts";
+import { multipathHandlers, type MultipathService } from "./multipath_commands.ts";
 import { NexusState } from "./nexus_state.ts";
 import { parameterHandlers } from "./parameter_commands.ts";
 import { reportHandlers } from "./report_commands.ts";
@@ -73,6 +74,9 @@ export class BlockDeviceServer implements DeviceServer {
   readonly #truth: UnitTruth;
   readonly #reservations: Reservations;
   readonly #handlers: HandlerTable;
+  readonly #multipath: MultipathService | null;
+  /** Commands for entitled nexuses; null: there are none. */
+  readonly #vendorHandlers: HandlerTable | null;
   readonly #set = new TaskSet<Command>();
   readonly #nexuses = new Map<Nexus, NexusState>();
   readonly #lostWrites = new LostWrites();
@@ -110,6 +114,8 @@ export class BlockDeviceServer implements DeviceServer {
       ...reportHandlers(() => this.#handlers.shapes),
       ...this.#reservationHandlers(),
     ]);
+    this.#multipath = parts.multipath ?? null;
+    this.#vendorHandlers = this.#multipath && new HandlerTable(multipathHandlers(this.#multipath));
   }
 
   /** Reads what the group knows of the unit. To be awaited before the first nexus; rejects when it cannot be read. */
@@ -271,12 +277,15 @@ export class BlockDeviceServer implements DeviceServer {
   nexusLost(nexus: Nexus): void {
     this.#nexuses.delete(nexus);
     this.#reservations.nexusLost(nexus);
+    this.#multipath?.nexusLost(nexus);
     this.watch.accessChanged();
   }
 
   #gained(nexus: Nexus): NexusState {
     const state = new NexusState(nexus);
     state.attentions.add(this.#lostWrites.mustTell(nexus) ? Sense.powerOnOccurred : Sense.powerOnReset);
+    const multipath = this.#multipath;
+    if (multipath !== null && nexus.entitled === true) state.onForwarded = () => multipath.forwarded(nexus);
     this.#nexuses.set(nexus, state);
     this.watch.accessChanged();
     return state;
@@ -290,7 +299,8 @@ export class BlockDeviceServer implements DeviceServer {
     if (task.lunHigh !== 0 || task.lunLow !== 0) {
       if (lunAddress(task.lunHigh, task.lunLow) !== "zero") return beginUnconnected(command);
     }
-    const handler = this.#handlers.find(view);
+    const ordinary = this.#handlers.find(view);
+    const handler = typeof ordinary === "object" ? ordinary : this.#vendorHandler(command) ?? ordinary;
     const known = typeof handler === "object";
     if (!command.nexus.attentions.empty && !(known && handler.ignoresUnitAttention)) {
       const condition = command.nexus.attentions.take()!;
@@ -299,7 +309,8 @@ export class BlockDeviceServer implements DeviceServer {
     }
     if (!known) return command.check(missing(handler));
     const { shape } = handler;
-    if (!Reservations.handles(shape.opcode) && !this.#reservations.check(task.nexus, view)) {
+    const exempt = Reservations.handles(shape.opcode) || handler !== ordinary;
+    if (!exempt && !this.#reservations.check(task.nexus, view)) {
       return command.finish(ScsiStatus.reservationConflict);
     }
     if (!reservedBitsAreZero(shape, view, 0)) return command.check(reservedBit(shape, view));
@@ -310,6 +321,15 @@ export class BlockDeviceServer implements DeviceServer {
     }
     command.handler = handler;
     handler.execute(command);
+  }
+
+  /** Of a command that only entitled nexuses know; null: this one does not, or nobody does. */
+  #vendorHandler({ task }: Command): Handler | null {
+    const handler = this.#vendorHandlers?.find(task.cdb);
+    if (typeof handler !== "object") return null;
+    if (task.nexus.entitled === true) return handler;
+    this.#multipath!.refused(task.nexus);
+    return null;
   }
 
   #leaves(command: Command): void {

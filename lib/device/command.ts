@@ -143,6 +143,7 @@ export class Command implements TaskSetMember {
     if (this.run.forwarded) {
       this.run.forwarded = false;
       this.nexus.forwarded++;
+      this.nexus.onForwarded?.();
     }
     this.active = false;
     this.abortGroups = null;

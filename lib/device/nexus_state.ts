@@ -10,6 +10,8 @@ export class NexusState {
   readonly attentions = new UnitAttentions();
   /** Commands of which a part was carried out by another member. */
   forwarded = 0;
+  /** Told whenever `forwarded` grows. */
+  onForwarded: (() => void) | null = null;
   /** By list identifier, the oldest first. */
   readonly #copyResults = new Map<number, CopyResult>();
 

@@ -25,6 +25,20 @@ export function memberIsid(hops: number): number {
   return 0x8000_0000_0000 + hops;
 }
 
+/** What an initiator-proxy calls itself: `host` is its host's number in hexadecimal digits. */
+export function proxyName(iqnPrefix: string, host: string): string {
+  return `${iqnPrefix}:proxy.${host}`;
+}
+
+export function isProxyName(iqnPrefix: string, initiatorName: string): boolean {
+  return initiatorName.startsWith(proxyName(iqnPrefix, ""));
+}
+
+/** An initiator port of a proxy; the same at every start, so that a login ends what an earlier one left. */
+export function proxyIsid(initiatorPort: number): number {
+  return 0x8000_0001_0000 + initiatorPort;
+}
+
 export interface MemberProofs {
   /** The initiator's. */
   readonly chap: ChapIdentity;
@@ -37,7 +51,21 @@ export function memberProofs(secret: string, targetName: string): MemberProofs {
   return { chap: identity(secret, targetName, "initiator"), mutual: identity(secret, targetName, "target") };
 }
 
-function identity(secret: string, targetName: string, role: "initiator" | "target"): ChapIdentity {
-  const hex = createHmac("sha256", secret).update(`member session 1 ${role} ${targetName}`).digest("hex");
-  return { user: `member-${role}`, secret: new TextEncoder().encode(hex.slice(0, 32)) };
+/** What proxies and the volumes' targets prove to each other, likewise. Never log what this returns. */
+export function proxyProofs(secret: string, initiatorName: string, targetName: string): MemberProofs {
+  const between = `${initiatorName} ${targetName}`; // one a host: its secret is of no use to another
+  return {
+    chap: identity(secret, between, "initiator", "proxy"),
+    mutual: identity(secret, between, "target", "proxy"),
+  };
+}
+
+function identity(
+  secret: string,
+  names: string,
+  role: "initiator" | "target",
+  kind: "member" | "proxy" = "member",
+): ChapIdentity {
+  const hex = createHmac("sha256", secret).update(`${kind} session 1 ${role} ${names}`).digest("hex");
+  return { user: `${kind}-${role}`, secret: new TextEncoder().encode(hex.slice(0, 32)) };
 }

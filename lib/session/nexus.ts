@@ -14,8 +14,20 @@ export interface Nexus {
   /** Relative target port identifier of the member's port (SPC-4 §3.1.109). */
   readonly relativeTargetPort: number;
   readonly deviceServer: DeviceServer;
+  /** It has proven the group's secret: it may use the vendor commands, and understands vendor notices. */
+  readonly entitled?: boolean;
   /** Asks the initiator's side of the nexus to end (used by volume deletion): Async Message, then close. */
   drop(reason: string): void;
+  /** Sends an asynchronous message; to entitled nexuses only (libiscsi drops its connection when one comes). */
+  notify?(notice: VendorNotice): void;
+}
+
+/** What a vendor-specific asynchronous message tells (RFC 7143 §11.9.1, event 255): AsyncVCode, then 16 bits each. */
+export interface VendorNotice {
+  readonly code: number;
+  readonly parameter1: number;
+  readonly parameter2: number;
+  readonly parameter3: number;
 }
 
 /** "iqn.…,i,0x00023d000001": the name of an initiator port (RFC 7143 §4.4.5, SPC-4 §7.6.4.6). */

@@ -5,7 +5,7 @@ import { assert } from "../base/assert.ts";
 import type { SocketAddress } from "../base/network.ts";
 import type { Handover } from "./handover.ts";
 import type { SessionParameters } from "./negotiation.ts";
-import type { Nexus } from "./nexus.ts";
+import type { Nexus, VendorNotice } from "./nexus.ts";
 import type { SessionIdentity } from "./target_session.ts";
 import type { DeviceServer } from "./task.ts";
 
@@ -18,6 +18,7 @@ export interface SessionThread {
   begin(session: RemoteSession, handover: Handover): void;
   /** `cmdSn`: of a replacement. */
   order(session: RemoteSession, order: SessionOrder, reason: string, cmdSn: number): void;
+  notify(session: RemoteSession, notice: VendorNotice): void;
   counters(session: RemoteSession): SessionCounters;
 }
 
@@ -60,7 +61,11 @@ export class RemoteSession {
       targetPortalGroupTag: identity.portal.targetPortalGroupTag,
       relativeTargetPort: identity.relativeTargetPort,
       deviceServer: identity.target!.deviceServer,
+      entitled: identity.target!.entitled === true,
       drop: (reason) => this.dismiss(reason),
+      notify: (notice) => {
+        if (this.#state === "open") thread.notify(this, notice);
+      },
     };
   }
 

@@ -12,6 +12,7 @@ import { FrameReader, type FrameSink } from "./framing.ts";
 import { FullFeature } from "./full_feature.ts";
 import type { Handover } from "./handover.ts";
 import { Link } from "./link.ts";
+import type { VendorNotice } from "./nexus.ts";
 import { Output } from "./output.ts";
 import type { OutputRings } from "./output_ring.ts";
 import { serialAdd } from "./sequence.ts";
@@ -394,8 +395,12 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     this.#abort();
   }
 
+  notify(notice: VendorNotice): void {
+    this.#asyncMessage(AsyncEvent.vendor.code, notice.parameter3, notice);
+  }
+
   /** §11.9; `parameter3` is a time in seconds for a logout request. */
-  #asyncMessage(event: number, parameter3: number): void {
+  #asyncMessage(event: number, parameter3: number, notice: VendorNotice | null = null): void {
     const link = this.#link;
     if (this.#state !== "full" || link === null) return;
     const at = link.control(Opcode.asyncMessage);
@@ -404,6 +409,11 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     AsyncMessage.reserved.set(view, at, reservedTag);
     AsyncMessage.asyncEvent.set(view, at, event);
     AsyncMessage.parameter3.set(view, at, parameter3);
+    if (notice !== null) {
+      AsyncMessage.asyncVCode.set(view, at, notice.code);
+      AsyncMessage.parameter1.set(view, at, notice.parameter1);
+      AsyncMessage.parameter2.set(view, at, notice.parameter2);
+    }
     link.stampStatus(at);
     link.output.finish(0, null);
   }

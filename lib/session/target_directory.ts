@@ -25,6 +25,8 @@ export interface TargetRecord {
   readonly alias: string;
   readonly access: AccessRule;
   readonly deviceServer: DeviceServer;
+  /** Whoever logs in proves the group's secret by `access` (Nexus.entitled). */
+  readonly entitled?: boolean;
   /** Data buffers of its sessions; absent: the node's. */
   readonly pool?: BufferPool;
 }

@@ -13,7 +13,7 @@ import { dataOutGranted, type DataOutHost, goOn } from "./data_out.ts";
 import type { FrameReader } from "./framing.ts";
 import type { Answer, Link } from "./link.ts";
 import type { SessionParameters } from "./negotiation.ts";
-import type { Nexus } from "./nexus.ts";
+import type { Nexus, VendorNotice } from "./nexus.ts";
 import { CommandWindow } from "./sequence.ts";
 import { SessionBuffers } from "./session_buffers.ts";
 import type { TargetPortal, TargetRecord } from "./target_directory.ts";
@@ -29,6 +29,8 @@ export interface SessionConnection {
   requestLogout(): void;
   /** Tells the initiator why (Async Message), then closes. */
   dismiss(reason: string): void;
+  /** Sends an asynchronous message of event 255. */
+  notify(notice: VendorNotice): void;
   /** Closes at once. */
   abort(reason: string): void;
 }
@@ -99,7 +101,9 @@ export class TargetSession implements CommandHost, DataOutHost {
       targetPortalGroupTag: identity.portal.targetPortalGroupTag,
       relativeTargetPort: identity.relativeTargetPort,
       deviceServer: target === null ? noDevice : target.deviceServer,
+      entitled: target?.entitled === true,
       drop: (reason) => this.dismiss(reason),
+      notify: (notice) => this.notify(notice),
     };
     this.#credit = new CommandCredit(this.window, pool, this.#promiseBytes(), this.discovery);
     this.#credit.start(cmdSn);
@@ -163,6 +167,10 @@ export class TargetSession implements CommandHost, DataOutHost {
     this.#state = "ending";
     this.#connection?.dismiss(reason);
     this.#leave();
+  }
+
+  notify(notice: VendorNotice): void {
+    if (this.#state === "open") this.#connection?.notify(notice);
   }
 
   /** Ends at once, without a word. */

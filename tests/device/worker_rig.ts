@@ -267,7 +267,7 @@ class RigWorker implements WorkerPort {
         devices: new Set(),
       });
     } else if (news.kind === "begin") this.#begin(news);
-    else if (news.order === "dismiss" || news.order === "end") {
+    else if (news.kind === "order" && (news.order === "dismiss" || news.order === "end")) {
       this.ending.push(news.id);
     }
   }

@@ -2,7 +2,7 @@
 
 import { strict as assert } from "node:assert";
 import type { Lun } from "./scsi.ts";
-import { MiB, turn, until, World } from "./world.ts";
+import { MiB, turn, until, World, type WorldOptions } from "./world.ts";
 
 const disk = (name: string, size = "32MiB") => `[[disk]]\npath = "/d/${name}.img"\nsize = "${size}"\n`;
 
@@ -15,12 +15,16 @@ export class Group implements AsyncDisposable {
     this.#timer = setInterval(() => this.worlds[0]?.clock.advance(10), 2);
   }
 
-  static async start(sizes: readonly string[] = ["32MiB", "32MiB", "32MiB"]): Promise<Group> {
+  static async start(
+    sizes: readonly string[] = ["32MiB", "32MiB", "32MiB"],
+    options: WorldOptions = {},
+  ): Promise<Group> {
     const group = new Group();
     for (const [i, size] of sizes.entries()) {
       const name = ["alpha", "beta", "gamma"][i]!;
       const first = group.worlds[0];
       const world = new World({
+        ...options,
         member: name,
         tables: disk(name, size),
         ...(first === undefined ? {} : { metadata: first.metadataStore, clock: first.clock }),

@@ -5,6 +5,7 @@ import { strict as assert } from "node:assert";
 import { silentLog } from "../../lib/base/log.ts";
 import type { DetachedStream } from "../../lib/base/network.ts";
 import type { Handover } from "../../lib/session/handover.ts";
+import type { VendorNotice } from "../../lib/session/nexus.ts";
 import type { RemoteSession, SessionThread } from "../../lib/session/remote_session.ts";
 import { OutputRings } from "../../lib/session/output_ring.ts";
 import { TargetConnection } from "../../lib/session/target_connection.ts";
@@ -33,6 +34,10 @@ class FakeThread implements SessionThread {
 
   begin(session: RemoteSession, handover: Handover): void {
     this.begun.push({ session, handover: JSON.parse(JSON.stringify(handover)) });
+  }
+
+  notify(session: RemoteSession, notice: VendorNotice): void {
+    this.orders.push(`notify ${session.identity.id} ${notice.parameter1}`);
   }
 
   order(session: RemoteSession, order: string, reason: string, cmdSn: number): void {

@@ -26,6 +26,7 @@ import { type Deletions, waitingFor } from "./deletion.ts";
 import type { ServedDisk } from "./disks.ts";
 import type { Forwarding } from "./forwarding.ts";
 import type { Members } from "./members.ts";
+import type { Multipath } from "./multipath.ts";
 import type { PortalState } from "./portals.ts";
 import type { Usage } from "./usage.ts";
 import type { Volumes } from "./volumes.ts";
@@ -43,6 +44,7 @@ export interface ControlParts {
   readonly volumes: Volumes;
   readonly deletions: Deletions;
   readonly forwarding: Forwarding;
+  readonly multipath: Multipath;
   readonly usage: Usage;
   readonly router: Router;
   readonly disks: readonly ServedDisk[];
@@ -107,7 +109,8 @@ export class TargetControl implements MemberControl {
   }
 
   sessions(): Promise<SessionReport[]> {
-    const { node, group, member, volumes } = this.#parts;
+    const { node, group, member, volumes, multipath } = this.#parts;
+    const disks = multipath.disks();
     const prefix = `${group.iqnPrefix}:`;
     const forwarded = new Map(volumes.served().flatMap(({ server }) => [...server.forwarded()]));
     return Promise.resolve([...node.sessions()].map((session) => ({
@@ -121,7 +124,7 @@ export class TargetControl implements MemberControl {
       bytes: session.bytesRead + session.bytesWritten,
       forwarded: forwarded.get(session.id) ?? 0,
       shortcut: 0,
-      multipathId: null,
+      multipathId: disks.get(session.id) ?? null,
     })));
   }
 

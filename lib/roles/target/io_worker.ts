@@ -122,6 +122,8 @@ export class IoWorker implements ConnectionHost {
         return this.#begin(news);
       case "order":
         return this.#order(news);
+      case "notify":
+        return this.#sessions.get(news.id)?.connection.notify(news.notice);
     }
   }
 

@@ -35,6 +35,7 @@ import { LeaseGate } from "./lease_gate.ts";
 import { Mover } from "./mover.ts";
 import { noteLostWrites, recordLostWrites } from "./lost_writes.ts";
 import { Members, type ProcessIdentity } from "./members.ts";
+import { Multipath } from "./multipath.ts";
 import { Portals } from "./portals.ts";
 import type { MoveOrderPoint } from "../../balance/page_move.ts";
 import { Units } from "./units.ts";
@@ -363,6 +364,7 @@ interface Assembled {
   readonly router: Router;
   readonly forwarding: Forwarding;
   readonly deletions: Deletions;
+  readonly multipath: Multipath;
   readonly usage: Usage;
   readonly mover: Mover;
   readonly units: Units;
@@ -416,6 +418,18 @@ async function assemble(
     targetPortalGroupTag: member.targetPortalGroupTag,
   });
   const units: Units = new Units({ metadata, clock, log, members, messenger: () => forwarding.messenger });
+  const multipath: Multipath = new Multipath({
+    clock,
+    log,
+    iqnPrefix: group.iqnPrefix,
+    secret,
+    member,
+    portals: portalsListening,
+    fellows: () => members.fellows(),
+    run: () => members.find(member.name)?.run ?? "",
+    disks: () => forwarding.disks(),
+    table: (image) => router.table(image),
+  });
   const volumes = new Volumes({
     units,
     metadata,
@@ -433,6 +447,7 @@ async function assemble(
         log.warn("a deletion could not be finished", { volume: volume.name, reason: error.message });
       });
     },
+    multipath,
     dataPlane,
     routesLearned: (image, opened) => {
       arrivals.routesLearned(image);
@@ -520,6 +535,7 @@ async function assemble(
     arrivals.fellowsChanged();
     void units.tidy();
     void volumes.fellowsChanged();
+    multipath.planChanged();
     void usage.tell();
   };
   disks.forEach((disk, index) => watchDisk(disk, index, volumes, parts));
@@ -536,6 +552,7 @@ async function assemble(
     router,
     forwarding,
     deletions,
+    multipath,
     usage,
     mover,
     units,

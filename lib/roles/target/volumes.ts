@@ -30,6 +30,7 @@ import { accessRuleOf, mayUse } from "./access.ts";
 import type { DataPlane } from "./data_plane.ts";
 import type { Fellow } from "./members.ts";
 import { tellLostWrites, type WritesLostNews } from "./lost_writes.ts";
+import type { Multipath } from "./multipath.ts";
 import type { Units } from "./units.ts";
 
 /** A volume that could not be opened, or changed, is tried again after this time. */
@@ -63,6 +64,8 @@ export interface VolumesParts {
   readonly deleting: (volume: VolumeRecord) => void;
   /** What the group knows of the volumes' logical units. */
   readonly units: Units;
+  /** Initiator-proxies. */
+  readonly multipath: Multipath;
   /** Other threads that serve the volumes; null: there are none. */
   readonly dataPlane: DataPlane | null;
   /** The route table of an image is known now (`opened`), or has changed. */
@@ -144,6 +147,8 @@ export class Volumes implements TargetDirectory {
   lookup(targetName: string, initiatorName: string, portal: TargetPortal): LookupResult {
     const served = this.#byTarget.get(targetName);
     if (served === undefined) return { kind: this.#failed.has(targetName) ? "unavailable" : "notFound" };
+    const proxy = this.#parts.multipath.accessOf(initiatorName, targetName);
+    if (proxy !== null) return { kind: "found", target: { ...served.target, access: proxy, entitled: true } };
     if (!mayUse(served.record, initiatorName, portal.address)) return { kind: "forbidden" };
     return { kind: "found", target: served.target };
   }
@@ -225,13 +230,14 @@ export class Volumes implements TargetDirectory {
   }
 
   async #open(name: string, record: VolumeRecord): Promise<void> {
-    const { metadata, router, blocks, log } = this.#parts;
+    const { metadata, router, blocks, log, multipath } = this.#parts;
     const table = await loadRoutes(metadata, record);
     const { units } = this.#parts;
     const server = new BlockDeviceServer(this.#settings(record), {
       blocks,
       store: units.storeOf(record.image),
       mayDecide: () => units.mayDecide(),
+      multipath: multipath.serviceOf(() => this.#byTarget.get(name)?.record ?? record),
     });
     units.serve(record.image, server); // first: a change that is told from now on is read
     const writesLost = await this.#begin(record, server);
@@ -254,7 +260,7 @@ export class Volumes implements TargetDirectory {
   }
 
   async #update(served: ServedVolume, record: VolumeRecord): Promise<void> {
-    const { metadata, router } = this.#parts;
+    const { metadata, router, multipath } = this.#parts;
     const { server, gated } = served;
     const known = router.table(record.image)!;
     if (record.epoch > known.epoch) {
@@ -262,12 +268,15 @@ export class Volumes implements TargetDirectory {
       this.#parts.routesLearned(record.image, false);
     }
     const settings = this.#settings(record);
-    if (!sameSettings(settings, server.settings)) { // pages that move change none
+    const changed = !sameSettings(settings, server.settings);
+    if (changed) { // pages that move change none
       if (gated === null) server.update(settings);
       else await gated.update(settings);
     }
     const name = served.target.name;
     this.#byTarget.set(name, { ...served, record, target: targetRecord(name, record, gated ?? server) });
+    multipath.tableChanged(record.image);
+    if (changed) multipath.planChanged(record.image);
   }
 
   async #remove(name: string, reason: string): Promise<void> {

@@ -1,6 +1,7 @@
 // What the owner and an I/O worker tell each other beside commands (lib/device/task_messages.ts). JSON values.
 
 import type { Handover } from "../../session/handover.ts";
+import type { VendorNotice } from "../../session/nexus.ts";
 import type { SessionOrder } from "../../session/remote_session.ts";
 
 /** A disk that the owner has opened; the descriptor is of the process, and the owner's to close. */
@@ -47,7 +48,14 @@ export interface SessionOrdered {
   readonly cmdSn: number;
 }
 
-export type ToWorker = DiskNews | UnitNews | SessionBegins | SessionOrdered;
+/** An asynchronous message for the initiator. */
+export interface SessionNotified {
+  readonly kind: "notify";
+  readonly id: number;
+  readonly notice: VendorNotice;
+}
+
+export type ToWorker = DiskNews | UnitNews | SessionBegins | SessionOrdered | SessionNotified;
 
 export type ToOwner =
   /** The worker runs; where its data buffers lie. */

@@ -13,6 +13,7 @@ import {
   wordsOf,
 } from "../../device/task_messages.ts";
 import type { Handover } from "../../session/handover.ts";
+import type { VendorNotice } from "../../session/nexus.ts";
 import type {
   RemoteSession,
   SessionCounters,
@@ -92,6 +93,10 @@ export class WorkerThread implements SessionThread {
 
   order(session: RemoteSession, order: SessionOrder, reason: string, cmdSn: number): void {
     this.tell({ kind: "order", id: session.identity.id, order, reason, cmdSn });
+  }
+
+  notify(session: RemoteSession, notice: VendorNotice): void {
+    this.tell({ kind: "notify", id: session.identity.id, notice });
   }
 
   counters({ cell }: RemoteSession): SessionCounters {
