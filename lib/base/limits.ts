@@ -152,6 +152,17 @@ export const limits = Object.freeze({
   storeScratchBuffersMax: 32,
   /** Requests of one session of our initiator in flight: twice the deepest window of the targets known (Linux: 512). */
   initiatorTasksMax: 1024,
+  /** Short cuts (docs/short-cut.md). One answer of another member on a client's connection, bytes: the largest transfer and its headers. */
+  shortCutBytesMax: 8 * MiB + 64 * KiB,
+  /**
+   * Bytes sent and not acknowledged that go along with a connection when it is lent or given back: several delayed
+   * acknowledgements' worth (two segments each), and less than what a short cut saves.
+   */
+  shortCutTailBytesMax: 64 * KiB,
+  /** Until what was sent before has left, the answer is forwarded instead, milliseconds: 6 MiB at 1 Gbit/s. */
+  shortCutWaitMs: 50,
+  /** A borrower that has not sent everything after so long, milliseconds, resets the connection: several retransmissions. */
+  shortCutSendMs: 8_000,
   /** `plimsoll bench`: sessions, half of a member's connectionsInLoginMax; commands of each, half of initiatorTasksMax. */
   benchConnectionsMax: 32,
   benchDepthMax: 512,

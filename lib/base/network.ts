@@ -1,6 +1,7 @@
 // Byte streams as the protocol machines see them. An engine in lib/io implements Stream over TCP; the simulator
 // implements it over its own network. Machines implement StreamHandler and never do I/O themselves.
 
+import type { LendableFlow } from "./flow.ts";
 import type { LentRange } from "./lent_range.ts";
 
 export interface SocketAddress {
@@ -49,6 +50,8 @@ export interface Stream {
    * (something is still to be sent). Only where another thread can go on with a descriptor.
    */
   detach?(): DetachedStream | null;
+  /** Where another machine may send in its stead. A stream may lack it. */
+  readonly flow?: LendableFlow | null;
 }
 
 export interface StreamHandler {

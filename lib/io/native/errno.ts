@@ -2,10 +2,13 @@
 
 export const Errno = Object.freeze({
   EPERM: 1,
+  ENOENT: 2,
+  ESRCH: 3,
   EINTR: 4,
   EIO: 5,
   EAGAIN: 11,
   EBUSY: 16,
+  EEXIST: 17,
   EINVAL: 22,
   ENFILE: 23,
   EMFILE: 24,
@@ -27,6 +30,7 @@ const words: Readonly<Record<number, string>> = {
   13: "permission denied",
   14: "bad address: memory or a page of a disk that cannot be read",
   16: "device or resource busy",
+  17: "already exists",
   22: "invalid argument",
   23: "too many open files in the system",
   24: "too many open files",

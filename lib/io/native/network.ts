@@ -10,6 +10,7 @@ import type {
 } from "../../base/network.ts";
 import { formatSocketAddress } from "../../base/network.ts";
 import { Errno, errnoText } from "./errno.ts";
+import type { FlowTools } from "./flow_tools.ts";
 import type { Libc } from "./libc.ts";
 import type { EventSource, NativeLoop, Watch } from "./loop.ts";
 import { epollIn, epollOut } from "./loop.ts";
@@ -39,6 +40,11 @@ export class NativeNetwork implements Network {
   constructor(loop: NativeLoop) {
     this.#loop = loop;
     this.#space = new StreamWorkspace(loop);
+  }
+
+  /** Connections can be lent from now on. */
+  lendWith(tools: FlowTools | null): void {
+    this.#space.flowTools = tools;
   }
 
   // deno-lint-ignore require-await

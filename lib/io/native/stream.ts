@@ -3,6 +3,7 @@
 
 import { assert } from "../../base/assert.ts";
 import type { Timer } from "../../base/clock.ts";
+import type { LendableFlow, LendResult, TcpState } from "../../base/flow.ts";
 import type { LentRange } from "../../base/lent_range.ts";
 import type {
   DetachedStream,
@@ -12,6 +13,8 @@ import type {
   StreamHandler,
 } from "../../base/network.ts";
 import { Errno, errnoText } from "./errno.ts";
+import type { FlowTools } from "./flow_tools.ts";
+import { LentSide } from "./lent_side.ts";
 import { addressOf, setLong, Words } from "./libc.ts";
 import type { EventSource, LoopTask, NativeLoop, Watch } from "./loop.ts";
 import { epollIn, epollOut } from "./loop.ts";
@@ -53,6 +56,8 @@ export class StreamWorkspace {
   readonly message = new Words(14);
   /** Until this turn of the loop, a shallow connection is taken to be beside deep ones. */
   shallowUntil = 0;
+  /** Set where connections can be lent. */
+  flowTools: FlowTools | null = null;
 
   constructor(readonly loop: NativeLoop) {
     setLong(this.receiveVector.words, 0, addressOf(this.received));
@@ -68,7 +73,7 @@ export class StreamWorkspace {
   }
 }
 
-export class NativeStream implements Stream, EventSource, LoopTask {
+export class NativeStream implements Stream, LendableFlow, EventSource, LoopTask {
   queued = false;
   readonly #space: StreamWorkspace;
   readonly #loop: NativeLoop;
@@ -86,6 +91,9 @@ export class NativeStream implements Stream, EventSource, LoopTask {
   #told = false;
   #reason = "";
   #lingerTimer: Timer | null = null;
+  #lentSide: LentSide | null = null;
+  /** The sending side is lent: nothing leaves. */
+  #held = false;
 
   constructor(
     space: StreamWorkspace,
@@ -143,8 +151,42 @@ export class NativeStream implements Stream, EventSource, LoopTask {
     if (!this.#dead) this.#die(this.#ending ? "ended" : "aborted", true);
   }
 
+  /** Where connections can be lent. */
+  get flow(): LendableFlow | null {
+    return this.#space.flowTools === null ? null : this;
+  }
+
+  lend(borrower: string, done: (result: LendResult) => void): void {
+    const tools = this.#space.flowTools;
+    if (this.#dead || this.#ending || tools === null) {
+      return done({ kind: "refused", reason: "the connection is closing" });
+    }
+    this.#lentSide ??= new LentSide(
+      this.#loop,
+      tools,
+      this.#fd,
+      this.local,
+      this.remote,
+      (held) => this.#hold(held),
+    );
+    this.#lentSide.lend(borrower, done);
+  }
+
+  takeBack(state: TcpState): boolean {
+    if (this.#dead || !this.#held || !this.#lentSide!.takeBack(state)) return false;
+    this.#held = false;
+    this.#loop.soon(this);
+    return true;
+  }
+
+  #hold(held: boolean): boolean {
+    this.#held = held && this.#queue.empty;
+    if (!held && !this.#dead) this.#loop.soon(this);
+    return this.#held;
+  }
+
   detach(): DetachedStream | null {
-    if (this.#dead || this.#ending || this.#watch === null || !this.#queue.empty) return null;
+    if (this.#held || this.#dead || this.#ending || this.#watch === null || !this.#queue.empty) return null;
     this.#dead = true;
     this.#told = true;
     this.#watch.remove();
@@ -208,7 +250,7 @@ export class NativeStream implements Stream, EventSource, LoopTask {
 
   /** Sends until the queue is empty, the kernel has no room, or others should have their turn. */
   #flush(): void {
-    if (this.#waitsForRoom) return;
+    if (this.#waitsForRoom || this.#held) return;
     const queue = this.#queue;
     let budget = sendBytes;
     while (!queue.empty) {
@@ -263,8 +305,12 @@ export class NativeStream implements Stream, EventSource, LoopTask {
     this.#lingerTimer?.cancel();
     this.#watch?.remove();
     const { libc } = this.#loop;
-    if (reset) libc.setsockopt(this.#fd, solSocket, soLinger, lingerReset, 8);
-    libc.close(this.#fd);
+    const close = () => {
+      if (reset) libc.setsockopt(this.#fd, solSocket, soLinger, lingerReset, 8);
+      libc.close(this.#fd);
+    };
+    if (this.#lentSide === null) close();
+    else this.#lentSide.die(close);
     this.#queue.drop();
     this.#loop.soon(this); // who called may be in the middle of something
   }

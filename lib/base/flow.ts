@@ -1,0 +1,59 @@
+// The sending side of one TCP connection as something that can be lent: to another machine, which goes on where this one
+// has stopped and gives back where it has stopped. The receiving side never leaves. docs/short-cut.md.
+
+import type { SocketAddress } from "./network.ts";
+
+/** What the borrower must know to send the next byte, and the lender to send the one after its last. */
+export interface TcpState {
+  readonly client: SocketAddress;
+  /** The lender's own end. */
+  readonly portal: SocketAddress;
+  /** SND.UNA and SND.NXT (RFC 9293 §3.3.1): what lies between them is in `unacknowledged`. */
+  readonly sendUnacknowledged: number;
+  readonly sendNext: number;
+  readonly receiveNext: number;
+  /** Largest segment, options not counted, bytes. */
+  readonly segmentBytes: number;
+  /** Options of the handshake (RFC 7323, RFC 2018); a shift of -1: no window scaling. */
+  readonly sendWindowShift: number;
+  readonly receiveWindowShift: number;
+  readonly timestamps: boolean;
+  readonly selectiveAcknowledgements: boolean;
+  /** The clock of this connection's timestamps. */
+  readonly timestamp: number;
+  /** Bytes, and where they were told: SND.WL1, the largest send window yet, and RCV.NXT of the last window told. */
+  readonly sendWindow: number;
+  readonly sendWindowMax: number;
+  readonly sendWindowSequence: number;
+  readonly receiveWindow: number;
+  readonly receiveWindowSequence: number;
+  readonly unacknowledged: Uint8Array;
+}
+
+/** How a connection was lent. */
+export type LendResult =
+  | { readonly kind: "lent"; readonly state: TcpState }
+  /** It cannot be, now or ever: why. The connection goes on as before. */
+  | { readonly kind: "refused"; readonly reason: string };
+
+/** A stream whose sending side can be lent. From "lent" until takeBack() what is sent waits in the stream's queue. */
+export interface LendableFlow {
+  /** Whoever has the address gets the client's acknowledgements from then on. Waits until all that was sent has left. */
+  lend(borrower: string, done: (result: LendResult) => void): void;
+  /** Goes on behind what the borrower has sent. False: `state` does not follow from what was lent; only abort() is left. */
+  takeBack(state: TcpState): boolean;
+}
+
+/** A borrowed sending side. */
+export interface BorrowedFlow {
+  /** Sends the bytes and then gives back: told once, null when the connection or the time is over. */
+  send(bytes: readonly Uint8Array[], done: (state: TcpState | null) => void): void;
+  /** Ends it where it is, and the client's connection with it. `done` is not called any more. */
+  abort(): void;
+}
+
+/** What the borrower's machine must be able to do. */
+export interface FlowBorrower {
+  /** A string says why not. */
+  borrow(state: TcpState): BorrowedFlow | string;
+}

@@ -1,0 +1,128 @@
+// The routing's part of borrowing a connection: packets with our mark are for this machine, whatever address they name, so
+// that a borrowed connection gets its client's packets although the address is the lender's.
+
+import { Errno } from "./errno.ts";
+import { CallError, flowCalls } from "./flow_calls.ts";
+import { markInUse } from "./flow_rules.ts";
+import {
+  attributesOf,
+  nativeEndian,
+  NetlinkBatch,
+  NetlinkSocket,
+  Request,
+  zeroTerminated,
+} from "./netlink.ts";
+
+const netlinkRoute = 0;
+const Message = { newRoute: 24, deleteRoute: 25, getRoute: 26, newRule: 32, deleteRule: 33, getRule: 34 };
+const inet = 2;
+const rulePriority = 20_556;
+const Rule = { priority: 6, mark: 10, table: 15, mask: 16 };
+const Route = { destination: 1, outInterface: 4, gateway: 5, table: 15 };
+const lookUp = 1; // FR_ACT_TO_TBL
+const hostScope = 254;
+const localType = 2; // RTN_LOCAL
+const ownProtocol = 4; // RTPROT_STATIC
+
+export class FlowRoutes {
+  readonly #socket: NetlinkSocket;
+  readonly #batch = new NetlinkBatch();
+  readonly #mark: number;
+
+  /** Makes rule and route; takes those away whose process has died. Throws CallError. */
+  constructor(mark: number) {
+    this.#mark = mark;
+    this.#socket = new NetlinkSocket(netlinkRoute);
+    try {
+      for (const stale of this.#marks()) if (stale !== mark && !markInUse(stale)) this.#remove(stale);
+      this.#rule(Message.newRule, Request.create | Request.exclusive, mark);
+      this.#route(Message.newRoute, Request.create | Request.exclusive, mark);
+    } catch (error) {
+      this.#socket.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.#remove(this.#mark);
+    this.#socket.close();
+  }
+
+  /** Whether `address` is a neighbour: packets for it go to it, not to a gateway. */
+  isNeighbour(address: Uint8Array): boolean {
+    const b = this.#batch;
+    b.clear();
+    b.message(Message.getRoute, 0, routeHeader(32, 0, 0, 0), () => b.attribute(Route.destination, address));
+    let neighbour = false;
+    this.#socket.list(b, "Cannot look up a route", (type, body) => {
+      if (type !== Message.newRoute) return;
+      neighbour = body.getUint8(7) !== localType;
+      for (const [attribute] of attributesOf(body, 12)) if (attribute === Route.gateway) neighbour = false;
+    });
+    return neighbour;
+  }
+
+  #marks(): number[] {
+    const b = this.#batch;
+    b.clear();
+    b.message(Message.getRule, Request.dump, ruleHeader);
+    const found: number[] = [];
+    this.#socket.list(b, "Cannot list routing rules", (_type, body) => {
+      let priority = 0;
+      let mark = 0;
+      for (const [type, value] of attributesOf(body, ruleHeader.length)) {
+        if (type === Rule.priority) priority = value.getUint32(0, true);
+        if (type === Rule.mark) mark = value.getUint32(0, true);
+      }
+      if (priority === rulePriority && mark >>> 28 === 5) found.push(mark);
+    });
+    return found;
+  }
+
+  #remove(mark: number): void {
+    for (
+      const remove of [
+        () => this.#rule(Message.deleteRule, 0, mark),
+        () => this.#route(Message.deleteRoute, 0, mark),
+      ]
+    ) {
+      try {
+        remove();
+      } catch (error) {
+        const gone = error instanceof CallError &&
+          (error.errno === Errno.ENOENT || error.errno === Errno.ESRCH);
+        if (!gone) throw error;
+      }
+    }
+  }
+
+  #rule(type: number, flags: number, mark: number): void {
+    const b = this.#batch;
+    b.clear();
+    b.message(type, flags | Request.acknowledge, ruleHeader, () => {
+      b.attribute(Rule.priority, nativeEndian(rulePriority));
+      b.attribute(Rule.mark, nativeEndian(mark));
+      b.attribute(Rule.mask, nativeEndian(0xffff_ffff));
+      b.attribute(Rule.table, nativeEndian(mark));
+    });
+    this.#socket.commit(b, "Cannot change routing rules");
+  }
+
+  #route(type: number, flags: number, mark: number): void {
+    const b = this.#batch;
+    b.clear();
+    b.message(type, flags | Request.acknowledge, routeHeader(0, ownProtocol, hostScope, localType), () => {
+      b.attribute(Route.outInterface, nativeEndian(flowCalls().if_nametoindex(zeroTerminated("lo"))));
+      b.attribute(Route.table, nativeEndian(mark));
+    });
+    this.#socket.commit(b, "Cannot change routes");
+  }
+}
+
+/** struct fib_rule_hdr: family, lengths, type of service, table, reserved, action, flags. */
+const ruleHeader = Uint8Array.of(inet, 0, 0, 0, 0, 0, 0, lookUp, 0, 0, 0, 0);
+
+/** struct rtmsg: family, lengths, type of service, table, protocol, scope, type, flags. */
+function routeHeader(length: number, protocol: number, scope: number, type: number): Uint8Array {
+  return Uint8Array.of(inet, length, 0, 0, 0, protocol, scope, type, 0, 0, 0, 0);
+}

@@ -1,0 +1,331 @@
+// The packet filter's part of lending a connection (docs/short-cut.md): one table, which the kernel takes away with the
+// socket that made it. As the lender: what the client of a lent connection sends is doubled, one copy for the borrower; in
+// the other one the acknowledgement number stays what it was, so that this machine's socket, which has not sent the rest,
+// understands it.
+// As the borrower: those copies, and nothing else, are let in to the sockets that wait for them.
+
+import type { SocketAddress } from "../../base/network.ts";
+import { limits } from "../../base/limits.ts";
+import { CallError } from "./flow_calls.ts";
+import { Errno } from "./errno.ts";
+import { bigEndian, NetlinkBatch, NetlinkSocket, Request, zeroTerminated } from "./netlink.ts";
+
+const netlinkNetfilter = 12;
+const subsystemTables = 10;
+const batchBegin = 0x10;
+const batchEnd = 0x11;
+const inet = 2;
+
+const Message = {
+  newTable: 0,
+  getTable: 1,
+  newChain: 3,
+  newRule: 6,
+  newSet: 9,
+  newSetElement: 12,
+  deleteSetElement: 14,
+};
+const ownedTable = 2; // NFT_TABLE_F_OWNER
+const mapOfValues = 0x8; // NFT_SET_MAP
+const prerouting = 0;
+/** Before connection tracking, which so sees what the socket sees. */
+const priority = -301;
+const setName = "lent";
+const chainName = "lend";
+
+// Registers: four of 16 bytes, the same memory as 16 of four bytes from 8 on.
+const verdictRegister = 0;
+const keyRegister = 1;
+const valueRegister = 2;
+const word = (n: number) => 8 + n;
+
+const Base = { network: 1, transport: 2 };
+const Meta = { mark: 3, layer4Protocol: 16 };
+const inetChecksum = 1;
+const socketTransparent = 0;
+const integerType = 4;
+const Verdict = { drop: 0, accept: 1 };
+const tcp = 6;
+/** Time to live of the borrower's copy: it has come from the neighbour that lends, and goes nowhere from there. */
+const copyTimeToLive = 0;
+
+/** An address for the four-byte registers. */
+export function ipv4Bytes(hostname: string): Uint8Array {
+  return Uint8Array.from(hostname.split("."), Number);
+}
+
+/** Client and portal, padded as registers are. */
+function keyOf(client: SocketAddress, portal: SocketAddress): Uint8Array {
+  const key = new Uint8Array(16);
+  const view = new DataView(key.buffer);
+  key.set(ipv4Bytes(client.hostname), 0);
+  view.setUint16(4, client.port);
+  key.set(ipv4Bytes(portal.hostname), 8);
+  view.setUint16(12, portal.port);
+  return key;
+}
+
+export class FlowRules {
+  /** Of this table alone in its network namespace; the mark of packets that are for borrowed connections. */
+  readonly mark: number;
+  readonly #socket: NetlinkSocket;
+  readonly #batch = new NetlinkBatch();
+  readonly #table: Uint8Array;
+
+  /** Makes the table; throws CallError where the kernel cannot. `number`: of the process, 22 bits at most. */
+  constructor(number: number) {
+    this.#socket = new NetlinkSocket(netlinkNetfilter);
+    let mark = markOf(number);
+    // Another process may have the same number in another PID namespace.
+    while (tableExists(this.#socket, this.#batch, mark)) mark++;
+    this.mark = mark;
+    this.#table = zeroTerminated(tableName(mark));
+    try {
+      this.#make();
+    } catch (error) {
+      this.#socket.close();
+      throw error;
+    }
+  }
+
+  /** The table goes with it. */
+  close(): void {
+    this.#socket.close();
+  }
+
+  /**
+   * From now on `borrower` gets a copy of what the client sends, and our own socket sees `acknowledged` acknowledged in all
+   * of it. Should it send something again meanwhile, that is its own, and the client has it already.
+   */
+  lend(client: SocketAddress, portal: SocketAddress, borrower: string, acknowledged: number): void {
+    const value = new Uint8Array(8);
+    value.set(ipv4Bytes(borrower), 0);
+    new DataView(value.buffer).setUint32(4, acknowledged);
+    this.#element(Message.newSetElement, Request.create, client, portal, value);
+  }
+
+  /** The connection is our own again. */
+  end(client: SocketAddress, portal: SocketAddress): void {
+    try {
+      this.#element(Message.deleteSetElement, 0, client, portal, null);
+    } catch (error) {
+      // Somebody has taken the rules away: that is all that was wanted.
+      if (!(error instanceof CallError) || error.errno !== Errno.ENOENT) throw error;
+    }
+  }
+
+  #element(
+    type: number,
+    flags: number,
+    client: SocketAddress,
+    portal: SocketAddress,
+    value: Uint8Array | null,
+  ): void {
+    const b = this.#begin();
+    this.#add(type, flags, () => {
+      b.attribute(1, this.#table);
+      b.attribute(2, zeroTerminated(setName));
+      b.nest(3, () =>
+        b.nest(1, () => {
+          b.nest(1, () => b.attribute(1, keyOf(client, portal)));
+          if (value !== null) b.nest(2, () => b.attribute(1, value));
+        }));
+    });
+    this.#commit("Cannot steer a connection's packets");
+  }
+
+  #make(): void {
+    const b = this.#begin();
+    this.#add(Message.newTable, Request.create | Request.exclusive, () => {
+      b.attribute(1, this.#table);
+      b.attribute(2, bigEndian(ownedTable));
+    });
+    this.#add(Message.newSet, Request.create, () => {
+      b.attribute(1, this.#table);
+      b.attribute(2, zeroTerminated(setName));
+      b.attribute(3, bigEndian(mapOfValues));
+      b.attribute(4, bigEndian(integerType)); // types are for those who print them
+      b.attribute(5, bigEndian(16));
+      b.attribute(6, bigEndian(integerType));
+      b.attribute(7, bigEndian(8));
+      b.nest(9, () => b.attribute(1, bigEndian(limits.connectionsMax)));
+      b.attribute(10, bigEndian(1));
+    });
+    this.#add(Message.newChain, Request.create, () => {
+      b.attribute(1, this.#table);
+      b.attribute(3, zeroTerminated(chainName));
+      b.nest(4, () => {
+        b.attribute(1, bigEndian(prerouting));
+        b.attribute(2, bigEndian(priority));
+      });
+      b.attribute(5, bigEndian(Verdict.accept));
+      b.attribute(7, zeroTerminated("filter"));
+    });
+    this.#rule(() => this.#lenderRule());
+    this.#rule(() => {
+      this.#isCopy();
+      this.#expression("socket", () => {
+        b.attribute(1, bigEndian(socketTransparent));
+        b.attribute(2, bigEndian(word(0)));
+      });
+      this.#compare(word(0), Uint8Array.of(1));
+      this.#immediate(word(0), new Uint8Array(new Uint32Array([this.mark]).buffer));
+      this.#expression("meta", () => {
+        b.attribute(2, bigEndian(Meta.mark));
+        b.attribute(3, bigEndian(word(0)));
+      });
+      this.#verdict(Verdict.accept);
+    });
+    this.#rule(() => {
+      this.#isCopy(); // too late or too early: nobody may answer it
+      this.#verdict(Verdict.drop);
+    });
+    this.#commit("Cannot make a table of the packet filter");
+  }
+
+  #lenderRule(): void {
+    const b = this.#batch;
+    this.#isTcp();
+    this.#load(Base.network, 12, 4, word(0));
+    this.#load(Base.transport, 0, 2, word(1));
+    this.#load(Base.network, 16, 4, word(2));
+    this.#load(Base.transport, 2, 2, word(3));
+    this.#expression("lookup", () => {
+      b.attribute(1, zeroTerminated(setName));
+      b.attribute(2, bigEndian(keyRegister));
+      b.attribute(3, bigEndian(valueRegister));
+    });
+    this.#immediate(word(8), Uint8Array.of(copyTimeToLive + 1)); // doubling counts one down
+    this.#store(word(8), Base.network, 8, 1, 10);
+    this.#expression("dup", () => b.attribute(1, bigEndian(word(4))));
+    this.#store(word(5), Base.transport, 8, 4, 16);
+  }
+
+  #isTcp(): void {
+    this.#expression("meta", () => {
+      this.#batch.attribute(1, bigEndian(word(0)));
+      this.#batch.attribute(2, bigEndian(Meta.layer4Protocol));
+    });
+    this.#compare(word(0), Uint8Array.of(tcp));
+  }
+
+  #isCopy(): void {
+    this.#isTcp();
+    this.#load(Base.network, 8, 1, word(0));
+    this.#compare(word(0), Uint8Array.of(copyTimeToLive));
+  }
+
+  #load(base: number, offset: number, bytes: number, register: number): void {
+    this.#expression("payload", () => {
+      this.#batch.attribute(1, bigEndian(register));
+      this.#place(base, offset, bytes);
+    });
+  }
+
+  /** Writes into the packet, and mends the checksum at `checksumOffset`. */
+  #store(register: number, base: number, offset: number, bytes: number, checksumOffset: number): void {
+    this.#expression("payload", () => {
+      this.#place(base, offset, bytes);
+      this.#batch.attribute(5, bigEndian(register));
+      this.#batch.attribute(6, bigEndian(inetChecksum));
+      this.#batch.attribute(7, bigEndian(checksumOffset));
+    });
+  }
+
+  #place(base: number, offset: number, bytes: number): void {
+    this.#batch.attribute(2, bigEndian(base));
+    this.#batch.attribute(3, bigEndian(offset));
+    this.#batch.attribute(4, bigEndian(bytes));
+  }
+
+  #compare(register: number, value: Uint8Array): void {
+    this.#expression("cmp", () => {
+      this.#batch.attribute(1, bigEndian(register));
+      this.#batch.attribute(2, bigEndian(0)); // equal
+      this.#batch.nest(3, () => this.#batch.attribute(1, value));
+    });
+  }
+
+  #immediate(register: number, value: Uint8Array): void {
+    this.#expression("immediate", () => {
+      this.#batch.attribute(1, bigEndian(register));
+      this.#batch.nest(2, () => this.#batch.attribute(1, value));
+    });
+  }
+
+  #verdict(code: number): void {
+    this.#expression("immediate", () => {
+      this.#batch.attribute(1, bigEndian(verdictRegister));
+      this.#batch.nest(2, () => this.#batch.nest(2, () => this.#batch.attribute(1, bigEndian(code))));
+    });
+  }
+
+  #rule(expressions: () => void): void {
+    this.#add(Message.newRule, Request.create | append, () => {
+      this.#batch.attribute(1, this.#table);
+      this.#batch.attribute(2, zeroTerminated(chainName));
+      this.#batch.nest(4, expressions);
+    });
+  }
+
+  #expression(name: string, data: () => void): void {
+    this.#batch.nest(1, () => {
+      this.#batch.attribute(1, zeroTerminated(name));
+      this.#batch.nest(2, data);
+    });
+  }
+
+  #begin(): NetlinkBatch {
+    this.#batch.clear();
+    this.#batch.message(batchBegin, 0, forSubsystem);
+    return this.#batch;
+  }
+
+  #add(type: number, flags: number, attributes: () => void): void {
+    const flagsAll = flags | Request.acknowledge;
+    this.#batch.message((subsystemTables << 8) | type, flagsAll, forFamily, attributes);
+  }
+
+  #commit(what: string): void {
+    this.#batch.message(batchEnd, 0, forSubsystem);
+    this.#socket.commit(this.#batch, what);
+  }
+}
+
+const append = 0x800;
+/** struct nfgenmsg: family, version, resource id (big-endian). */
+const forFamily = Uint8Array.of(inet, 0, 0, 0);
+const forSubsystem = Uint8Array.of(0, 0, 0, subsystemTables);
+
+/** Marks and numbers of routing tables of ours: 5h, then the process's number. */
+export function markOf(number: number): number {
+  return 0x5000_0000 + (number & 0x3f_ffff);
+}
+
+function tableName(mark: number): string {
+  return `plimsoll_${mark.toString(16)}`;
+}
+
+function tableExists(socket: NetlinkSocket, batch: NetlinkBatch, mark: number): boolean {
+  batch.clear();
+  batch.message((subsystemTables << 8) | Message.getTable, Request.acknowledge, forFamily, () => {
+    batch.attribute(1, zeroTerminated(tableName(mark)));
+  });
+  try {
+    socket.commit(batch, "Cannot look for a table of the packet filter");
+    return true;
+  } catch (error) {
+    if (error instanceof CallError && error.errno === Errno.ENOENT) return false;
+    throw error;
+  }
+}
+
+/** Whether the process that made routes with this mark is still there. */
+export function markInUse(mark: number): boolean {
+  const socket = new NetlinkSocket(netlinkNetfilter);
+  try {
+    return tableExists(socket, new NetlinkBatch(), mark);
+  } finally {
+    socket.close();
+  }
+}

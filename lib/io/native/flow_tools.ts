@@ -1,0 +1,131 @@
+// What this machine needs to lend and to borrow connections, found or told missing at start.
+
+import type { BorrowedFlow, FlowBorrower, TcpState } from "../../base/flow.ts";
+import type { SocketAddress } from "../../base/network.ts";
+import { BorrowedSocket } from "./borrowed_socket.ts";
+import { FlowRoutes } from "./flow_routes.ts";
+import { FlowRules, ipv4Bytes } from "./flow_rules.ts";
+import { libc, libcMissing } from "./libc.ts";
+import type { NativeLoop } from "./loop.ts";
+import { RawAcknowledgement } from "./raw_acknowledgement.ts";
+import { repairProblem } from "./tcp_repair.ts";
+
+const netAdmin = 12;
+const netRaw = 13;
+/** What is a neighbour now may not be one later: asked again after so long, milliseconds. */
+const neighbourMs = 10_000;
+
+export class FlowTools implements FlowBorrower {
+  readonly rules: FlowRules;
+  readonly acknowledgement: RawAcknowledgement;
+  #closed = false;
+  readonly #loop: NativeLoop;
+  readonly #routes: FlowRoutes;
+  readonly #neighbours = new Map<string, { readonly neighbour: boolean; readonly untilMs: number }>();
+
+  /** Throws when flowProblems() would have named something, and for what only trying tells. */
+  constructor(loop: NativeLoop) {
+    this.#loop = loop;
+    this.rules = new FlowRules(Deno.pid);
+    try {
+      this.acknowledgement = new RawAcknowledgement();
+      this.#routes = new FlowRoutes(this.rules.mark);
+    } catch (error) {
+      this.rules.close();
+      throw error;
+    }
+  }
+
+  /** Makes the client of a connection that is closed here say something. */
+  provoke(lent: TcpState): void {
+    if (this.#closed) return;
+    try {
+      this.acknowledgement.provoke(lent);
+    } catch { /* it finds out by itself, later */ }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#routes.close();
+    this.acknowledgement.close();
+    this.rules.close();
+  }
+
+  /** Why a connection cannot be lent to this borrower; null: it can be. */
+  lendProblem(portal: SocketAddress, client: SocketAddress, borrower: string): string | null {
+    if ([portal.hostname, client.hostname, borrower].some((address) => address.includes(":"))) {
+      return "it is an IPv6 connection";
+    }
+    if (client.hostname === portal.hostname || client.hostname.startsWith("127.")) {
+      return "the initiator is on this machine";
+    }
+    return this.#isNeighbour(borrower) ? null : `${borrower} is no neighbour in a network of this machine`;
+  }
+
+  borrow(state: TcpState): BorrowedFlow | string {
+    try {
+      if (!this.#isNeighbour(state.client.hostname)) return "the initiator is no neighbour of this machine";
+      return new BorrowedSocket(this.#loop, state);
+    } catch (error) {
+      return (error as Error).message;
+    }
+  }
+
+  #isNeighbour(address: string): boolean {
+    const known = this.#neighbours.get(address);
+    const nowMs = this.#loop.turnMs;
+    if (known !== undefined && nowMs < known.untilMs) return known.neighbour;
+    const neighbour = this.#routes.isNeighbour(ipv4Bytes(address));
+    this.#neighbours.set(address, { neighbour, untilMs: nowMs + neighbourMs });
+    return neighbour;
+  }
+}
+
+/** What is missing for short cuts on this machine, a sentence each; nothing of it is kept. */
+export function flowProblems(): string[] {
+  if (libc() === null) return [`The C library cannot be called: ${libcMissing()}.`];
+  const problems: string[] = [];
+  const capabilities = effectiveCapabilities();
+  if ((capabilities & (1n << BigInt(netAdmin))) === 0n) {
+    problems.push(
+      "The capability CAP_NET_ADMIN is missing: run as root, or give it in the unit (AmbientCapabilities=).",
+    );
+  }
+  if ((capabilities & (1n << BigInt(netRaw))) === 0n) {
+    problems.push(
+      "The capability CAP_NET_RAW is missing: run as root, or give it in the unit (AmbientCapabilities=).",
+    );
+  }
+  if (problems.length > 0) return problems;
+  attempt(problems, "take over TCP connections (CONFIG_CHECKPOINT_RESTORE)", repairProblem);
+  attempt(problems, "steer packets (nf_tables with nft_dup_ipv4 and nft_socket)", () => {
+    const rules = new FlowRules(Deno.pid);
+    try {
+      attempt(
+        problems,
+        "route by marks (CONFIG_IP_MULTIPLE_TABLES)",
+        () => new FlowRoutes(rules.mark).close(),
+      );
+    } finally {
+      rules.close();
+    }
+  });
+  return problems;
+}
+
+function attempt(problems: string[], what: string, work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    problems.push(`The kernel cannot ${what}: ${(error as Error).message}.`);
+  }
+}
+
+function effectiveCapabilities(): bigint {
+  try {
+    const status = Deno.readTextFileSync("/proc/self/status");
+    return BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  } catch {
+    return 0n;
+  }
+}
