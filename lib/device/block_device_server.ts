@@ -24,14 +24,21 @@ import { multipathHandlers, type MultipathService } from "./multipath_commands.t
 import { NexusState } from "./nexus_state.ts";
 import { parameterHandlers } from "./parameter_commands.ts";
 import { reportHandlers } from "./report_commands.ts";
+import { type NexusName, rebound, sameNexus } from "./persistent_reservation_state.ts";
 import { Reservations } from "./reservations.ts";
 import { Access } from "./shared_cells.ts";
-import { TaskSet } from "./task_set.ts";
 import { transferHandlers } from "./transfer_commands.ts";
 import { Unit } from "./unit.ts";
 import { attentionsOf, losesTasks } from "./unit_news.ts";
-import type { UnitChange, UnitRecord } from "./unit_record.ts";
-import { UnitTruth } from "./unit_truth.ts";
+import {
+  afterReset,
+  type ChangeEvent,
+  modesOf,
+  noUnitRecord,
+  type UnitChange,
+  type UnitRecord,
+} from "./unit_record.ts";
+import { type Decision, UnitTruth } from "./unit_truth.ts";
 import { unmapHandlers } from "./unmap_commands.ts";
 import { verifyHandlers } from "./verify_commands.ts";
 import { StepBuffer } from "./step_buffer.ts";
@@ -65,6 +72,15 @@ const nobody: UnitWatch = {
 const anyRead = new DataView(new Uint8Array([cdb.Read10.opcode, ...new Uint8Array(15)]).buffer);
 const anyWrite = new DataView(new Uint8Array([cdb.Write10.opcode, ...new Uint8Array(15)]).buffer);
 
+/** Task management functions that are for all nexuses, of all members. */
+const resets: Readonly<Partial<Record<TaskManagementFunction, ChangeEvent>>> = {
+  logicalUnitReset: "logicalUnitReset",
+  targetWarmReset: "targetReset",
+  targetColdReset: "coldReset",
+};
+
+const good = (command: Command) => command.good();
+
 const unconnected = new HandlerTable(unconnectedHandlers);
 
 export class BlockDeviceServer implements DeviceServer {
@@ -72,12 +88,14 @@ export class BlockDeviceServer implements DeviceServer {
   watch: UnitWatch = nobody;
   readonly #unit: Unit;
   readonly #truth: UnitTruth;
+  /** As new as the last change that all threads of this member know. */
+  #obeyed: UnitRecord = noUnitRecord;
+  readonly #mayDecide: () => boolean;
   readonly #reservations: Reservations;
   readonly #handlers: HandlerTable;
   readonly #multipath: MultipathService | null;
   /** Commands for entitled nexuses; null: there are none. */
   readonly #vendorHandlers: HandlerTable | null;
-  readonly #set = new TaskSet<Command>();
   readonly #nexuses = new Map<Nexus, NexusState>();
   readonly #lostWrites = new LostWrites();
   readonly #stepBuffer = new StepBuffer();
@@ -88,11 +106,12 @@ export class BlockDeviceServer implements DeviceServer {
   constructor(settings: LogicalUnitSettings, parts: LogicalUnitParts) {
     const unit = new Unit(settings, parts.blocks);
     this.#unit = unit;
+    this.#mayDecide = parts.mayDecide ?? (() => true);
     this.#truth = new UnitTruth(parts.store, (...news) => this.#obey(...news));
     this.#reservations = new Reservations(this.#truth, {
       nexuses: () => this.#nexuses.keys(),
       relativeTargetPorts: () => unit.settings.targetPortGroups.flatMap((g) => [...g.relativeTargetPorts]),
-      mayDecide: parts.mayDecide ?? (() => true),
+      mayDecide: this.#mayDecide,
       fail: (task, sense) => (task as DelegatedTask).command.check(sense),
       committed: (task) => (task as DelegatedTask).command.committed = true,
     });
@@ -100,7 +119,7 @@ export class BlockDeviceServer implements DeviceServer {
       unit,
       enabled: (command) => this.#begin(command),
       leaves: (command) => this.#leaves(command),
-      left: (groups) => this.#left(groups),
+      left: (nexus, groups) => this.#left(nexus, groups),
       writesLost: (command) => this.#writesLost(command),
     };
     this.#handlers = new HandlerTable([
@@ -109,7 +128,7 @@ export class BlockDeviceServer implements DeviceServer {
       ...unmapHandlers,
       ...verifyHandlers(this.#stepBuffer),
       ...copyHandlers(this.#stepBuffer),
-      ...inquiryHandlers,
+      ...inquiryHandlers((command, stopped, flushes) => this.#stop(command, stopped, flushes)),
       ...parameterHandlers((command, values) => this.#modesChanged(command, values)),
       ...reportHandlers(() => this.#handlers.shapes),
       ...this.#reservationHandlers(),
@@ -121,7 +140,7 @@ export class BlockDeviceServer implements DeviceServer {
   /** Reads what the group knows of the unit. To be awaited before the first nexus; rejects when it cannot be read. */
   async start(): Promise<void> {
     await this.#truth.start();
-    this.#reservations.obey(this.#truth.record);
+    this.#takeOver(this.#truth.record);
   }
 
   /**
@@ -142,6 +161,25 @@ export class BlockDeviceServer implements DeviceServer {
     this.#reservations.tidy(lives);
   }
 
+  /**
+   * Before an initiator port that is sent from the target port of one member to another's is let in there: its registration
+   * and reservation go along. `done` gets true when every member obeys that; false: it must not be sent, because it holds
+   * the unit by RESERVE, is registered at the other port, or because that could not be kept.
+   */
+  rebindNexus(from: NexusName, relativeTargetPort: number, done: (bound: boolean) => void): void {
+    this.#truth.change({
+      decide: ({ reservations, reserver }) => {
+        const reserves = reserver !== null && sameNexus(reserver.nexus, from);
+        const next = reserves ? null : rebound(reservations, from, relativeTargetPort);
+        if (next !== null) return next === reservations ? "same" : { reservations: next };
+        done(false);
+        return "over";
+      },
+      done,
+      token: null,
+    });
+  }
+
   get settings(): LogicalUnitSettings {
     return this.#unit.settings;
   }
@@ -152,7 +190,9 @@ export class BlockDeviceServer implements DeviceServer {
 
   /** Commands that have come and not ended. */
   get commandsInFlight(): number {
-    return this.#set.count;
+    let count = 0;
+    for (const { tasks } of this.#nexuses.values()) count += tasks.count;
+    return count;
   }
 
   /** Commands of each nexus, by its id, of which a part was carried out by another member. */
@@ -165,9 +205,7 @@ export class BlockDeviceServer implements DeviceServer {
     const before = this.#unit.settings;
     this.#unit.apply(settings);
     if (settings.sizeBytes !== before.sizeBytes) this.#raiseForAll(Sense.capacityDataHasChanged);
-    if (settings.writeCache !== before.writeCache) {
-      this.#unit.modes = { ...this.#unit.modes, writeCache: settings.writeCache };
-    }
+    this.#unit.modes = modesOf(this.#obeyed, this.#unit.defaults);
     if (settings.writeCache !== before.writeCache || settings.writeProtected !== before.writeProtected) {
       this.#raiseForAll(Sense.modeParametersChanged);
     }
@@ -211,14 +249,14 @@ export class BlockDeviceServer implements DeviceServer {
 
   /** Calls `done` when every command that is in flight now has ended. */
   settle(done: () => void): void {
-    this.#awaitEnd(this.#set.select(() => true), done);
+    this.#awaitEnd(this.#select(() => true), done);
   }
 
   /** The volume goes away: ends all tasks, drops all nexuses; later commands find no logical unit. */
   close(reason: string, done: () => void): void {
     this.#unit.closing = true;
     this.watch.accessChanged();
-    this.#abort(this.#set.select(() => true), done);
+    this.#abort(this.#select(() => true), done);
     for (const nexus of [...this.#nexuses.keys()]) nexus.drop(reason);
   }
 
@@ -229,7 +267,7 @@ export class BlockDeviceServer implements DeviceServer {
       task.scratch = command;
     }
     command.begin(task, this.#nexuses.get(task.nexus) ?? this.#gained(task.nexus));
-    if (this.#set.add(command)) this.#begin(command);
+    if (command.nexus.tasks.add(command)) this.#begin(command);
   }
 
   dataReceived(task: Task): void {
@@ -262,12 +300,28 @@ export class BlockDeviceServer implements DeviceServer {
     const wholeTarget = fn === "targetWarmReset" || fn === "targetColdReset";
     if (!wholeTarget && lunAddress(lunHigh, lunLow) !== "zero") return done("lunDoesNotExist");
     if (fn === "clearAca") return done("notSupported"); // NORMACA 0
-    const own = fn === "abortTaskSet";
-    // TAS is one: whoever loses a task to another nexus gets TASK ABORTED, and no unit attention (SAM-5 §5.6).
-    const victims = this.#set.select((c) => !own || c.nexus.nexus === nexus);
-    if (fn === "logicalUnitReset") this.#reset(nexus, Sense.busDeviceReset);
-    if (wholeTarget) this.#reset(nexus, Sense.powerOnReset);
-    this.#abort(victims, () => done("complete"));
+    const event = resets[fn];
+    if (event === undefined) {
+      // A task set is one nexus's (TST 001b): so to clear it is to abort it.
+      const own = this.#select((c) => c.nexus.nexus === nexus);
+      return this.#abort(own, () => done("complete"));
+    }
+    const victims = this.#select((c) => !c.committed);
+    let outcome: TaskManagementOutcome = "complete";
+    let left = 2;
+    const one = () => {
+      if (--left === 0) done(outcome);
+    };
+    // TAS is one: whoever loses a task to another nexus gets TASK ABORTED (SAM-5 §5.6).
+    this.#abort(victims, one);
+    this.#truth.change({
+      decide: () => ({ by: nameOf(nexus), event, ...afterReset }),
+      done: (kept) => {
+        if (!kept) outcome = "rejected";
+        one();
+      },
+      token: victims,
+    });
   }
 
   nexusGained(nexus: Nexus): void {
@@ -333,18 +387,18 @@ export class BlockDeviceServer implements DeviceServer {
   }
 
   #leaves(command: Command): void {
-    this.#set.remove(command);
+    command.nexus.tasks.remove(command);
     this.watch.taskEnded(command.task);
     const next = this.#stepBuffer.release(command);
     if (next !== null) this.#afterwards.push(next);
   }
 
-  #left(groups: AbortGroup[] | null): void {
+  #left(nexus: NexusState, groups: AbortGroup[] | null): void {
     if (groups !== null) {
       for (const group of groups) if (--group.remaining === 0) group.done();
     }
     for (let next = this.#afterwards.shift(); next !== undefined; next = this.#afterwards.shift()) next();
-    this.#set.wake();
+    nexus.tasks.wake();
   }
 
   /** Aborts commands; `done` when the last has ended. Nobody else is enabled in between. */
@@ -358,9 +412,10 @@ export class BlockDeviceServer implements DeviceServer {
     // One more than there are, so that done comes after act, whatever ends in it.
     const group: AbortGroup = { remaining: commands.length + 1, done };
     for (const command of commands) (command.abortGroups ??= []).push(group);
-    this.#set.pause();
+    const sets = [...this.#nexuses.values()].map(({ tasks }) => tasks);
+    for (const tasks of sets) tasks.pause();
     act();
-    this.#set.resume();
+    for (const tasks of sets) tasks.resume();
     if (--group.remaining === 0) done();
   }
 
@@ -370,31 +425,36 @@ export class BlockDeviceServer implements DeviceServer {
    */
   #obey(record: UnitRecord, changes: readonly UnitChange[] | null, token: unknown, done: () => void): void {
     this.watch.exclude((made) => {
-      this.#reservations.obey(record);
+      this.#takeOver(record);
+      const alone = this.#nexuses.size === 1;
       for (const [nexus, state] of this.#nexuses) {
-        for (const sense of attentionsOf(nexus, changes)) state.attentions.add(sense);
+        for (const sense of attentionsOf(nexus, changes, alone)) state.attentions.add(sense);
       }
-      const spared = token === null ? null : (token as DelegatedTask).command;
+      const spared = token instanceof DelegatedTask ? token.command : token;
       const others = (c: Command) => c !== spared && !c.committed;
-      const victims = this.#set.select((c) => others(c) && losesTasks(c.nexus.nexus, changes));
-      this.#abort(
-        victims,
-        () => this.#awaitEnd(this.#set.select((c) => others(c) && c.run.inFlight > 0), done),
-      );
+      // What ends by a reset of this member has been chosen when that came: what came behind it stays.
+      const ends = Array.isArray(token) && changes?.length === 1
+        ? () => false
+        : (c: Command) => losesTasks(c.nexus.nexus, changes);
+      const victims = this.#select((c) => others(c) && ends(c));
+      this.#abort(victims, () => this.#awaitEnd(this.#select((c) => others(c) && c.run.inFlight > 0), done));
+      if (!Array.isArray(token) && changes?.some(({ event }) => event === "coldReset")) {
+        for (const nexus of [...this.#nexuses.keys()]) nexus.drop("TARGET COLD RESET through another member");
+      }
       this.watch.accessChanged();
       made();
     });
   }
 
-  /**
-   * SAM-5 §6.3.3 has a unit attention for every nexus. The one that asked is spared when it is alone: the response has
-   * told it, and nobody else's commands were ended.
-   */
-  #reset(by: Nexus, sense: SenseData): void {
-    this.#reservations.reset();
-    this.#unit.modes = this.#unit.defaults;
-    this.#unit.stopped = false;
-    this.#raiseForAll(sense, this.#nexuses.size === 1 ? by : null);
+  #takeOver(record: UnitRecord): void {
+    this.#obeyed = record;
+    this.#reservations.obey(record);
+    this.#unit.modes = modesOf(record, this.#unit.defaults);
+    this.#unit.stopped = record.stopped;
+  }
+
+  #select(wanted: (command: Command) => boolean): Command[] {
+    return [...this.#nexuses.values()].flatMap(({ tasks }) => tasks.select(wanted));
   }
 
   #raiseForAll(sense: SenseData, except: Nexus | null = null): void {
@@ -402,12 +462,40 @@ export class BlockDeviceServer implements DeviceServer {
     this.watch.accessChanged();
   }
 
+  /** Switching the write cache off promises that what was cached is durable (SBC-3 §6.5.6). */
   #modesChanged(command: Command, values: ModeValues): void {
-    const now = this.#unit.modes;
-    this.#unit.modes = values;
-    const same = now.writeCache === values.writeCache && now.descriptorSense === values.descriptorSense &&
-      now.softwareWriteProtect === values.softwareWriteProtect;
-    if (!same) this.#raiseForAll(Sense.modeParametersChanged, command.nexus.nexus);
+    const flushes = this.#unit.modes.writeCache && !values.writeCache;
+    const by = nameOf(command.nexus.nexus);
+    this.#change(command, flushes, (record) => {
+      if (sameModes(modesOf(record, this.#unit.defaults), values)) return "same";
+      const modes = { ...values, writeCacheSetting: this.#unit.settings.writeCache };
+      return { by, event: "modes", modes };
+    });
+  }
+
+  #stop(command: Command, stopped: boolean, flushes: boolean): void {
+    this.#change(command, flushes, (record) => record.stopped === stopped ? "same" : { stopped });
+  }
+
+  /** A command that changes what the group knows; with `flushes` everything is durable before its GOOD. */
+  #change(command: Command, flushes: boolean, decide: (record: UnitRecord) => Decision): void {
+    if (!this.#mayDecide()) return command.finish(ScsiStatus.busy);
+    command.committed = true;
+    this.#truth.change({
+      decide: (record) => {
+        if (this.#reservations.check(command.nexus.nexus, command.cdb)) return decide(record);
+        command.finish(ScsiStatus.reservationConflict); // a reservation has come meanwhile
+        return "over";
+      },
+      done: (kept) => {
+        command.committed = false;
+        if (!kept) command.check(Sense.internalTargetFailure);
+        else if (command.aborted) command.finish(ScsiStatus.taskAborted);
+        else if (flushes) command.flush(good);
+        else command.good();
+      },
+      token: command,
+    });
   }
 
   /** A flush went well: but does this initiator know that writes before it were lost? */
@@ -449,6 +537,16 @@ const reservationShapes: readonly CdbShape[] = [
   ...cdb.PersistentReserveIn,
   ...cdb.PersistentReserveOut,
 ];
+
+function sameModes(a: ModeValues, b: ModeValues): boolean {
+  return a.writeCache === b.writeCache && a.descriptorSense === b.descriptorSense &&
+    a.softwareWriteProtect === b.softwareWriteProtect;
+}
+
+/** Only the name: a nexus carries the session with it, which nobody shall keep. */
+function nameOf({ initiatorName, isid, relativeTargetPort }: Nexus): NexusName {
+  return { initiatorName, isid, relativeTargetPort };
+}
 
 /** A LUN without a logical unit answers INQUIRY, REPORT LUNS and REQUEST SENSE only. */
 function beginUnconnected(command: Command): void {

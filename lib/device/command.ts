@@ -34,7 +34,7 @@ export interface CommandOwner {
   /** Called first thing when a command ends: takes it out of the task set. */
   leaves(command: Command): void;
   /** Called after the task was finished: the command may be in use again already. */
-  left(waiters: AbortGroup[] | null): void;
+  left(nexus: NexusState, waiters: AbortGroup[] | null): void;
   /** A block operation told that acknowledged writes are gone. */
   writesLost(command: Command): void;
 }
@@ -139,7 +139,7 @@ export class Command implements TaskSetMember {
 
   /** Ends the command. Nothing may be in flight. The object may be in use for another task when this returns. */
   finish(status: number): void {
-    const groups = this.abortGroups;
+    const { nexus, abortGroups: groups } = this;
     if (this.run.forwarded) {
       this.run.forwarded = false;
       this.nexus.forwarded++;
@@ -152,7 +152,7 @@ export class Command implements TaskSetMember {
     this.scratch = null;
     this.owner.leaves(this);
     this.task.finish(status);
-    this.owner.left(groups);
+    this.owner.left(nexus, groups);
   }
 
   /** Answers with `bytes`, cut at the allocation length of the CDB. */

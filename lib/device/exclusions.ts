@@ -1,5 +1,5 @@
 // Which commands need others kept away, and from when on. Everything that is not named may run beside the reads and
-// writes that other threads carry out by themselves. (Reservations are obeyed behind the gate when they change: unit_truth.ts.)
+// writes that other threads carry out by themselves. (What changes the unit is obeyed behind the gate when it has changed: unit_truth.ts.)
 
 import { type Task, TaskAttribute } from "../session/task.ts";
 import * as cdb from "../wire/scsi/cdb.ts";
@@ -9,14 +9,10 @@ import { Exclusion } from "./unit_gate.ts";
 const atBegin = new Uint8Array(256);
 const atData = new Uint8Array(256);
 
-atBegin[cdb.StartStopUnit.opcode] = Exclusion.tasks;
 // WRITE SAME may come without data, and then gives whole pages back.
 for (const shape of [cdb.WriteSame10, cdb.WriteSame16]) atBegin[shape.opcode] = Exclusion.transfers;
 for (const shape of [cdb.Unmap, cdb.CompareAndWrite, cdb.OrWrite16]) {
   atData[shape.opcode] = Exclusion.transfers;
-}
-for (const shape of [cdb.ModeSelect6, cdb.ModeSelect10]) {
-  atData[shape.opcode] = Exclusion.tasks;
 }
 
 /** Before the command is given to the device server. Ordered and head of queue tasks need every task before them known. */

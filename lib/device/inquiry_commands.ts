@@ -101,33 +101,31 @@ const testUnitReadyHandler: Handler = Object.freeze({
   },
 });
 
-const startStopUnitHandler: Handler = Object.freeze({
-  shape: cdb.StartStopUnit,
-  execute(c: Command): void {
-    const f = cdb.StartStopUnit.fields;
-    if (f.powerCondition.get(c.cdb, 0) !== 0) return c.check(invalidFieldInCdb(4, 7));
-    if (f.loadEject.get(c.cdb, 0) === 1) return c.check(invalidFieldInCdb(4, 1)); // the medium cannot be removed
-    if (f.start.get(c.cdb, 0) === 1) {
-      c.unit.stopped = false;
-      return c.good();
-    }
-    if (f.noFlush.get(c.cdb, 0) === 1) return stop(c);
-    c.flush(stop);
-  },
-});
+/** Ends the command once the unit is stopped or started; `flushes`: and everything is durable. */
+export type StopUnit = (c: Command, stopped: boolean, flushes: boolean) => void;
 
-function stop(c: Command): void {
-  c.unit.stopped = true;
-  c.good();
+function startStopUnitHandler(stop: StopUnit): Handler {
+  const f = cdb.StartStopUnit.fields;
+  return Object.freeze({
+    shape: cdb.StartStopUnit,
+    execute(c: Command): void {
+      if (f.powerCondition.get(c.cdb, 0) !== 0) return c.check(invalidFieldInCdb(4, 7));
+      if (f.loadEject.get(c.cdb, 0) === 1) return c.check(invalidFieldInCdb(4, 1)); // the medium cannot be removed
+      if (f.start.get(c.cdb, 0) === 1) return stop(c, false, false);
+      stop(c, true, f.noFlush.get(c.cdb, 0) === 0);
+    },
+  });
 }
 
-export const inquiryHandlers: readonly Handler[] = [
-  inquiryHandler(true),
-  reportLunsHandler,
-  requestSenseHandler(true),
-  testUnitReadyHandler,
-  startStopUnitHandler,
-];
+export function inquiryHandlers(stop: StopUnit): readonly Handler[] {
+  return [
+    inquiryHandler(true),
+    reportLunsHandler,
+    requestSenseHandler(true),
+    testUnitReadyHandler,
+    startStopUnitHandler(stop),
+  ];
+}
 
 /** What is answered at a LUN where there is no logical unit (SPC-4 §6.6.1, SAM-5 §4.7). */
 export const unconnectedHandlers: readonly Handler[] = [

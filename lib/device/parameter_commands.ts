@@ -43,16 +43,12 @@ type ModeSelectShape = CdbShape<
   Readonly<Record<"pageFormat" | "savePages" | "parameterListLength", Field>>
 >;
 
-/** `changed` is told of new mode values before the command ends: other nexuses get a unit attention. */
+/** `changed` ends the command once the new values are in force: other nexuses get a unit attention. */
 function modeSelectHandler(
   shape: ModeSelectShape,
   changed: (c: Command, values: ModeValues) => void,
 ): Handler {
   const f = shape.fields;
-  const flushed = (c: Command) => {
-    changed(c, c.scratch as ModeValues);
-    c.good();
-  };
   return Object.freeze({
     shape,
     execute(c: Command): void {
@@ -68,10 +64,7 @@ function modeSelectHandler(
       const bytes = c.task.dataOut!.bytes.subarray(0, length);
       const result = modeSelect(bytes, shape.cdbBytes === 10, c.unit.modeUnit);
       if (result.sense !== null) return c.check(result.sense);
-      c.scratch = result.values;
-      // Switching the write cache off promises that what was cached is durable (SBC-3 §6.5.6).
-      if (c.unit.modes.writeCache && !result.values.writeCache) return c.flush(flushed);
-      flushed(c);
+      changed(c, result.values);
     },
   });
 }

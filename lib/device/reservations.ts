@@ -185,11 +185,6 @@ export class Reservations {
     this.#endReservation((reserver) => !this.#isThere(reserver, lives));
   }
 
-  /** Logical unit reset and target resets end SPC-2 reservations. Persistent ones stay. */
-  reset(): void {
-    this.#endReservation(() => true);
-  }
-
   #endReservation(which: (reserver: Reserver) => boolean): void {
     const decide = ({ reserver }: UnitRecord): Decision =>
       reserver !== null && which(reserver) ? { reserver: null } : "over";

@@ -1,4 +1,5 @@
-// The task set of a logical unit (SAM-5 §8): one for all nexuses (TST 000b). Simple tasks run at once and in any order;
+// The task set of a nexus (SAM-5 §8): each has its own (TST 001b), since a nexus is at one member, and nexuses at several
+// are in no order. Simple tasks run at once and in any order;
 // an ordered one waits for all before it, and those after it wait; head of queue runs at once and the others wait for it.
 
 import { TaskAttribute } from "../session/task.ts";

@@ -3,6 +3,7 @@
 // for whatever reason and however late, obeys each change once. Everything read is checked; damage is an error.
 
 import { limits } from "../base/limits.ts";
+import type { ModeValues } from "../wire/scsi/mode.ts";
 import {
   type Attentions,
   type NexusName,
@@ -19,8 +20,14 @@ export interface Reserver {
   readonly id: number;
 }
 
-/** powerOn: the unit started anew, nobody having been there who knew it. */
-export type UnitEvent = "powerOn";
+/** powerOn: the unit started anew, nobody having been there who knew it. modes: mode parameters have changed. */
+export type ChangeEvent = "powerOn" | "logicalUnitReset" | "targetReset" | "coldReset" | "modes";
+
+/** What MODE SELECT has made of mode parameters. A setting of the volume that changes afterwards counts again. */
+export interface SharedModes extends ModeValues {
+  /** The volume's setting of the write cache then. */
+  readonly writeCacheSetting: boolean;
+}
 
 /** What one change means to nexuses and tasks; state aside, which the record has. */
 export interface UnitChange {
@@ -31,7 +38,7 @@ export interface UnitChange {
   readonly attentions: Attentions;
   /** Nexuses whose tasks end. */
   readonly abort: readonly NexusName[];
-  readonly event: UnitEvent | null;
+  readonly event: ChangeEvent | null;
 }
 
 export interface UnitRecord {
@@ -39,6 +46,10 @@ export interface UnitRecord {
   readonly number: number;
   readonly reservations: PersistentReservationState;
   readonly reserver: Reserver | null;
+  /** Null: as at power on. */
+  readonly modes: SharedModes | null;
+  /** By START STOP UNIT. */
+  readonly stopped: boolean;
   /** The last changes, the oldest first. */
   readonly changes: readonly UnitChange[];
   /** Processes that know the unit, or will before they serve it. When none of them lives, the unit has lost its power. */
@@ -49,6 +60,8 @@ export const noUnitRecord: UnitRecord = Object.freeze({
   number: 0,
   reservations: noReservations,
   reserver: null,
+  modes: null,
+  stopped: false,
   changes: Object.freeze([]),
   runs: Object.freeze([]),
 });
@@ -61,9 +74,20 @@ export function changesAfter(record: UnitRecord, number: number): readonly UnitC
 }
 
 /** What is left of the state after a power loss (SPC-4 §5.13.5). */
-export function afterPowerOn({ reservations }: UnitRecord): Pick<UnitRecord, "reservations" | "reserver"> {
+export function afterPowerOn({ reservations }: UnitRecord) {
   const kept = reservations.persist ? { ...reservations, generation: 0 } : noReservations;
-  return { reservations: kept, reserver: null };
+  return { reservations: kept, ...afterReset };
+}
+
+/** Every reset ends these; persistent reservations stay (SAM-5 §6.3.3). */
+export const afterReset = Object.freeze({ reserver: null, modes: null, stopped: false });
+
+/** Mode parameters now, where those at power on would be `defaults`. */
+export function modesOf({ modes }: UnitRecord, defaults: ModeValues): ModeValues {
+  if (modes === null) return defaults;
+  const { writeCache, softwareWriteProtect, descriptorSense, writeCacheSetting } = modes;
+  const asSet = writeCacheSetting === defaults.writeCache ? writeCache : defaults.writeCache;
+  return { writeCache: asSet, softwareWriteProtect, descriptorSense };
 }
 
 /** Leaves the oldest changes out until it is short enough. */
@@ -83,7 +107,8 @@ export function decodeUnit(bytes: Uint8Array): UnitRecord {
   if (value["version"] !== 1) {
     throw new Error(`its version is ${value["version"]} and this program knows version 1`);
   }
-  const { number, changes, runs, reserver } = value;
+  const { number, changes, runs, reserver, modes, stopped } = value;
+  if (typeof stopped !== "boolean") throw new Error("it does not say whether the unit is stopped");
   if (!isNumberBelow(number, 2 ** 53)) throw new Error("it has no valid number");
   if (!Array.isArray(changes) || changes.length > number) throw new Error("it has no valid list of changes");
   if (!Array.isArray(runs) || !runs.every((run) => typeof run === "string")) {
@@ -93,6 +118,8 @@ export function decodeUnit(bytes: Uint8Array): UnitRecord {
     number,
     reservations: readReservations(value["reservations"]),
     reserver: reserver === null ? null : readReserver(reserver),
+    modes: modes === null ? null : readModes(modes),
+    stopped,
     changes: changes.map(readChange),
     runs,
   };
@@ -105,7 +132,22 @@ function readReserver(value: unknown): Reserver {
   return { nexus: nexusName(value["nexus"], "its reserver"), run: value["run"], id: value["id"] };
 }
 
-const events: readonly unknown[] = ["powerOn", null];
+function readModes(value: unknown): SharedModes {
+  if (!isObject(value)) throw new Error("its mode parameters are not valid");
+  const { writeCache, softwareWriteProtect, descriptorSense, writeCacheSetting } = value;
+  const all = [writeCache, softwareWriteProtect, descriptorSense, writeCacheSetting];
+  if (!all.every((bit) => typeof bit === "boolean")) throw new Error("its mode parameters are not valid");
+  return value as unknown as SharedModes;
+}
+
+const events: readonly unknown[] = [
+  "powerOn",
+  "logicalUnitReset",
+  "targetReset",
+  "coldReset",
+  "modes",
+  null,
+];
 
 function readChange(value: unknown, i: number): UnitChange {
   const what = `change ${i}`;
@@ -127,6 +169,6 @@ function readChange(value: unknown, i: number): UnitChange {
       registrationsPreempted: names(attentions["registrationsPreempted"]),
     },
     abort: names(value["abort"]),
-    event: value["event"] as UnitEvent | null,
+    event: value["event"] as ChangeEvent | null,
   };
 }

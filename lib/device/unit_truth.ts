@@ -43,7 +43,7 @@ export interface UnitStore {
 
 /** The state after a change, and what follows from it. What is left out stays as it is, and nothing follows. */
 export type Change =
-  & Partial<Pick<UnitRecord, "reservations" | "reserver">>
+  & Partial<Pick<UnitRecord, "reservations" | "reserver" | "modes" | "stopped">>
   & Partial<Omit<UnitChange, "id">>;
 
 /** "same": everything is so already. "over": whoever decides has dealt with it, and is not told of anything. */
@@ -301,6 +301,7 @@ export class UnitTruth {
 
   #next(record: UnitRecord, change: Change): UnitRecord {
     const { reservations = record.reservations, reserver = record.reserver } = change;
+    const { modes = record.modes, stopped = record.stopped } = change;
     const { by = null, attentions = silence, abort = [], event = null } = change;
     const id = `${this.#store.run}.${++this.#changes}`;
     const runs = [...new Set([...record.runs, ...this.#store.knownRuns(), this.#store.run])];
@@ -308,6 +309,8 @@ export class UnitTruth {
       number: record.number + 1,
       reservations,
       reserver,
+      modes,
+      stopped,
       changes: [...record.changes, { id, by, attentions, abort, event }],
       runs: runs.slice(-limits.unitRunsMax),
     };

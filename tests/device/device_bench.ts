@@ -233,13 +233,13 @@ export class DeviceBench {
   }
 
   /** A nexus whose power on unit attention has been taken, unless `fresh`. */
-  login(initiator = "a", options: { fresh?: boolean; isid?: number } = {}): Nexus {
+  login(initiator = "a", options: { fresh?: boolean; isid?: number; port?: number } = {}): Nexus {
     const nexus: Nexus = {
       id: ++this.#ids,
       initiatorName: `iqn.2026-01.test:${initiator}`,
       isid: options.isid ?? 0x00023d000001,
       targetPortalGroupTag: 0x0102,
-      relativeTargetPort: 0x0304,
+      relativeTargetPort: options.port ?? 0x0304,
       deviceServer: this.server,
       drop: (reason) => this.dropped.push(`${initiator}: ${reason}`),
     };

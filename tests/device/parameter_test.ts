@@ -8,7 +8,7 @@ const caching = (wce: number) => [0x08, 18, wce << 2, ...Array(17).fill(0)];
 const control = (
   flags: number,
   swp: number,
-) => [0x0a, 10, flags, 0x10, swp << 3, 0x40, 0, 0, 0xff, 0xff, 0, 0];
+) => [0x0a, 10, 0x20 | flags, 0x10, swp << 3, 0x40, 0, 0, 0xff, 0xff, 0, 0];
 
 Deno.test("READ CAPACITY tells size, block size, thin provisioning and physical blocks", async () => {
   // Without this, a host would partition a disk of the wrong size.

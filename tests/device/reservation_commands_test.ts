@@ -60,7 +60,7 @@ Deno.test("RESERVE keeps others out and ends with RELEASE, with its nexus and wi
   b.reservations.nexusLost(a);
   assert.equal(b.reservations.check(c, read10), true);
   b.run(a, 0x16);
-  b.reservations.reset();
+  b.reset();
   assert.equal(b.reservations.check(c, read10), true);
 });
 
@@ -226,7 +226,7 @@ Deno.test("registrations survive logout and login of the same initiator port, an
   b.out(a, reserve, { key: 1, type: 3 });
   b.logins.length = 0;
   b.reservations.nexusLost(a);
-  b.reservations.reset();
+  b.reset();
   const again = b.login("a", 7), otherPort = b.login("a", 8, 2), other = b.login("c", 9);
   assert.equal(b.reservations.check(again, write10), true);
   assert.equal(b.reservations.check(otherPort, read10), false);

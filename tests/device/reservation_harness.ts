@@ -4,7 +4,7 @@ import type { PoolBuffer } from "../../lib/base/buffer_pool.ts";
 import type { Nexus } from "../../lib/session/nexus.ts";
 import type { Task } from "../../lib/session/task.ts";
 import { type ReservationHooks, Reservations } from "../../lib/device/reservations.ts";
-import { attentionsOf, losesTasks } from "../../lib/device/unit_news.ts";
+import { attentionsOf, isReset, losesTasks } from "../../lib/device/unit_news.ts";
 import { decodeUnit, type UnitRecord } from "../../lib/device/unit_record.ts";
 import { UnitTruth } from "../../lib/device/unit_truth.ts";
 import type { SenseData } from "../../lib/wire/scsi/sense.ts";
@@ -109,11 +109,12 @@ export class Bench {
     this.truth = new UnitTruth(this.store, (record, changes, task, done) => {
       this.reservations.obey(record);
       for (const n of this.logins) {
-        for (const sense of attentionsOf(n, changes)) {
+        for (const sense of attentionsOf(n, changes, false)) {
           this.attentions.push(`${n.initiatorName.split(":")[1]} ${sense.asc.toString(16)}/${sense.ascq}`);
         }
       }
-      const nexuses = this.logins.filter((n) => losesTasks(n, changes));
+      const reset = changes?.every(({ event }) => isReset(event)) === true;
+      const nexuses = reset ? [] : this.logins.filter((n) => losesTasks(n, changes));
       if (nexuses.length === 0) done();
       else this.abortCalls.push({ nexuses, except: task as Task, done });
     });
@@ -127,6 +128,15 @@ export class Bench {
 
   get stored(): UnitRecord {
     return decodeUnit(this.store.group.bytes!);
+  }
+
+  /** A LOGICAL UNIT RESET, as far as reservations go. */
+  reset(): void {
+    this.truth.change({
+      decide: () => ({ event: "logicalUnitReset", reserver: null }),
+      done: () => {},
+      token: null,
+    });
   }
 
   login(initiator: string, id: number, port = 1): Nexus {

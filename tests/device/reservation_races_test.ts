@@ -82,7 +82,7 @@ Deno.test("whatever happens while reservations change: every task ends once, and
           b.store.release();
           await settle();
         } else if (a.kind === "aborted") endAborts();
-        else b.reservations.reset();
+        else b.reset();
         // A reservation of SPC-2 and registrations never stand side by side.
         const { reservations, reserver } = b.truth.record;
         assert.ok(reserver === null || reservations.registrations.length === 0);
@@ -97,7 +97,7 @@ Deno.test("whatever happens while reservations change: every task ends once, and
       for (const task of tasks) assert.notEqual(task.status, null, "a task has not ended");
 
       // One more change that is kept: then store and memory agree.
-      b.reservations.reset();
+      b.reset();
       const last = b.out(nexuses[0]!, 6, { actionKey: 1, aptpl: true });
       await settle();
       assert.equal(last.status, 0);

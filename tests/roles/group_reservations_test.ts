@@ -166,3 +166,62 @@ Deno.test("two members change reservations at once: every change counts, and bot
     assert.deepEqual([keys.toSorted(), type], [[0x10, 0x11, 0x12, 0x13, 0x14, 0x15], exclusive]);
   }
 });
+
+Deno.test("LOGICAL UNIT RESET through one member ends tasks and reservations, and is told, at every other", async () => {
+  await using group = await Group.start(["32MiB", "32MiB"]);
+  await group.volume("vol0", 4);
+  const [alpha, beta] = group.worlds;
+  const near = await alpha!.login("vol0");
+  const far = await beta!.login("vol0", other);
+  assert.equal(verdict(await far.client.command([0x16, 0, 0, 0, 0, 0])), "good");
+  const { pages } = await alpha!.target.control.route("vol0");
+  const disk = alpha!.open.get("/d/alpha.img")!;
+  const held: (() => void)[] = [];
+  const submit = disk.submit.bind(disk);
+  disk.submit = (operation) => held.push(() => submit(operation));
+  const write = far.write(pages!.indexOf("alpha") * 2048, pattern(8, 1)); // forwarded
+  await until(() => held.length > 0, "the write is at alpha's disk");
+  let answered = false;
+  const reset = near.client.taskManagement(5).then((response) => (answered = true, response));
+  await turn(100);
+  assert.equal(answered, false, "a forwarded write is still under way");
+  disk.submit = submit;
+  for (const go of held) go();
+  assert.equal(await reset, 0);
+  assert.equal(await write, "status 64", "TASK ABORTED");
+  assert.deepEqual(await far.attentions(), ["6/29/03"]);
+  assert.equal(
+    await near.write(0, pattern(8, 2)),
+    "good",
+    "the RESERVE is gone, and who asked was alone at its member",
+  );
+  assert.equal(await far.write(0, pattern(8, 2)), "good");
+  assert.equal(await near.client.taskManagement(6), 0, "TARGET WARM RESET");
+  assert.deepEqual(await far.attentions(), ["6/29/00"]);
+});
+
+Deno.test("mode parameters and START STOP UNIT are of the unit, not of the member that got the command", async () => {
+  await using group = await Group.start(["32MiB", "32MiB"]);
+  await group.volume("vol0", 2);
+  const [alpha, beta] = group.worlds;
+  const near = await alpha!.login("vol0");
+  const far = await beta!.login("vol0", other);
+  const control = [0, 0, 0, 0, 0x0a, 10, 0x20, 0x10, 8, 0x40, 0, 0, 0xff, 0xff, 0, 0]; // SWP
+  const select = { dataOut: new Uint8Array(control) };
+  assert.equal(verdict(await near.client.command([0x15, 0x10, 0, 0, control.length, 0], select)), "good");
+  assert.equal(await far.write(0, pattern(8, 1)), "6/2a/01");
+  assert.equal(await far.write(0, pattern(8, 1)), "7/27/02");
+  assert.equal(await near.write(0, pattern(8, 1)), "7/27/02");
+  assert.equal(verdict(await far.client.command([0x1b, 0, 0, 0, 0, 0])), "good");
+  assert.equal(await near.read(0, 8), "2/04/02");
+  await beta!.restart();
+  const again = await beta!.login("vol0", { ...other, raw: true });
+  assert.equal(await again.read(0, 8), "6/29/00");
+  assert.equal(await again.read(0, 8), "2/04/02", "alpha has kept it");
+  assert.equal(verdict(await again.client.command([0x1b, 0, 0, 0, 1, 0])), "good");
+  assert.equal(typeof await near.read(0, 8), "object");
+  assert.equal(await again.write(0, pattern(8, 1)), "7/27/02");
+  assert.equal(await near.client.taskManagement(5), 0);
+  assert.deepEqual(await again.attentions(), ["6/29/03"]);
+  assert.equal(await again.write(0, pattern(8, 1)), "good", "a reset brings the defaults back");
+});

@@ -142,6 +142,7 @@ function pageOf(code: number, values: ModeValues): Uint8Array {
   const view = new DataView(bytes.buffer);
   setChangeable(view, 0, code, values);
   if (code === controlCode) {
+    ControlPage.taskSetType.set(view, 0, 1); // a task set for each I_T nexus
     ControlPage.queueAlgorithmModifier.set(view, 0, 1); // unrestricted reordering of simple tasks
     ControlPage.taskAbortedStatus.set(view, 0, 1); // whoever loses a task to another nexus is told at once
     ControlPage.busyTimeoutPeriod.set(view, 0, 0xffff); // busy without a bound
