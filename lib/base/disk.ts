@@ -44,6 +44,11 @@ export interface Disk {
   lend?(offsetBytes: number, lengthBytes: number, range: LentRange): boolean;
   /** Once for every range that was lent, before close(). */
   giveBack?(range: LentRange): void;
+  /**
+   * Lets go of what the system has cached of the disk and need not write any more: later reads see what the disk has, also where
+   * the system could not write something and keeps it as if it had. For a disk that nobody uses yet. A disk may lack it.
+   */
+  dropCache?(): Promise<void>;
   /** Closes once nothing is in flight. */
   close(): Promise<void>;
 }

@@ -4,7 +4,7 @@
 
 import * as fs from "node:fs";
 import type { Disk, DiskOperation } from "../base/disk.ts";
-import { claimDevice, closeClaim, lockFile, punchFile } from "./libc.ts";
+import { claimDevice, closeClaim, dropFileCache, lockFile, punchFile } from "./libc.ts";
 
 const EIO = 5;
 /** Deno's node:fs names an error by its code and leaves errno out. What is not listed is an EIO. */
@@ -164,6 +164,10 @@ export class FileDisk implements Disk {
       case "punch":
         void this.#punch(operation);
     }
+  }
+
+  dropCache(): Promise<void> {
+    return dropFileCache(this.fd);
   }
 
   async close(): Promise<void> {

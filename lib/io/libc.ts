@@ -7,6 +7,7 @@ const symbols = {
   close: { parameters: ["i32"], result: "i32" },
   flock: { parameters: ["i32", "i32"], result: "i32" },
   fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32", nonblocking: true },
+  posix_fadvise64: { parameters: ["i32", "i64", "i64", "i32"], result: "i32", nonblocking: true },
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
 } as const;
@@ -64,6 +65,13 @@ export async function punchFile(fd: number, offsetBytes: number, lengthBytes: nu
   const c = libc();
   if (c === null) return false;
   return (await c.fallocate(fd, keepSize | punchHole, BigInt(offsetBytes), BigInt(lengthBytes))) === 0;
+}
+
+const doNotNeed = 4;
+
+/** posix_fadvise(2) with DONTNEED over the whole file: clean pages leave the cache. An advice: nothing says that it was taken. */
+export async function dropFileCache(fd: number): Promise<void> {
+  await libc()?.posix_fadvise64(fd, 0n, 0n, doNotNeed);
 }
 
 const clockBoottime = 7;

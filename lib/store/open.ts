@@ -61,10 +61,12 @@ export async function openStore(
   const calls = new DiskCalls(disk);
   const omit = options.omit ?? omitNothing;
   const readOnly = options.readOnly === true;
-  const { superblock: before, copy } = await readSuperblock(calls);
-  checkIdentity(disk, before, expected);
-  checkFeatures(disk, before, readOnly);
-  checkSize(disk, before);
+  let found: FoundSuperblock = await readSuperblock(calls);
+  checkIdentity(disk, found.superblock, expected);
+  checkFeatures(disk, found.superblock, readOnly);
+  checkSize(disk, found.superblock);
+  if (!readOnly) found = await settleCache(calls, found, omit);
+  const { superblock: before, copy } = found;
 
   const trust = before.state !== "open" || omit.has("checkFreeSlotsAfterCrash");
   const reading = await loadTable(calls, before, trust);
@@ -82,12 +84,9 @@ export async function openStore(
   };
   if (!readOnly) {
     try {
-      // What is about to be overwritten may be the only copy on the disk: a killed process left the other in the cache.
-      if (!omit.has("flushAtOpen")) await calls.flush();
       if (!omit.has("repairMixedBlocks")) await mendMixed(calls, reading);
       await writeSuperblock(calls, superblock, 1 - copy, omit.has("flushAtOpen"));
     } catch (error) {
-      // What a killed process had left in the cache may be gone with a flush that failed.
       await markLost(calls, superblock, 1 - copy as 0 | 1).catch(() => {});
       throw error;
     }
@@ -116,6 +115,36 @@ export async function openStore(
   return store;
 }
 
+interface FoundSuperblock {
+  readonly superblock: Superblock;
+  readonly copy: 0 | 1;
+}
+
+/**
+ * Before anything is believed or overwritten: what a killed process has left in the system's cache is written, since it may be
+ * the only copy; and what the system could not write, when a flush of that process failed, it may show all the same and
+ * forget at any time. It is let go of now, so that what is read from here on is what the disk has.
+ */
+async function settleCache(
+  calls: DiskCalls,
+  found: FoundSuperblock,
+  omit: ReadonlySet<OrderPoint>,
+): Promise<FoundSuperblock> {
+  const { superblock, copy } = found;
+  try {
+    if (!omit.has("flushAtOpen")) await calls.flush();
+  } catch (error) {
+    await markLost(calls, superblock, 1 - copy as 0 | 1).catch(() => {}); // what was left may be gone with this flush
+    throw error;
+  }
+  if (superblock.state !== "open" || omit.has("dropCacheAtOpen")) return found;
+  await calls.disk.dropCache?.();
+  const again = await readSuperblock(calls);
+  // The mark of a failed flush may have been one of the things that were never written.
+  const powerLossSuspected = superblock.powerLossSuspected || again.superblock.powerLossSuspected;
+  return { superblock: { ...again.superblock, powerLossSuspected }, copy: again.copy };
+}
+
 /**
  * Before a page that has an older instance can be given up, that instance's entry must be gone for good: else the older
  * one comes back, after initiators have seen the newer one.
@@ -134,7 +163,7 @@ async function clearLosers(disk: Disk, store: Store, omit: ReadonlySet<OrderPoin
 /** The newer valid superblock and its copy number. Throws StoreOpenError when there is none. */
 export async function readSuperblock(
   calls: DiskCalls,
-): Promise<{ superblock: Superblock; copy: 0 | 1; bad: string[] }> {
+): Promise<FoundSuperblock & { readonly bad: string[] }> {
   const name = calls.disk.name;
   let best: { superblock: Superblock; copy: 0 | 1 } | null = null;
   let newer = 0;

@@ -25,6 +25,7 @@ export const orderPoints = Object.freeze(
     "flushAfterClearing",
     // opening, closing, formatting
     "flushAtOpen",
+    "dropCacheAtOpen",
     "flushBeforeCleanMark",
     "flushAfterCleanMark",
     "flushAfterWipe",

@@ -53,7 +53,8 @@ export class Store implements BlockService {
   readonly #hadSlots: ReadonlySet<number>;
   #thresholdsPassed: number;
   #powerLossReported = false;
-  #markingLost: Promise<void> = Promise.resolve();
+  /** Resolves to whether the disk has the note that a flush has failed. */
+  #markingLost: Promise<boolean> = Promise.resolve(false);
 
   constructor(parts: StoreParts) {
     this.#parts = parts;
@@ -230,7 +231,7 @@ export class Store implements BlockService {
     if (this.#path.pool.wantsFlush && !this.#path.writesStopped) this.#path.flusher.request(null);
     await this.#path.until(quiet);
     if (this.#path.writesStopped) {
-      await this.#markingLost;
+      if (!await this.#markingLost) await this.#markLost(); // it may take writes again
       return { clean: false, reason: "a flush had failed" };
     }
     this.#path.entries.writeStale();
@@ -240,14 +241,19 @@ export class Store implements BlockService {
       await this.#parts.markClean(this.#powerLossReported);
       return { clean: true, reason: "" };
     } catch (error) {
-      await this.#parts.markLost().catch(() => {});
+      await this.#markLost();
       return { clean: false, reason: (error as Error).message };
     }
   }
 
   #stopped(): void {
-    this.#markingLost = this.#parts.markLost().catch(() => {}); // a disk that cannot flush may not write either
+    this.#markingLost = this.#markLost();
     this.onWritesStopped();
+  }
+
+  /** False: a disk that cannot flush may not write either. */
+  #markLost(): Promise<boolean> {
+    return this.#parts.markLost().then(() => true, () => false);
   }
 
   #usedChanged(): void {

@@ -174,6 +174,23 @@ function contract(name: string, open: Open, on: typeof onDisk): void {
     });
   });
 
+  Deno.test(`${name}: what is flushed stays when the cache is dropped, and is read from the disk then`, async () => {
+    await on(open, async (disk) => {
+      if (disk.dropCache === undefined) {
+        return assert.match(name, /direct/, "only a disk without a cache may lack it");
+      }
+      const data = new Uint8Array(MiB).map((_, i) => (i * 7) | 1);
+      await expectDone(operate(disk, "write", MiB, data.length, data));
+      await expectDone(operate(disk, "flush", 0));
+      const back = new Uint8Array(data.length);
+      const cached = () => disk.readNow?.(MiB, 4096, back, 0) === true;
+      for (let i = 0; i === 0 || (cached() && i < 50); i++) await disk.dropCache(); // an advice
+      assert.equal(cached(), false, "it is still in memory");
+      await expectDone(operate(disk, "read", MiB, back.length, back));
+      assert.deepEqual(back, data);
+    });
+  });
+
   Deno.test(`${name}: a punched range reads as zeroes and its neighbours stay`, async () => {
     await on(open, async (disk) => {
       const data = new Uint8Array(4 * MiB).map((_, i) => (i * 13) | 1);

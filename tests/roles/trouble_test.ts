@@ -81,6 +81,40 @@ Deno.test("a failed flush stops writes, not reads; status says so; after the nex
   assert.equal(await again.write(0, pattern(8, 3)), "good");
 });
 
+Deno.test("a flush fails and the disk takes no note of it: the system's cache is not believed after a clean stop, and all hear of it", async () => {
+  await using world = await World.start();
+  const host = { isid: 0x80_0000_0000_01 };
+  const lun = await world.login("vol0", host);
+  assert.equal(await lun.write(0, pattern(8, 1)), "good");
+  assert.equal(await lun.sync(), "good");
+  const written = world.disks.get(path)!.bytes.slice();
+  assert.equal(await lun.write(0, pattern(8, 2)), "good");
+  const fault = ({ kind }: DiskOperation) => kind === "flush" || kind === "write" ? EIO : 0;
+  world.open.get(path)!.fault = fault; // the note as well
+  assert.equal(await lun.sync(), "3/0c/00");
+  await world.stop();
+  const cached = world.disks.get(path)!.bytes.slice();
+  assert.notDeepEqual(cached, written);
+  // What the system could not write it still shows, until it is told to forget: pattern 2 would be read, and later pattern 1.
+  const open = world.openDisk.bind(world);
+  let dropped = 0;
+  world.openDisk = (name, createBytes) =>
+    Object.assign(open(name, createBytes), {
+      dropCache: () => {
+        dropped++;
+        world.disks.get(path)!.bytes.set(written);
+        return Promise.resolve();
+      },
+    });
+  await world.start(); // of the same boot
+  assert.equal(dropped, 1);
+  const again = await world.login("vol0", host);
+  assert.deepEqual(await again.read(0, 8), pattern(8, 1));
+  assert.deepEqual([await again.sync(), await again.sync()], ["4/0c/00", "good"]);
+  await world.restart();
+  assert.equal(dropped, 1, "after a clean close there is nothing to forget");
+});
+
 Deno.test("a full disk: an early warning, then a clear refusal; what is unmapped can be written again", async () => {
   await using world = await World.start({
     tables: `${oneDisk}[[volume]]\nname = "vol0"\nsize = "64MiB"\n[[volume]]\nname = "idle"\nsize = "4MiB"\n`,

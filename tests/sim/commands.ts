@@ -311,7 +311,7 @@ export async function readAll(seat: Seat, client: InitiatorClient): Promise<bool
     oracle.readEnded(reading);
     if (text === "good") lba += blocks;
     else if (text === "busy") await seat.world.scheduler.sleep(500);
-    else if (!text.startsWith("6/")) {
+    else if (!text.startsWith("6/") && text !== "aborted") { // an abort may come when the storm is over
       if (!seat.world.stormy() && text !== "lost" && text !== "notSent") {
         seat.problem(`${hex(cdb)} at the end: ${text}`);
       }

@@ -126,6 +126,11 @@ export class SimDisk implements Disk {
     return 0;
   }
 
+  dropCache(): Promise<void> {
+    if (!this.#dead) this.medium.forget();
+    return Promise.resolve();
+  }
+
   /** The process has ended; with `powerLost` so has the cache. */
   die(powerLost: boolean): void {
     if (this.#dead) return;

@@ -193,7 +193,7 @@ export class Machine {
     for (const disk of process.disks) if (!disk.closed) this.world.broken("a stop has left a disk open");
     process.alive = false;
     process.network.vanish(false);
-    for (const medium of this.media.values()) medium.kill([]); // the cache lets go of what a failed flush has dropped
+    for (const medium of this.media.values()) medium.kill([]); // the cache may let go of what a failed flush has dropped
     this.#process = null;
     this.world.trace.event("stopped", 0, 0, this.name);
     this.#cleanly = process.closedCleanly;

@@ -104,6 +104,13 @@ export const commandKinds = 9;
 /** Many seeds have a theme: what belongs together happens often enough to meet. */
 type Theme = (weather: Weather, random: SeededRandom) => Weather;
 
+const quickDisk: Partial<DiskWeather> = {
+  latencyMs: 0.01,
+  jitterMs: 0.3,
+  slowChance: 0,
+  stuckFlushChance: 0,
+};
+
 /** Writes, flushes and ends of the process in quick succession. */
 const crashes: Theme = (weather, random) => ({
   ...weather,
@@ -117,7 +124,7 @@ const crashes: Theme = (weather, random) => ({
     resetMeanBytes: random.pick([0, 0, 8_000]),
   },
   // A short life must have room for some commands.
-  disk: { ...weather.disk, ...random.pick([{}, { latencyMs: 0.01, jitterMs: 0.3, slowChance: 0 }]) },
+  disk: { ...weather.disk, ...random.pick([{}, quickDisk, { ...quickDisk, flushErrorChance: 0.2 }]) },
   machine: {
     ...weather.machine,
     killMeanMs: random.pick([0, 60, 200]),
@@ -223,7 +230,7 @@ const losses: Theme = (weather, random) => {
   return {
     ...crashing,
     network: { ...crashing.network, tellingLostChance: 0.7 },
-    disk: { ...weather.disk, latencyMs: 0.01, jitterMs: 0.3, slowChance: 0, stuckFlushChance: 0 },
+    disk: { ...weather.disk, ...quickDisk },
     machine: {
       ...crashing.machine,
       killMeanMs: 0,

@@ -55,8 +55,8 @@ export class Medium {
     this.failedFlushes++;
   }
 
-  /** The cache lets go of what it could not write. */
-  #forget(): void {
+  /** The cache lets go of what it could not write: when the system likes to, or when it is told to. */
+  forget(): void {
     if (!this.dropped) return;
     this.dropped = false;
     this.cache = this.durable.slice();
@@ -86,7 +86,7 @@ export class Medium {
 
   /** The process is killed: each operation in flight has happened, has not, or has in part. */
   kill(inFlight: readonly Change[]): void {
-    this.#forget();
+    if (this.random.chance(0.5)) this.forget();
     for (const change of shuffled(inFlight, this.random)) {
       if (this.random.chance(0.4)) this.change(change);
       else if (this.random.chance(0.3)) {
@@ -147,6 +147,11 @@ export class CrashDisk implements Disk {
       buffer.set(this.medium.cache.subarray(offsetBytes, offsetBytes + lengthBytes), bufferStart);
     } else this.medium.change(changeOf(operation));
     operation.done(operation);
+  }
+
+  dropCache(): Promise<void> {
+    this.medium.forget();
+    return Promise.resolve();
   }
 
   losePower(): void {

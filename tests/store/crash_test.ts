@@ -39,7 +39,8 @@ const lookAt: Partial<Record<OrderPoint, { readonly focus: Focus; readonly first
   flushBeforeSuperblocks: { focus: "making" },
   flushAfterFormat: { focus: "making" },
   withdrawZeroed: { focus: "all", first: 55 },
-  flushBetweenCopies: { focus: "all", first: 70 },
+  flushBetweenCopies: { focus: "all", first: 2200 },
+  dropCacheAtOpen: { focus: "failing" },
   repairMixedBlocks: { focus: "rewriting", first: 80 },
 };
 

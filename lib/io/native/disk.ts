@@ -4,6 +4,7 @@
 import { assert } from "../../base/assert.ts";
 import type { Disk, DiskOperation } from "../../base/disk.ts";
 import type { LentRange } from "../../base/lent_range.ts";
+import { dropFileCache } from "../libc.ts";
 import { DiskCall, type DiskCallOwner } from "./disk_call.ts";
 import type { DiskEngine } from "./disk_engine.ts";
 import { Errno } from "./errno.ts";
@@ -114,6 +115,10 @@ export class NativeDisk implements Disk, DiskCallOwner {
 
   giveBack(range: LentRange): void {
     this.#pageCache.giveBack(range);
+  }
+
+  dropCache(): Promise<void> {
+    return dropFileCache(this.fd);
   }
 
   async close(): Promise<void> {
