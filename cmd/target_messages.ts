@@ -76,6 +76,8 @@ export type MemberMethods = MetadataNews & {
   readonly setVolume: Method<{ name: string; change: VolumeChange }, VolumeReport>;
   readonly resizeVolume: Method<{ name: string; sizeBytes: number }, VolumeReport>;
   readonly deleteVolume: Method<string, null>;
+  readonly drainMember: Method<{ name: string; on: boolean }, null>;
+  readonly removeMember: Method<string, null>;
   readonly reload: Method<MemberConfig, null>;
   readonly stop: Method<null, null>;
 };

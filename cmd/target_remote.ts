@@ -104,6 +104,12 @@ function remoteControl(cells: Int32Array<SharedArrayBuffer>, call: Call): Member
     async deleteVolume(name) {
       await call("deleteVolume", name);
     },
+    async drainMember(name, on) {
+      await call("drainMember", { name, on });
+    },
+    async removeMember(name) {
+      await call("removeMember", name);
+    },
   };
 }
 

@@ -79,6 +79,8 @@ function methods(
     setVolume: ({ name, change }) => member().control.setVolume(name, change),
     resizeVolume: ({ name, sizeBytes }) => member().control.resizeVolume(name, sizeBytes),
     deleteVolume: (name) => nothing(member().control.deleteVolume(name)),
+    drainMember: ({ name, on }) => nothing(member().control.drainMember(name, on)),
+    removeMember: (name) => nothing(member().control.removeMember(name)),
     reload: (config) => nothing(member().reload(config)),
     stop: () => nothing(member().stop(progress)),
   };

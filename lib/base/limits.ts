@@ -236,6 +236,13 @@ export const limits = Object.freeze({
   /** Bytes of pages that a member moves in a second, and while it serves clients: a quarter of one 1 Gbit/s link. */
   moveBytesPerSecond: 256 * MiB,
   moveBusyBytesPerSecond: 32 * MiB,
+  /**
+   * Milliseconds between two looks whether pages are to move; how long disks must have had unlike shares before any do,
+   * so that a member that is only starting moves none; and the longest pause after moves that failed.
+   */
+  moveLookMs: 1_000,
+  moveAfterMs: 20_000,
+  moveRetryMsMax: 30_000,
   /** Rounds of copying what was written meanwhile, before writes are held. Each halves it, or more would not help either. */
   moveRoundsMax: 6,
   /** Last changes of routes that a volume's record tells: who is not further behind reads those chunks only. */

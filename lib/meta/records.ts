@@ -31,6 +31,9 @@ export const keys = Object.freeze({
   /** A member has given its pages of a volume that is being deleted back. */
   freed: (image: number, member: string) => `freed/${image}/${member}`,
   freedPrefix: (image: number) => `freed/${image}/`,
+  /** The member is to be emptied, as long as this is there. */
+  drain: (member: string) => `drain/${member}`,
+  drainPrefix: "drain/",
   /** What all members know alike of a logical unit; bytes of the device server (lib/device/unit_record.ts). */
   unit: (image: number) => `unit/${image}`,
   unitPrefix: "unit/",
@@ -109,6 +112,12 @@ export interface UsageRecord {
   readonly availableSlots: number;
   /** Pages with a slot, by image. */
   readonly allocated: Readonly<Record<string, number>>;
+}
+
+export interface DrainRecord {
+  readonly version: 1;
+  /** Wall clock, milliseconds since 1970. */
+  readonly sinceMs: number;
 }
 
 export interface ChapRecord {

@@ -44,6 +44,8 @@ export interface StatusReport {
   }[];
   volumes: VolumeReport[];
   disks: DiskReport[];
+  /** Pages that this member has moved to others since its start, and what is being moved now. */
+  moves: { pages: number; bytes: number; failures: number; moving: number };
   /** Connections that closed before their first byte. */
   silentConnections: number;
   refusedConnections: number;
@@ -67,6 +69,13 @@ export interface MemberReport {
   sinceMs: number | null;
   /** Until others take it for down unless it renews its lease. */
   leaseLeftMs: number | null;
+  /** Null: it is not to be emptied. */
+  drain: {
+    /** Pages that have their homes there yet. */
+    pagesLeft: number;
+    /** At the pace so far; null: not known. */
+    leftMs: number | null;
+  } | null;
 }
 
 export interface VolumeReport {
@@ -156,6 +165,10 @@ export interface MemberControl {
   /** Grows a volume; shrinking is refused. */
   resizeVolume(name: string, sizeBytes: number): Promise<VolumeReport>;
   route(volume: string): Promise<RouteReport>;
+  /** Moves everything away from a member, and nothing to it; false: ends that. */
+  drainMember(name: string, on: boolean): Promise<void>;
+  /** Forgets a member that is empty and does not run. */
+  removeMember(name: string): Promise<void>;
   /** Ends the volume's sessions and gives its pages back. */
   deleteVolume(name: string): Promise<void>;
 }

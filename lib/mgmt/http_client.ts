@@ -86,6 +86,14 @@ export class AdminClient {
     await this.#ask("DELETE", pathOf(name));
   }
 
+  async drainMember(name: string, on: boolean): Promise<void> {
+    await this.#ask(on ? "PUT" : "DELETE", `${memberPath(name)}/drain`);
+  }
+
+  async removeMember(name: string): Promise<void> {
+    await this.#ask("DELETE", memberPath(name));
+  }
+
   async #ask<T>(method: string, path: string, body?: unknown): Promise<T> {
     const headers: Record<string, string> = { Accept: "application/json" };
     const isChange = method !== "GET";
@@ -138,6 +146,7 @@ export class AdminClient {
   }
 }
 
+const memberPath = (name: string) => `/api/members/${encodeURIComponent(name)}`;
 const pathOf = (name: string) => `/api/volumes/${encodeURIComponent(name)}`;
 
 interface Answer {

@@ -166,6 +166,18 @@ function routes(
   });
   app.get("/api/status", async (c) => c.json(await control.status()));
   app.get("/api/members", async (c) => c.json(await control.members()));
+  app.put("/api/members/:name/drain", async (c) => {
+    await control.drainMember(c.req.param("name"), true);
+    return c.body(null, 204);
+  });
+  app.delete("/api/members/:name/drain", async (c) => {
+    await control.drainMember(c.req.param("name"), false);
+    return c.body(null, 204);
+  });
+  app.delete("/api/members/:name", async (c) => {
+    await control.removeMember(c.req.param("name"));
+    return c.body(null, 204);
+  });
   app.get("/api/sessions", async (c) => c.json(await control.sessions()));
   app.get("/api/volumes", async (c) => c.json((await control.status()).volumes));
   app.post("/api/volumes", async (c) => {
@@ -194,6 +206,8 @@ function routes(
   for (const path of ["/healthz", "/api/status", "/api/members", "/api/sessions", "/api/volumes"]) {
     app.all(path, (c) => refuseMethod(c));
   }
+  app.all("/api/members/:name", (c) => refuseMethod(c));
+  app.all("/api/members/:name/drain", (c) => refuseMethod(c));
   app.all("/api/volumes/:name", (c) => refuseMethod(c));
   app.all("/api/volumes/:name/resize", (c) => refuseMethod(c));
   app.all("/api/volumes/:name/route", (c) => refuseMethod(c));

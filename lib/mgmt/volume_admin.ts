@@ -32,7 +32,7 @@ import {
 /** A disk that pages may be given to, and the room it has now. */
 export interface MemberCapacity extends PlacementCapacity {
   readonly member: string;
-  /** False: its member is down, and new pages there could not be reached. */
+  /** False: its member is down or being emptied, and new pages there could not be reached. */
   readonly up?: boolean;
 }
 

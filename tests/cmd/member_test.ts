@@ -8,14 +8,30 @@ Deno.test("member list shows who lives, where, and for how long at least", async
   const { code, out } = await run(["member", "list", ...scene.access]);
   assert.equal(code, 0);
   const [head, alpha, beta] = out.split("\n");
-  assert.match(head!, /^NAME +STATE +PEER +PORTALS +HOST +PROCESS +UP FOR +LEASE +VERSION$/);
+  assert.match(head!, /^NAME +STATE +PEER +PORTALS +HOST +PROCESS +UP FOR +LEASE +VERSION +DRAIN$/);
   assert.match(
     alpha!,
-    /^alpha +up +127\.0\.0\.1:3262 +127\.0\.0\.1:3260 \[::1\]:3260 +san1 +4711 .* 7\.6 s +0\.1\.0$/,
+    /^alpha +up +127\.0\.0\.1:3262 +127\.0\.0\.1:3260 \[::1\]:3260 +san1 +4711 .* 7\.6 s +0\.1\.0 +-$/,
   );
-  assert.match(beta!, /^beta +down +- +- +- +- +- +- +-$/);
+  assert.match(beta!, /^beta +down +- +- +- +- +- +- +- +12 pages left, 40 s$/);
   const json = await run(["member", "list", "--json", ...scene.access]);
   assert.deepEqual(JSON.parse(json.out), scene.control.memberList);
+});
+
+Deno.test("member drain and remove ask the member, and say what to do next", async () => {
+  await using scene = new Scene();
+  const drained = await run(["member", "drain", "beta", ...scene.access]);
+  assert.deepEqual([drained.code, drained.out], [
+    0,
+    'Member "beta" is being drained. Watch it with: plimsoll member list\n',
+  ]);
+  await run(["member", "drain", "beta", "--cancel", ...scene.access]);
+  const removed = await run(["member", "remove", "beta", "--json", ...scene.access]);
+  assert.deepEqual(JSON.parse(removed.out), { member: "beta", removed: true });
+  assert.deepEqual(scene.control.calls, [["drain", "beta", true], ["drain", "beta", false], [
+    "remove",
+    "beta",
+  ]]);
 });
 
 Deno.test("status shows other members without a load", async () => {

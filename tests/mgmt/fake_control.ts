@@ -54,6 +54,7 @@ export class FakeControl implements MemberControl {
     bootId: "b".repeat(36),
     sinceMs: Date.UTC(2026, 10, 27, 12),
     leaseLeftMs: 7_600,
+    drain: null,
   }, {
     name: "beta",
     id: "b".repeat(32),
@@ -67,6 +68,7 @@ export class FakeControl implements MemberControl {
     bootId: null,
     sinceMs: null,
     leaseLeftMs: null,
+    drain: { pagesLeft: 12, leftMs: 40_000 },
   }];
   /** What was asked, with secrets, in order. */
   readonly calls: unknown[][] = [];
@@ -109,6 +111,7 @@ export class FakeControl implements MemberControl {
         allocatedBytes: 1 * GiB,
         state: "online",
       }],
+      moves: { pages: 0, bytes: 0, failures: 0, moving: 0 },
       silentConnections: 2,
       refusedConnections: 0,
     });
@@ -164,6 +167,14 @@ export class FakeControl implements MemberControl {
     const volume = this.#find(name);
     volume.sizeBytes = sizeBytes;
     return volume;
+  }
+
+  async drainMember(name: string, on: boolean): Promise<void> {
+    await this.#called("drain", name, on);
+  }
+
+  async removeMember(name: string): Promise<void> {
+    await this.#called("remove", name);
   }
 
   async deleteVolume(name: string): Promise<void> {

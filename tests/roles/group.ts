@@ -20,24 +20,37 @@ export class Group implements AsyncDisposable {
     options: WorldOptions = {},
   ): Promise<Group> {
     const group = new Group();
-    for (const [i, size] of sizes.entries()) {
-      const name = ["alpha", "beta", "gamma"][i]!;
-      const first = group.worlds[0];
-      const world = new World({
-        ...options,
-        member: name,
-        tables: disk(name, size),
-        ...(first === undefined ? {} : { metadata: first.metadataStore, clock: first.clock }),
-      });
-      if (first !== undefined) world.files.set("/d/group.secret", first.files.get("/d/group.secret")!);
-      group.worlds.push(world);
-      await world.start();
-    }
+    for (const size of sizes) await group.#add(size, options);
     await until(() => group.worlds.every((w) => w.target.control.ready()), "all ready");
     for (const world of group.worlds) {
       await settled(async () => (await world.target.control.members()).every(({ state }) => state === "up"));
     }
     return group;
+  }
+
+  /** One more member, that the others know when this resolves. */
+  async join(size: string): Promise<void> {
+    await this.#add(size);
+    for (const world of this.worlds) {
+      await settled(async () => {
+        const members = await world.target.control.members();
+        return members.length === this.worlds.length && members.every(({ state }) => state === "up");
+      });
+    }
+  }
+
+  async #add(size: string, options: WorldOptions = {}): Promise<void> {
+    const name = ["alpha", "beta", "gamma"][this.worlds.length]!;
+    const first = this.worlds[0];
+    const world = new World({
+      ...options,
+      member: name,
+      tables: disk(name, size),
+      ...(first === undefined ? {} : { metadata: first.metadataStore, clock: first.clock }),
+    });
+    if (first !== undefined) world.files.set("/d/group.secret", first.files.get("/d/group.secret")!);
+    this.worlds.push(world);
+    await world.start();
   }
 
   /** A volume of `pages` pages that every member serves. */

@@ -150,3 +150,72 @@ Deno.test("a destination that dies in the middle of a move leaves the pages wher
     (await alpha!.target.mover.move(batchOf(alpha!, beta!, "vol0"))).kind === "moved"
   );
 });
+
+Deno.test("a drained member is empty in the end and can be removed once it is stopped, and not before", async () => {
+  await using group = await Group.start();
+  await group.volume("vol0", 12);
+  const luns = await group.login("vol0");
+  for (let page = 0; page < 12; page += 2) {
+    assert.equal(await luns[page % 3]!.write(page * blocksPerPage, pattern(16, page)), "good");
+  }
+  const [alpha, beta, gamma] = group.worlds;
+  const { control } = alpha!.target;
+  await assert.rejects(control.drainMember("delta", true), {
+    kind: "notFound",
+    message: /alpha, beta, gamma/,
+  });
+  await assert.rejects(control.removeMember("gamma"), { kind: "conflict", message: /it is running/ });
+  await control.drainMember("gamma", true);
+  await settled(async () => {
+    const { drain } = (await control.members()).find(({ name }) => name === "gamma")!;
+    return drain !== null && drain.pagesLeft === 0;
+  });
+  assert.deepEqual([...new Set((await control.route("vol0")).pages!)].sort(), ["alpha", "beta"]);
+  await settled(() => Promise.resolve(slots(group, "vol0")[2]!.length === 0));
+  assert.ok(gamma!.target.mover.counters.pages >= 4);
+  await settled(async () =>
+    (await gamma!.target.control.status()).notices.some((n) => n.includes("has been drained"))
+  );
+  // New pages go elsewhere, too.
+  await group.volume("vol1", 6);
+  assert.ok(!(await control.route("vol1")).pages!.includes("gamma"));
+  for (let page = 0; page < 12; page += 2) {
+    assert.deepEqual(await luns[1]!.read(page * blocksPerPage, 16), pattern(16, page));
+  }
+  await gamma!.stop();
+  await control.removeMember("gamma");
+  assert.deepEqual((await control.members()).map(({ name }) => name), ["alpha", "beta"]);
+  for (let page = 0; page < 12; page += 2) {
+    assert.deepEqual(await luns[0]!.read(page * blocksPerPage, 16), pattern(16, page));
+  }
+  await assert.rejects(gamma!.start(), /belongs to member/);
+  // The other one holds pages: even stopped it stays.
+  await beta!.stop();
+  await assert.rejects(control.removeMember("beta"), {
+    kind: "conflict",
+    message: /of "vol0", .* of "vol1"/,
+  });
+});
+
+Deno.test("a member that joins empty gets its share of the pages, and a cancelled drain stays where it is", async () => {
+  await using group = await Group.start(["32MiB", "32MiB"]);
+  await group.volume("vol0", 24);
+  const lun = await group.worlds[0]!.login("vol0");
+  for (let page = 0; page < 24; page += 2) {
+    assert.equal(await lun.write(page * blocksPerPage, pattern(16, page)), "good");
+  }
+  await group.join("32MiB");
+  await lun.attentions(); // one more target port group
+  await settled(async () => {
+    group.worlds[0]!.clock.advance(200); // shares must be unlike for a while before anything moves
+    const { pages } = await group.worlds[0]!.target.control.route("vol0");
+    return pages!.filter((home) => home === "gamma").length >= 7;
+  });
+  for (let page = 0; page < 24; page += 2) {
+    assert.deepEqual(await lun.read(page * blocksPerPage, 16), pattern(16, page));
+  }
+  await group.worlds[0]!.target.control.drainMember("beta", true);
+  await group.worlds[0]!.target.control.drainMember("beta", false);
+  const { control } = group.worlds[1]!.target;
+  await settled(async () => (await control.members()).every(({ drain }) => drain === null));
+});

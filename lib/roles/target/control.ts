@@ -1,5 +1,6 @@
 // MemberControl of the running member: what the admin API asks, done with metadata, stores and the live parts.
 
+import { AssertionError } from "../../base/assert.ts";
 import type { Clock } from "../../base/clock.ts";
 import { formatSocketAddress } from "../../base/network.ts";
 import type { Metadata } from "../../meta/metadata.ts";
@@ -17,6 +18,7 @@ import {
   type VolumeReport,
 } from "../../mgmt/control.ts";
 import { version } from "../../mgmt/version.ts";
+import type { MemberAdmin } from "../../mgmt/member_admin.ts";
 import type { VolumeAdmin } from "../../mgmt/volume_admin.ts";
 import { runsOf } from "../../route/route_table.ts";
 import type { Router } from "../../route/router.ts";
@@ -25,7 +27,9 @@ import type { SessionInfo, TargetNode } from "../../session/target_node.ts";
 import { type Deletions, waitingFor } from "./deletion.ts";
 import type { ServedDisk } from "./disks.ts";
 import type { Forwarding } from "./forwarding.ts";
+import type { DrainProgress } from "./drain_progress.ts";
 import type { Members } from "./members.ts";
+import type { Mover } from "./mover.ts";
 import type { Multipath } from "./multipath.ts";
 import type { PortalState } from "./portals.ts";
 import type { Usage } from "./usage.ts";
@@ -46,6 +50,9 @@ export interface ControlParts {
   readonly forwarding: Forwarding;
   readonly multipath: Multipath;
   readonly usage: Usage;
+  readonly mover: Mover;
+  readonly memberAdmin: MemberAdmin;
+  readonly drainProgress: DrainProgress;
   readonly router: Router;
   readonly disks: readonly ServedDisk[];
   readonly node: TargetNode;
@@ -99,13 +106,25 @@ export class TargetControl implements MemberControl {
       members: members.map((report) => report.name === member.name ? this.#own() : otherOf(report)),
       volumes: records.map((record) => this.#reportOf(record, allocatedPages)),
       disks,
+      moves: { ...this.#parts.mover.counters, moving: this.#parts.mover.batch?.pages.length ?? 0 },
       silentConnections: node.counters.silent,
       refusedConnections: node.counters.refused,
     };
   }
 
-  members(): Promise<MemberReport[]> {
-    return this.#parts.members.reports();
+  async members(): Promise<MemberReport[]> {
+    const { members, drainProgress, clock } = this.#parts;
+    const reports = await members.reports();
+    return reports.map((report) => ({ ...report, drain: drainProgress.of(report.name, clock.nowMs()) }));
+  }
+
+  drainMember(name: string, on: boolean): Promise<void> {
+    const { memberAdmin } = this.#parts;
+    return available(() => on ? memberAdmin.drain(name) : memberAdmin.cancelDrain(name));
+  }
+
+  removeMember(name: string): Promise<void> {
+    return available(() => this.#parts.memberAdmin.remove(name));
   }
 
   sessions(): Promise<SessionReport[]> {
@@ -306,6 +325,19 @@ export class TargetControl implements MemberControl {
       }
     }
     return out;
+  }
+}
+
+/** What is not ours to explain is metadata that is away. */
+async function available(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (error instanceof ControlError || error instanceof AssertionError) throw error;
+    throw new ControlError(
+      "unavailable",
+      `${(error as Error).message} Look whether it was done before you try again.`,
+    );
   }
 }
 

@@ -230,6 +230,7 @@ function reportOf(record: MemberRecord, live: LiveMember | null, leaseLeftMs: nu
   const { name, id, targetPortalGroupTag } = record;
   if (live === null) {
     const nowhere = {
+      drain: null,
       peer: null,
       program: null,
       host: null,
@@ -254,5 +255,6 @@ function reportOf(record: MemberRecord, live: LiveMember | null, leaseLeftMs: nu
     bootId,
     sinceMs,
     leaseLeftMs,
+    drain: null,
   };
 }

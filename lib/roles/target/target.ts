@@ -32,7 +32,11 @@ import { type OpenDisk, openDisks, type ServedDisk } from "./disks.ts";
 import { Forwarding } from "./forwarding.ts";
 import { Arrivals } from "./arrivals.ts";
 import { LeaseGate } from "./lease_gate.ts";
+import { DrainProgress } from "./drain_progress.ts";
+import { Drains } from "./drains.ts";
+import { MemberAdmin } from "../../mgmt/member_admin.ts";
 import { Mover } from "./mover.ts";
+import { PageDecider } from "./page_decider.ts";
 import { noteLostWrites, recordLostWrites } from "./lost_writes.ts";
 import { Members, type ProcessIdentity } from "./members.ts";
 import { Multipath } from "./multipath.ts";
@@ -143,7 +147,12 @@ export class Target {
       exists: parts.exists,
       workers: () => parts.dataPlane?.connections ?? null,
       portals: () => state.portals.states(),
-      notices: () => [...state.members.notices(), ...state.forwarding.notices(), ...this.#notices],
+      notices: () => [
+        ...state.members.notices(),
+        ...state.forwarding.notices(),
+        ...state.decider.notices(),
+        ...this.#notices,
+      ],
       ready: () => this.#begun && this.#stopped === null && anyListens(state.portals),
     });
   }
@@ -162,6 +171,7 @@ export class Target {
     }
     await this.#state.forwarding.follow();
     await this.#state.members.follow();
+    if (this.#state.members.fellows().length > 0) await this.#state.drains.follow();
     for (const volume of await admin.deleting()) {
       log.info("going on with the deletion of a volume", { volume: volume.name });
       await this.#state.deletions.run(volume).then((others) => {
@@ -180,6 +190,7 @@ export class Target {
     for (const address of this.#config.member.portals) await portals.open(address);
     this.#begun = true;
     this.#state.forwarding.ready();
+    this.#state.decider.start();
     this.#state.fellowsChanged();
     this.#state.members.up();
     if (!anyListens(portals)) log.warn("no portal listens yet");
@@ -221,6 +232,8 @@ export class Target {
     const { portals, node, volumes, members, forwarding, mover, units } = this.#state;
     this.#watch?.close();
     members.draining();
+    this.#state.decider.close();
+    this.#state.drains.close();
     await mover.close();
     progress("no more logins; finishing commands in flight");
     await portals.close();
@@ -367,6 +380,10 @@ interface Assembled {
   readonly multipath: Multipath;
   readonly usage: Usage;
   readonly mover: Mover;
+  readonly decider: PageDecider;
+  readonly drains: Drains;
+  readonly drainProgress: DrainProgress;
+  readonly memberAdmin: MemberAdmin;
   readonly units: Units;
   /** Makes everything here know the members there are now. */
   readonly fellowsChanged: () => void;
@@ -492,7 +509,16 @@ async function assemble(
   });
   forwarding.messages.listen(MessageKind.unitChange, units.hear);
   const fellows = () => members.fellows();
-  const usage = new Usage({ metadata, clock, disks, groupDisks: () => forwarding.disks(), fellows });
+  const drains = new Drains(metadata, clock, () => decider.soon());
+  const draining = (name: string) => drains.has(name);
+  const usage = new Usage({
+    metadata,
+    clock,
+    disks,
+    groupDisks: () => forwarding.disks(),
+    fellows,
+    draining,
+  });
   const admin = new VolumeAdmin({ metadata, random, clock, group, capacity: () => usage.capacity() });
   const quiet = async (image: number) => {
     await mover.abort(image);
@@ -530,9 +556,11 @@ async function assemble(
     ...(parts.omitInMoves === undefined ? {} : { omit: parts.omitInMoves }),
   });
   const deletions = new Deletions({ metadata, member, disks, admin, quiet });
+  const decider = new PageDecider({ clock, log, member, disks, router, volumes, usage, drains, mover });
   const fellowsChanged = () => {
     forwarding.fellowsChanged();
     arrivals.fellowsChanged();
+    if (fellows().length > 0) drains.begin();
     void units.tidy();
     void volumes.fellowsChanged();
     multipath.planChanged();
@@ -555,6 +583,19 @@ async function assemble(
     multipath,
     usage,
     mover,
+    decider,
+    drains,
+    drainProgress: new DrainProgress(drains, (name) => {
+      let pages = 0;
+      for (const { placement, member } of forwarding.disks()) {
+        if (member !== name) continue;
+        for (const { record } of volumes.served()) {
+          pages += router.table(record.image)?.pagesOf(placement) ?? 0;
+        }
+      }
+      return pages;
+    }),
+    memberAdmin: new MemberAdmin(metadata, clock),
     units,
     fellowsChanged,
   };

@@ -17,6 +17,8 @@ export interface UsageParts {
   /** All disks of the group. */
   readonly groupDisks: () => readonly DiskRecord[];
   readonly fellows: () => readonly Fellow[];
+  /** The member is to be emptied: it gets no new pages. */
+  readonly draining: (member: string) => boolean;
 }
 
 export class Usage {
@@ -56,15 +58,18 @@ export class Usage {
   }
 
   /** Room of every disk of the group: the own ones' now, the others' as told last. */
-  async capacity(): Promise<MemberCapacity[]> {
+  async capacity(): Promise<(MemberCapacity & { readonly slots: number })[]> {
     const told = await this.#others();
     return this.#parts.groupDisks().map((record) => {
-      const { placement, member } = record;
+      const { placement, member, slots } = record;
+      const draining = this.#parts.draining(member);
       const own = this.#parts.disks.find((disk) => disk.record.placement === placement);
-      if (own !== undefined) return { placement, member, freePages: own.store.usage().availableSlots };
+      if (own !== undefined) {
+        return { placement, member, slots, freePages: own.store.usage().availableSlots, up: !draining };
+      }
       const fellow = this.#parts.fellows().find((f) => f.record.name === member);
-      const up = fellow?.live?.state === "up" || fellow?.live?.state === "joining";
-      return { placement, member, freePages: told.get(placement)?.availableSlots ?? record.slots, up };
+      const up = !draining && (fellow?.live?.state === "up" || fellow?.live?.state === "joining");
+      return { placement, member, slots, freePages: told.get(placement)?.availableSlots ?? record.slots, up };
     });
   }
 

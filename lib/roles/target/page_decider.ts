@@ -1,0 +1,167 @@
+// Decides, now and then, which of this member's pages go to another one, and has them moved: to empty a member, to make room
+// on a disk that is nearly full, and so that every disk has its share of the homes (lib/balance/page_plan.ts).
+
+import type { Clock, Timer } from "../../base/clock.ts";
+import { limits } from "../../base/limits.ts";
+import type { Log } from "../../base/log.ts";
+import { type PagePlan, type PlacementState, planPages, type VolumeState } from "../../balance/page_plan.ts";
+import type { Router } from "../../route/router.ts";
+import type { ServedDisk } from "./disks.ts";
+import type { Drains } from "./drains.ts";
+import type { Mover } from "./mover.ts";
+import type { Usage } from "./usage.ts";
+import type { Volumes } from "./volumes.ts";
+
+export interface PageDeciderParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly member: { readonly name: string };
+  readonly disks: readonly ServedDisk[];
+  readonly router: Router;
+  readonly volumes: Volumes;
+  readonly usage: Usage;
+  readonly drains: Drains;
+  readonly mover: Mover;
+}
+
+export class PageDecider {
+  readonly #parts: PageDeciderParts;
+  #timer: Timer | null = null;
+  #closed = false;
+  #started = false;
+  /** Since when there has been something to do for balance; -1: there is not. */
+  #unlikeSinceMs = -1;
+  #underWay = false;
+  #failures = 0;
+  #trouble: string | null = null;
+  #drained = false;
+
+  constructor(parts: PageDeciderParts) {
+    this.#parts = parts;
+  }
+
+  start(): void {
+    this.#started = true;
+    this.#later(limits.moveLookMs);
+  }
+
+  /** Something has changed that it goes by. */
+  soon(): void {
+    if (this.#started && this.#timer !== null) this.#later(0);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+
+  notices(): string[] {
+    const { drains, member } = this.#parts;
+    const out = this.#trouble === null ? [] : [this.#trouble];
+    if (!drains.has(member.name)) return out;
+    const left = this.pagesLeft();
+    out.push(
+      left > 0
+        ? `The member is being drained: ${left} pages have their homes here yet.`
+        : "The member has been drained: no page has its home here. Stop it, and run: plimsoll member remove.",
+    );
+    return out;
+  }
+
+  /** Pages that have their homes on this member's disks. */
+  pagesLeft(): number {
+    const { volumes, router, disks } = this.#parts;
+    let pages = 0;
+    for (const { record } of volumes.served()) {
+      const table = router.table(record.image);
+      for (const disk of disks) pages += table?.pagesOf(disk.record.placement) ?? 0;
+    }
+    return pages;
+  }
+
+  #later(ms: number): void {
+    this.#timer?.cancel();
+    if (this.#closed) return;
+    this.#timer = this.#parts.clock.after(ms, () => {
+      this.#timer = null;
+      this.#look().then((nextMs) => this.#later(nextMs), (error: Error) => {
+        // The metadata is away.
+        this.#parts.log.debug("cannot look which pages are to move", { reason: error.message });
+        this.#later(limits.moveLookMs);
+      });
+    });
+  }
+
+  /** Resolves with the time until the next look, milliseconds. */
+  async #look(): Promise<number> {
+    const { mover, clock, log, drains, member } = this.#parts;
+    if (!mover.idle) return limits.moveLookMs;
+    const plan = await this.#plan();
+    if (plan === null || plan.reason !== "balance") this.#unlikeSinceMs = -1;
+    if (plan === null) {
+      this.#underWay = false;
+      this.#tellDrained();
+      return limits.moveLookMs;
+    }
+    this.#drained = false;
+    if (plan.reason === "balance" && !this.#underWay) {
+      const now = clock.nowMs();
+      if (this.#unlikeSinceMs < 0) this.#unlikeSinceMs = now;
+      if (now - this.#unlikeSinceMs < limits.moveAfterMs) return limits.moveLookMs;
+    }
+    this.#underWay = plan.reason === "balance";
+    if (this.#closed || !mover.idle) return limits.moveLookMs;
+    const outcome = await mover.move(plan);
+    const fields = { volume: plan.volume, pages: plan.pages.length, to: plan.to, reason: plan.reason };
+    if (outcome.kind === "moved") {
+      log.debug("pages have moved", fields);
+      this.#failures = 0;
+      this.#trouble = null;
+      return 0;
+    }
+    const why = outcome.kind === "failed" ? outcome.reason : "what became of it is not known";
+    log.warn("pages could not be moved; they stay where they were", { ...fields, why });
+    this.#failures++;
+    if (drains.has(member.name)) {
+      this.#trouble = `Pages of volume "${plan.volume}" could not be moved away: ${why}. It is tried again.`;
+    }
+    return Math.min(limits.moveRetryMsMax, limits.moveLookMs * 2 ** this.#failures);
+  }
+
+  #tellDrained(): void {
+    const { drains, member, log } = this.#parts;
+    if (!drains.has(member.name) || this.#drained) return;
+    const left = this.pagesLeft();
+    this.#drained = left === 0;
+    if (left === 0) {
+      this.#trouble = null;
+      log.info("the member has been drained: no page has its home here");
+    } else {
+      this.#trouble =
+        `${left} pages cannot be moved away: no other member is up, has room, and may hold them. ` +
+        "Start or add one (volumes made with --members may lie on those only).";
+    }
+  }
+
+  async #plan(): Promise<PagePlan | null> {
+    const { disks, router, volumes, usage, drains, member } = this.#parts;
+    if (volumes.served().length === 0) return null;
+    const capacity = await usage.capacity();
+    const placements = capacity.map(({ placement, member: name, freePages, slots, up }): PlacementState => ({
+      placement,
+      member: name,
+      slots,
+      freeSlots: freePages,
+      up: up !== false,
+      draining: drains.has(name),
+    }));
+    const states = volumes.served().flatMap(({ record }): VolumeState[] => {
+      const table = router.table(record.image);
+      const { name, image, members } = record;
+      return table === null ? [] : [{ name, image, table, ...(members === undefined ? {} : { members }) }];
+    });
+    const hasSlot = (placement: number, image: number, page: number) =>
+      disks.some(({ record, store }) => record.placement === placement && store.hasPage(image, page));
+    return planPages(member.name, placements, states, hasSlot, this.#underWay);
+  }
+}
