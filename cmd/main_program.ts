@@ -16,7 +16,7 @@ import { registerMember } from "./member.ts";
 import { registerRoute } from "./route.ts";
 import { registerSession } from "./session.ts";
 import { registerStatus } from "./status.ts";
-import type { TargetOptions } from "./target.ts";
+import type { ServeOptions } from "./serve_options.ts";
 import { CommandError, type Terminal } from "./terminal.ts";
 import { versionText } from "./version.ts";
 import { registerVolume } from "./volume.ts";
@@ -63,6 +63,7 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
     })
     .showHelpAfterError("Add --help to see how it is used.");
   registerTarget(program, result);
+  registerInitiatorProxy(program, result);
   registerStatus(program, terminal);
   registerAttach(program, terminal);
   registerVolume(program, terminal);
@@ -84,6 +85,28 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
   return program;
 }
 
+function registerInitiatorProxy(program: Command, result: { exitCode: number }): void {
+  const command = program.command("initiator-proxy")
+    .description(
+      "show a group's volumes on this machine and send each request to the member that has the page",
+    )
+    .option("-c, --config <file>", "configuration of the proxy", configDefault)
+    .addOption(
+      new Option("--log-level <level>", "least level that is logged").choices(logLevels).default("info"),
+    )
+    .addOption(
+      new Option("--log-format <format>", "form of log lines on stderr").choices(logFormats).default("text"),
+    )
+    .action(async (options: ServeOptions) => {
+      const { runInitiatorProxy } = await import("./initiator_proxy.ts");
+      result.exitCode = await runInitiatorProxy(options);
+    });
+  withExamples(command, [
+    "plimsoll initiator-proxy --config proxy.toml",
+    "plimsoll status --config proxy.toml",
+  ]);
+}
+
 function registerTarget(program: Command, result: { exitCode: number }): void {
   const command = program.command("target")
     .description("serve: run the member of a configuration file until SIGTERM")
@@ -94,7 +117,7 @@ function registerTarget(program: Command, result: { exitCode: number }): void {
     .addOption(
       new Option("--log-format <format>", "form of log lines on stderr").choices(logFormats).default("text"),
     )
-    .action(async (options: TargetOptions) => {
+    .action(async (options: ServeOptions) => {
       const { runTarget } = await import("./target.ts");
       result.exitCode = await runTarget(options);
     });

@@ -1,6 +1,6 @@
 // The overview that `plimsoll status` draws: usage as bars, states as colours and as words.
 
-import type { DiskReport, StatusReport, VolumeReport } from "../lib/mgmt/control.ts";
+import type { DiskReport, ProxiedVolume, StatusReport, VolumeReport } from "../lib/mgmt/control.ts";
 import { formatBytes, formatCount, formatDuration, plural } from "./quantity.ts";
 import { type Colour, paint, type Terminal } from "./terminal.ts";
 
@@ -16,8 +16,9 @@ export function statusPicture(status: StatusReport, terminal: Terminal): string 
     ...members(status, terminal),
     "",
     ...volumes(status.volumes, terminal),
-    "",
-    ...disks(status.disks, terminal),
+    ...(status.proxied === undefined
+      ? ["", ...disks(status.disks, terminal)]
+      : status.proxied.flatMap((volume) => ["", ...paths(volume, terminal)])),
   ];
   if (status.notices.length > 0) {
     lines.push("", title(terminal, "Notices"));
@@ -26,6 +27,24 @@ export function statusPicture(status: StatusReport, terminal: Terminal): string 
     }
   }
   return `${lines.join("\n")}\n`;
+}
+
+/** The connection plan of a proxy's volume, and what has become of it. */
+function paths(volume: ProxiedVolume, terminal: Terminal): string[] {
+  const lines = [title(terminal, `Paths of ${printable(volume.name)}, route table of epoch ${volume.epoch}`)];
+  if (volume.paths.length === 0) lines.push("  none yet");
+  for (const path of volume.paths) {
+    const colour = path.state === "open" ? "green" : "red";
+    const reason = path.reason === undefined ? "" : `: ${printable(path.reason)}`;
+    const state = paint(terminal, colour, path.state);
+    const commands = formatCount(path.commands);
+    const member = path.member === "" ? "(any member)" : printable(path.member);
+    lines.push(
+      `  ${dot(terminal, colour)} ${member}  ${path.portal}  ${state}${reason}  ${commands} commands`,
+    );
+  }
+  if (volume.held > 0) lines.push(`  ${volume.held} operations wait`);
+  return lines;
 }
 
 function heading(status: StatusReport, terminal: Terminal): string {

@@ -19,19 +19,12 @@ import type { OpenDiskOptions } from "../lib/roles/target/disks.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
 import { type RunningMember, startMember } from "./target_member.ts";
 import { startRemoteMember } from "./target_remote.ts";
+import type { ServeOptions } from "./serve_options.ts";
+import { stopSignal } from "./stop_signal.ts";
 import { CommandError } from "./terminal.ts";
 
-export interface TargetOptions {
-  readonly config: string;
-  readonly logLevel: "debug" | "info" | "warn" | "error";
-  readonly logFormat: "text" | "json";
-}
-
-/** `deno task` and a terminal send one signal twice: what comes within this time counts once, milliseconds. */
-const signalRepeatMs = 1_000;
-
 /** Resolves with the exit code once the member has stopped. */
-export async function runTarget(options: TargetOptions): Promise<number> {
+export async function runTarget(options: ServeOptions): Promise<number> {
   const log = await setUpLogging({ level: options.logLevel, format: options.logFormat });
   const config = await readMemberConfig(options.config, (line) => log.warn(line));
   endOnOwnMistakes(log, () => Deno.exit(70)); // EX_SOFTWARE: systemd starts the member again
@@ -61,7 +54,7 @@ interface Running {
 }
 
 /** Starts the metadata, the member and its admin server; what was opened is closed again when a later part fails. */
-async function start(config: MemberConfig, options: TargetOptions, log: Log): Promise<Running> {
+async function start(config: MemberConfig, options: ServeOptions, log: Log): Promise<Running> {
   let metadata: Metadata | null = null;
   let member: RunningMember | null = null;
   let admin: AdminServer | null = null;
@@ -86,7 +79,7 @@ async function start(config: MemberConfig, options: TargetOptions, log: Log): Pr
 async function startOnEngine(
   config: MemberConfig,
   metadata: Metadata,
-  options: TargetOptions,
+  options: ServeOptions,
   log: Log,
 ): Promise<RunningMember> {
   const missing = config.member.engine === "portable"
@@ -128,30 +121,4 @@ async function reloadFrom(path: string, member: RunningMember, log: Log): Promis
       reason: (error as Error).message,
     });
   }
-}
-
-interface StopSignal {
-  readonly received: Promise<Deno.Signal>;
-  forget(): void;
-}
-
-/** The first SIGTERM or SIGINT. One that comes later than its own echo ends the process at once. */
-function stopSignal(): StopSignal {
-  const signals: Deno.Signal[] = ["SIGTERM", "SIGINT"];
-  const listeners = new Map<Deno.Signal, () => void>();
-  let firstMs: number | null = null;
-  const received = new Promise<Deno.Signal>((resolve) => {
-    for (const signal of signals) {
-      const listener = () => {
-        const nowMs = systemClock.nowMs();
-        if (firstMs !== null && nowMs - firstMs > signalRepeatMs) Deno.exit(1);
-        firstMs ??= nowMs;
-        resolve(signal);
-      };
-      listeners.set(signal, listener);
-      Deno.addSignalListener(signal, listener);
-    }
-  });
-  const forget = () => listeners.forEach((listener, signal) => Deno.removeSignalListener(signal, listener));
-  return { received, forget };
 }

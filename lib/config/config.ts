@@ -94,4 +94,12 @@ export interface ProxySettings {
   readonly volumes: readonly string[];
   readonly admin: SocketAddress;
   readonly stateDir: string;
+  /** Who may log in to the proxy, as for a volume. */
+  readonly initiators: readonly string[] | null;
+  readonly chap: ChapConfig | null;
+  readonly mutual: ChapConfig | null;
+  /** False: commands go to any member, as without routes. */
+  readonly routeTable: boolean;
+  /** A path that says nothing for so long is dead. */
+  readonly pathTimeoutMs: number;
 }

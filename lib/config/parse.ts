@@ -11,7 +11,8 @@ import type {
   VolumeConfig,
 } from "./config.ts";
 import { parseDocument, type Place, type TableValue } from "./document.ts";
-import { readDisks, readGroup, readMember, readProxy } from "./parse_group.ts";
+import { readDisks, readGroup, readMember } from "./parse_group.ts";
+import { readProxy } from "./parse_proxy.ts";
 import { readVolumes } from "./parse_volume.ts";
 import type { Problem } from "./problem.ts";
 import { Complaints, TableReader } from "./reader.ts";

@@ -1,16 +1,9 @@
-// [group], [member], [proxy] and [[disk]].
+// [group], [member] and [[disk]].
 
 import type { SocketAddress } from "../base/network.ts";
 import { limits } from "../base/limits.ts";
 import { isLoopback, parseAddress } from "./address.ts";
-import type {
-  DiskConfig,
-  GroupConfig,
-  MemberSettings,
-  MetadataConfig,
-  ProxySettings,
-  TlsFiles,
-} from "./config.ts";
+import type { DiskConfig, GroupConfig, MemberSettings, MetadataConfig, TlsFiles } from "./config.ts";
 import { iqnPrefixExpected, iqnPrefixProblem, nameExpected, nameProblem } from "./name.ts";
 import { pathProblem, resolvePath } from "./path.ts";
 import { type Check, type Found, right, type TableReader, unless, wrong } from "./reader.ts";
@@ -19,9 +12,9 @@ import { formatSize, parseSize, sizeExpected } from "./size.ts";
 const MiB = 2 ** 20;
 const pageBytesDefault = 4 * MiB;
 const peerPort = 3262;
-const pathExpected = "a path, relative to this file or absolute";
-const addressExpected = 'a numeric address and port, such as "10.0.0.1:3260" or "[fd00::1]:3260"';
-const adminExpected = 'a loopback address and port, such as "127.0.0.1:3280"';
+export const pathExpected = "a path, relative to this file or absolute";
+export const addressExpected = 'a numeric address and port, such as "10.0.0.1:3260" or "[fd00::1]:3260"';
+export const adminExpected = 'a loopback address and port, such as "127.0.0.1:3280"';
 
 /** Null when a part that everything needs is missing or wrong. */
 export function readGroup(root: TableReader, role: "member" | "proxy"): GroupConfig | null {
@@ -200,32 +193,7 @@ function workersOf(given: string | number): Check<"auto" | number> {
   return inRange ? right(given) : wrong("there cannot be so many threads");
 }
 
-/** Null when it is not there, or wrong. */
-export function readProxy(root: TableReader, required: boolean): ProxySettings | null {
-  const proxy = root.inner("proxy", "a table: [proxy]");
-  if (proxy === null) return null;
-  const listen = proxy.requiredText("listen", addressExpected, address);
-  const groupPortals = readPortals(proxy, "group_portals");
-  const volumes = proxy.texts("volumes", nameExpected, limits.volumesMax, unless(nameProblem));
-  if (volumes === null && !proxy.has("volumes")) proxy.missing("volumes", '["vol0"]');
-  if (volumes !== null) {
-    if (volumes.value.length === 0) proxy.complaints.complain(volumes, "it is empty", "a volume at least");
-    refuseTwice(proxy, volumes.value, (name) => name);
-  }
-  const admin = proxy.requiredText("admin", adminExpected, loopbackAddress);
-  const stateDir = proxy.requiredText("state_dir", pathExpected, pathIn(proxy));
-  proxy.finish();
-  if (!required || listen === null || volumes === null || admin === null || stateDir === null) return null;
-  return {
-    listen: listen.value,
-    groupPortals,
-    volumes: volumes.value.map(({ value }) => value),
-    admin: admin.value,
-    stateDir: stateDir.value,
-  };
-}
-
-function readPortals(table: TableReader, name: string): SocketAddress[] {
+export function readPortals(table: TableReader, name: string): SocketAddress[] {
   const portals = table.texts(name, addressExpected, limits.portalsMax, address);
   if (portals === null) {
     if (!table.has(name)) table.missing(name, '["10.0.0.1:3260"]');
@@ -301,13 +269,13 @@ export function pathIn(table: TableReader): (text: string) => Check<string> {
   };
 }
 
-function address(text: string): Check<SocketAddress> {
+export function address(text: string): Check<SocketAddress> {
   const parsed = parseAddress(text);
   return parsed.kind === "address" ? right(parsed.address) : wrong(parsed.reason);
 }
 
 /** Without TLS the admin address must be loopback (DESIGN.md). */
-function loopbackAddress(text: string): Check<SocketAddress> {
+export function loopbackAddress(text: string): Check<SocketAddress> {
   const parsed = address(text);
   if (!parsed.ok || isLoopback(parsed.value)) return parsed;
   return wrong("it is not a loopback address, and the admin interface has no TLS");

@@ -44,6 +44,21 @@ function readVolume(
   if (!table.has("size")) table.missing("size", sizeExpected);
   const size = table.quantity("size", sizeExpected, volumeSize(blockBytes, group?.pageBytes ?? null));
   const writeCache = table.flag("write_cache");
+  const access = readAccess(table);
+  table.finish();
+  if (name === null || size === null) return null;
+  return {
+    name: name.value,
+    sizeBytes: size.value,
+    blockBytes,
+    writeCache: writeCache?.value ?? true,
+    ...access,
+    line: table.place.line,
+  };
+}
+
+/** initiators, chap and mutual: who may log in. */
+export function readAccess(table: TableReader): Pick<VolumeConfig, "initiators" | "chap" | "mutual"> {
   const initiators = table.texts(
     "initiators",
     initiatorPatternExpected,
@@ -62,18 +77,7 @@ function readVolume(
     const found = { key: table.keyOf("mutual"), place: table.entry("mutual")!.place, shown: "" };
     table.complaints.complain(found, "it has the secret of chap", "a secret of its own (RFC 7143 §9.2.1)");
   }
-  table.finish();
-  if (name === null || size === null) return null;
-  return {
-    name: name.value,
-    sizeBytes: size.value,
-    blockBytes,
-    writeCache: writeCache?.value ?? true,
-    initiators: initiators?.value.map(({ value }) => value) ?? null,
-    chap,
-    mutual,
-    line: table.place.line,
-  };
+  return { initiators: initiators?.value.map(({ value }) => value) ?? null, chap, mutual };
 }
 
 function volumeName(group: GroupConfig | null): (text: string) => Check<string> {

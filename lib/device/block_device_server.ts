@@ -131,7 +131,7 @@ export class BlockDeviceServer implements DeviceServer {
       ...inquiryHandlers((command, stopped, flushes) => this.#stop(command, stopped, flushes)),
       ...parameterHandlers((command, values) => this.#modesChanged(command, values)),
       ...reportHandlers(() => this.#handlers.shapes),
-      ...this.#reservationHandlers(),
+      ...(parts.reserves === false ? [] : this.#reservationHandlers()),
     ]);
     this.#multipath = parts.multipath ?? null;
     this.#vendorHandlers = this.#multipath && new HandlerTable(multipathHandlers(this.#multipath));

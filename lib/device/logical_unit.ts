@@ -33,6 +33,8 @@ export interface LogicalUnitParts {
   readonly store: UnitStore;
   /** False: what is known here of reservations may be older than what others know; commands about them are BUSY. */
   readonly mayDecide?: () => boolean;
+  /** False: RESERVE and PERSISTENT RESERVE are not there. */
+  readonly reserves?: boolean;
   /** What initiator-proxies ask; absent: the vendor commands are not there. */
   readonly multipath?: MultipathService;
 }

@@ -28,6 +28,12 @@ const writesStopped = check(Sense.internalTargetFailure);
 const writesLost = check(Sense.writesLost);
 /** LOGICAL UNIT COMMUNICATION FAILURE: the initiator decides whether to do it again. */
 const interrupted = check(Sense.logicalUnitCommunicationFailure);
+const conflict: Verdict = Object.freeze({
+  status: ScsiStatus.reservationConflict,
+  sense: null,
+  tellsLba: false,
+});
+const writeProtected = check(Sense.writeProtected);
 const notReady = check(Sense.manualInterventionRequired);
 
 export function verdictOf(outcome: BlockOutcome): Verdict {
@@ -50,6 +56,10 @@ export function verdictOf(outcome: BlockOutcome): Verdict {
       return busy;
     case "notReady":
       return notReady;
+    case "reservationConflict":
+      return conflict;
+    case "writeProtected":
+      return writeProtected;
     case "interrupted":
       return interrupted;
     default:

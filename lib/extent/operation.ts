@@ -44,6 +44,10 @@ export type BlockOutcome =
   | "busy"
   /** Home is away for longer than `grace`, or the volume is closing: NOT READY. */
   | "notReady"
+  /** Another initiator's reservation forbids it: told by the group to a proxy, which cannot know before. */
+  | "reservationConflict"
+  /** The volume has become write protected, and whoever asked has not heard of it yet. */
+  | "writeProtected"
   /** The home was lost before it answered: carried out or not, nobody knows, and doing it again would be another thing. */
   | "interrupted";
 

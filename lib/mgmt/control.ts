@@ -43,6 +43,8 @@ export interface StatusReport {
     } | null;
   }[];
   volumes: VolumeReport[];
+  /** Of an initiator-proxy only: its volumes and the paths to them. */
+  proxied?: ProxiedVolume[];
   disks: DiskReport[];
   /** Pages that this member has moved to others since its start, and what is being moved now. */
   moves: { pages: number; bytes: number; failures: number; moving: number };
@@ -97,6 +99,31 @@ export interface VolumeReport {
   mutualUser: string | null;
   state: "online" | "deleting" | "unavailable";
   sessions: number;
+}
+
+/** One volume of an initiator-proxy. */
+export interface ProxiedVolume {
+  name: string;
+  state: "online" | "waiting";
+  /** Why it waits, or has no open path. */
+  reason?: string;
+  /** Of its copy of the route table. */
+  epoch: number;
+  sizeBytes: number;
+  /** Pages by member. */
+  pages: Record<string, number>;
+  /** Operations that wait for a path, or for the end of a member that may still be at them. */
+  held: number;
+  /** The connection plan, and what has become of it. */
+  paths: {
+    member: string;
+    portal: string;
+    initiatorPort: number;
+    state: "open" | "away";
+    reason?: string;
+    inFlight: number;
+    commands: number;
+  }[];
 }
 
 export interface DiskReport {

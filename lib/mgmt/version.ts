@@ -1,3 +1,8 @@
 // The version of this program; a test keeps it equal to deno.json's.
 
 export const version = "0.1.0";
+
+/** "0.1.0" becomes "0.1 ", the four characters that INQUIRY has for it. */
+export function revisionLevel(text: string): string {
+  return text.split(".").slice(0, 2).join(".").padEnd(4).slice(0, 4);
+}

@@ -162,6 +162,31 @@ mutual.secret = "0123456789abcdef"
   });
 });
 
+Deno.test("a proxy's own keys are checked like the others", () => {
+  // Lost without it: a path time-out of 5 ms, which leaves every path, or local CHAP that is not there after all.
+  const proxy = (line: string) =>
+    parseConfig(
+      `[group]\nname = "a"\nsecret_file = "s"\niqn_prefix = "iqn.2026-11.net.plimsoll"\n[proxy]\n` +
+        `listen = "127.0.0.1:1"\ngroup_portals = ["127.0.0.1:2"]\nvolumes = ["v"]\nadmin = "127.0.0.1:3"\nstate_dir = "p"\n` +
+        line,
+      "p.toml",
+    );
+  const problem = (line: string) => {
+    const result = proxy(line);
+    return result.ok ? "" : result.problems.map((p) => `${p.line}: ${p.message}`).join(" ");
+  };
+  assert.match(problem("path_timeout_ms = 5"), /^11: Cannot use proxy.path_timeout_ms = 5: .* 200 to 30000/);
+  assert.match(problem('route_table = "no"'), /^11: .*route_table.*true or false/);
+  assert.match(problem('mutual = { user = "u", secret = "a secret here" }'), /Missing chap/);
+  assert.match(problem('chap = { user = "u", secret = "short" }'), /11: .*chap.secret/);
+  const right = proxy(
+    'route_table = false\npath_timeout_ms = 400\nchap = { user = "u", secret = "a secret here" }',
+  );
+  assert.ok(right.ok && right.config.role === "proxy");
+  assert.deepEqual([right.config.proxy.routeTable, right.config.proxy.pathTimeoutMs], [false, 400]);
+  assert.equal(right.config.proxy.chap?.user, "u");
+});
+
 Deno.test("a proxy's file has [proxy], and neither disks nor volumes", () => {
   const proxy = `[group]
 name = "demo"
@@ -191,6 +216,11 @@ state_dir = "var/proxy"
       volumes: ["vol0"],
       admin: { hostname: "127.0.0.1", port: 3281 },
       stateDir: "etc/var/proxy",
+      initiators: null,
+      chap: null,
+      mutual: null,
+      routeTable: true,
+      pathTimeoutMs: 1000,
     },
   });
   assert.match(

@@ -15,7 +15,7 @@ import { joinGroup, joinMember, listDisks, type SecretFile } from "../../meta/gr
 import type { Metadata, Watch } from "../../meta/metadata.ts";
 import { type DiskRecord, keys, type MemberRecord } from "../../meta/records.ts";
 import { ControlError, type MemberControl, type VolumeCreation } from "../../mgmt/control.ts";
-import { version } from "../../mgmt/version.ts";
+import { revisionLevel, version } from "../../mgmt/version.ts";
 import { VolumeAdmin } from "../../mgmt/volume_admin.ts";
 import { Exclusion, Hold } from "../../device/unit_gate.ts";
 import { type IncomingPages, memberName } from "../../forward/mod.ts";
@@ -674,9 +674,4 @@ function restartNotices(
     out.push("A portal was taken out of the configuration: it is served until the member is restarted.");
   }
   return out;
-}
-
-/** "0.1.0" becomes "0.1 ", the four characters that INQUIRY has for it. */
-function revisionLevel(text: string): string {
-  return text.split(".").slice(0, 2).join(".").padEnd(4).slice(0, 4);
 }

@@ -1,0 +1,112 @@
+// plimsoll initiator-proxy: show a group's volumes on a portal of this machine until it is told to stop.
+
+import { resolve } from "node:path";
+import type { Log } from "../lib/base/log.ts";
+import { formatSocketAddress } from "../lib/base/network.ts";
+import { formatProblem, type ProxyConfig } from "../lib/config/mod.ts";
+import { makePrivateFile, readTextIfThere } from "../lib/io/files.ts";
+import { guardWriteBack } from "../lib/io/libc.ts";
+import { PortableNetwork } from "../lib/io/portable_network.ts";
+import { lockStateDirectory, type StateLock } from "../lib/io/state_lock.ts";
+import { systemClock } from "../lib/io/system_clock.ts";
+import { systemRandom } from "../lib/io/system_random.ts";
+import { type AdminServer, startAdminServer } from "../lib/mgmt/http_server.ts";
+import { loadOrMakeToken } from "../lib/mgmt/http_token.ts";
+import { Proxy } from "../lib/roles/proxy/proxy.ts";
+import { parseConfigFile, problemsError } from "./config_file.ts";
+import { setUpLogging } from "./logging.ts";
+import { endOnOwnMistakes } from "./own_mistakes.ts";
+import type { ServeOptions } from "./serve_options.ts";
+import { stopSignal } from "./stop_signal.ts";
+import { CommandError } from "./terminal.ts";
+
+/** Resolves with the exit code once the proxy has stopped. */
+export async function runInitiatorProxy(options: ServeOptions): Promise<number> {
+  const log = await setUpLogging({ level: options.logLevel, format: options.logFormat });
+  const config = await readProxyConfig(options.config, (line) => log.warn(line));
+  endOnOwnMistakes(log, () => Deno.exit(70)); // EX_SOFTWARE: systemd starts the proxy again
+  const stop = stopSignal();
+  const running = await start(config, log);
+  for (const sentence of guardWriteBack()) {
+    log.warn(
+      `${sentence} Until then do not swap, or write dirty pages, to a volume that comes through this proxy.`,
+    );
+  }
+  log.info("serving", {
+    listen: formatSocketAddress(config.proxy.listen),
+    admin: `http://${formatSocketAddress(config.proxy.admin)}`,
+  });
+  const signal = await stop.received;
+  log.info("stopping", { signal });
+  await running.stop((step) => log.info(step));
+  stop.forget();
+  return 0;
+}
+
+async function readProxyConfig(path: string, warn: (line: string) => void): Promise<ProxyConfig> {
+  const result = await parseConfigFile(resolve(path));
+  for (const warning of result.warnings) warn(formatProblem(warning));
+  if (!result.ok) throw problemsError(result.problems);
+  if (result.config.role !== "proxy") {
+    throw new CommandError(
+      `Cannot start an initiator-proxy from "${path}": it has no [proxy]. Start a member with: plimsoll target`,
+    );
+  }
+  return result.config;
+}
+
+interface Running {
+  stop(progress: (step: string) => void): Promise<void>;
+}
+
+/** What was opened is closed again when a later part fails. */
+async function start(config: ProxyConfig, log: Log): Promise<Running> {
+  let lock: StateLock | null = null;
+  let proxy: Proxy | null = null;
+  let admin: AdminServer | null = null;
+  const stop = async (progress: (step: string) => void = () => {}) => {
+    await admin?.close();
+    await proxy?.stop(progress);
+    lock?.release();
+  };
+  try {
+    lock = await lockStateDirectory(config.proxy.stateDir);
+    const token = await loadOrMakeToken(`${config.proxy.stateDir}/admin.token`, systemRandom);
+    proxy = await Proxy.start(config, {
+      clock: systemClock,
+      random: systemRandom,
+      network: new PortableNetwork(),
+      log,
+      secret: await groupSecret(config.group.secretFile),
+      host: await hostNumber(`${config.proxy.stateDir}/host`),
+      hostName: Deno.hostname(),
+      readSecretFile: (path) => Deno.readTextFile(path),
+      engine: { name: "portable", reason: "an initiator-proxy has no other" },
+    });
+    admin = startAdminServer({ address: config.proxy.admin, control: proxy.control, token, log });
+    return { stop };
+  } catch (error) {
+    await stop();
+    throw error instanceof Error ? new CommandError(error.message) : error;
+  }
+}
+
+async function groupSecret(path: string): Promise<string> {
+  const text = await readTextIfThere(path);
+  if (text !== null && text.trim() !== "") return text.trim();
+  throw new Error(
+    `Cannot read the group's secret from "${path}": there is no such file. Copy it from a member.`,
+  );
+}
+
+/** Who this host is to the group: random, made at the first start. */
+async function hostNumber(path: string): Promise<Uint8Array> {
+  const fresh = new Uint8Array(16);
+  systemRandom.fill(fresh);
+  await makePrivateFile(path, `${fresh.toHex()}\n`);
+  const text = (await readTextIfThere(path))?.trim() ?? "";
+  if (/^[0-9a-f]{32}$/.test(text)) return Uint8Array.fromHex(text);
+  throw new Error(
+    `Cannot use "${path}": it has no 32 hexadecimal digits. Delete it: another number is made then.`,
+  );
+}

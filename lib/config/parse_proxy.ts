@@ -1,0 +1,56 @@
+// [proxy].
+
+import { limits } from "../base/limits.ts";
+import type { ProxySettings } from "./config.ts";
+import { nameExpected, nameProblem } from "./name.ts";
+import {
+  address,
+  addressExpected,
+  adminExpected,
+  loopbackAddress,
+  pathExpected,
+  pathIn,
+  readPortals,
+  refuseTwice,
+} from "./parse_group.ts";
+import { readAccess } from "./parse_volume.ts";
+import { type Check, right, type TableReader, unless, wrong } from "./reader.ts";
+
+const pathTimeoutMsDefault = 1_000;
+const pathTimeoutExpected = "milliseconds from 200 to 30000";
+
+/** Null when it is not there, or wrong. */
+export function readProxy(root: TableReader, required: boolean): ProxySettings | null {
+  const proxy = root.inner("proxy", "a table: [proxy]");
+  if (proxy === null) return null;
+  const listen = proxy.requiredText("listen", addressExpected, address);
+  const groupPortals = readPortals(proxy, "group_portals");
+  const volumes = proxy.texts("volumes", nameExpected, limits.volumesMax, unless(nameProblem));
+  if (volumes === null && !proxy.has("volumes")) proxy.missing("volumes", '["vol0"]');
+  if (volumes !== null) {
+    if (volumes.value.length === 0) proxy.complaints.complain(volumes, "it is empty", "a volume at least");
+    refuseTwice(proxy, volumes.value, (name) => name);
+  }
+  const admin = proxy.requiredText("admin", adminExpected, loopbackAddress);
+  const stateDir = proxy.requiredText("state_dir", pathExpected, pathIn(proxy));
+  const access = readAccess(proxy);
+  const routeTable = proxy.flag("route_table");
+  const pathTimeout = proxy.quantity("path_timeout_ms", pathTimeoutExpected, pathTimeoutOf);
+  proxy.finish();
+  if (!required || listen === null || volumes === null || admin === null || stateDir === null) return null;
+  return {
+    listen: listen.value,
+    groupPortals,
+    volumes: volumes.value.map(({ value }) => value),
+    admin: admin.value,
+    stateDir: stateDir.value,
+    ...access,
+    routeTable: routeTable?.value ?? true,
+    pathTimeoutMs: pathTimeout?.value ?? pathTimeoutMsDefault,
+  };
+}
+
+function pathTimeoutOf(given: string | number): Check<number> {
+  const fits = typeof given === "number" && Number.isInteger(given) && given >= 200 && given <= 30_000;
+  return fits ? right(given) : wrong("it is no such time");
+}
