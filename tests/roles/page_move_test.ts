@@ -1,6 +1,7 @@
 // Without these, a page that moves to another member while it is used could lose a write or have two homes.
 
 import { strict as assert } from "node:assert";
+import { OutcomeUnknownError } from "../../lib/meta/metadata.ts";
 import type { PageBatch } from "../../lib/roles/target/mover.ts";
 import { Group, settled } from "./group.ts";
 import { pattern } from "./scsi.ts";
@@ -218,4 +219,58 @@ Deno.test("a member that joins empty gets its share of the pages, and a cancelle
   await group.worlds[0]!.target.control.drainMember("beta", false);
   const { control } = group.worlds[1]!.target;
   await settled(async () => (await control.members()).every(({ drain }) => drain === null));
+});
+
+Deno.test("a full destination, a disk that fails there, and an answer that got lost leave one good copy", async () => {
+  await using group = await Group.start();
+  const first = group.worlds[0]!;
+  let losesAnswer = false;
+  first.connect = () => {
+    const metadata = first.metadataStore.connect();
+    const commit = metadata.commit.bind(metadata);
+    metadata.commit = async (compares, changes) => {
+      const result = await commit(compares, changes);
+      if (!losesAnswer || !changes.some(({ key }) => key.startsWith("route/"))) return result;
+      losesAnswer = false;
+      throw new OutcomeUnknownError("lost connection");
+    };
+    return metadata;
+  };
+  await first.restart();
+  await group.volume("vol0", 6);
+  const luns = await group.login("vol0");
+  for (let page = 0; page < 6; page++) {
+    assert.equal(await luns[0]!.write(page * blocksPerPage, pattern(16, page)), "good");
+  }
+  const [alpha, beta] = group.worlds;
+  const check = async () => {
+    for (let page = 0; page < 6; page++) {
+      assert.deepEqual(
+        await luns[page % 3]!.read(page * blocksPerPage, 16),
+        pattern(16, page),
+        `page ${page}`,
+      );
+    }
+  };
+  const faulty = beta!.open.get("/d/beta.img")!;
+  for (const errno of [28, 5]) {
+    faulty.fault = (operation) => operation.kind === "write" && operation.lengthBytes > 4096 ? errno : 0;
+    const outcome = await alpha!.target.mover.move(batchOf(alpha!, beta!, "vol0"));
+    assert.deepEqual(outcome, {
+      kind: "failed",
+      reason: `copy page ${batchOf(alpha!, beta!, "vol0").pages[0]}: ${
+        errno === 28 ? "noSpace" : "mediumWriteError"
+      }`,
+    });
+    faulty.fault = () => 0;
+    await check();
+    assert.deepEqual([slots(group, "vol0")[1]!.length, beta!.target.incoming.size], [2, 0]);
+  }
+  // The routes have changed, and the answer that says so is lost: they are read back.
+  losesAnswer = true;
+  assert.deepEqual(await alpha!.target.mover.move(batchOf(alpha!, beta!, "vol0")), { kind: "moved" });
+  await check();
+  await settled(() =>
+    Promise.resolve(JSON.stringify(slots(group, "vol0").map((s) => s.length)) === "[0,4,2]")
+  );
 });
