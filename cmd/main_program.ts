@@ -3,6 +3,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { AdminError } from "../lib/mgmt/http_client.ts";
 import { registerAttach } from "./attach.ts";
+import { registerBalance } from "./balance.ts";
 import { registerBench } from "./bench.ts";
 import { registerCompletions } from "./completions.ts";
 import { registerConfig } from "./config.ts";
@@ -70,6 +71,7 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
   registerRoute(program, terminal);
   registerMember(program, terminal);
   registerSession(program, terminal);
+  registerBalance(program, terminal);
   registerDisk(program, terminal, result);
   registerConfig(program, terminal, result);
   registerBench(program, terminal, result);

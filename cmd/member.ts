@@ -42,8 +42,8 @@ export function registerMember(program: Command, terminal: Terminal): void {
 
 function registerDrain(member: Command, terminal: Terminal): void {
   const command = addGroupOptions(member.command("drain <name>"))
-    .description("move all pages away from a member, and give it no new ones")
-    .option("--cancel", "let it have pages again; what has moved stays where it is")
+    .description("send all clients and pages away from a member, and give it no new ones")
+    .option("--cancel", "let it have clients and pages again; what has moved stays where it is")
     .action(async (name: string, options: GroupOptions & { cancel?: boolean }) => {
       const on = options.cancel !== true;
       await (await openGroup(options)).drainMember(name, on);

@@ -1,14 +1,14 @@
-// plimsoll session: who is logged in.
+// plimsoll session: who is logged in, and who is to go elsewhere.
 
 import type { Command } from "commander";
 import { addGroupOptions, type GroupOptions, openGroup } from "./group_options.ts";
 import { withExamples } from "./help.ts";
 import { formatBytes, formatCount, table } from "./quantity.ts";
 import { printable } from "./status_picture.ts";
-import { printJson, type Terminal } from "./terminal.ts";
+import { printJson, type Terminal, usageError } from "./terminal.ts";
 
 export function registerSession(program: Command, terminal: Terminal): void {
-  const session = program.command("session").description("list sessions of initiators");
+  const session = program.command("session").description("list sessions of initiators, move them");
   const command = addGroupOptions(session.command("list"))
     .description("list the sessions; counters run since login")
     .action(async (options: GroupOptions) => {
@@ -23,10 +23,42 @@ export function registerSession(program: Command, terminal: Terminal): void {
         `${s.member} ${s.portal}`,
         formatCount(s.commands),
         formatBytes(s.bytes),
+        formatCount(Math.round(s.commandsPerS)),
+        `${formatBytes(s.bytesPerS)}/s`,
+        servedAt(s.servedAt),
       ]);
-      const head = ["ID", "VOLUME", "INITIATOR", "FROM", "AT", "COMMANDS", "DATA"];
-      terminal.out(table([head, ...rows], [true, false, false, false, false, true, true]));
+      const head = [
+        "ID",
+        "VOLUME",
+        "INITIATOR",
+        "FROM",
+        "AT",
+        "COMMANDS",
+        "DATA",
+        "NOW/S",
+        "DATA NOW",
+        "SERVED AT",
+      ];
+      terminal.out(table([head, ...rows], [true, false, false, false, false, true, true, true, true, false]));
     });
+  const move = addGroupOptions(session.command("move <id>"))
+    .description("ask a session's initiator to go to another member; nothing of its I/O is lost")
+    .requiredOption("--to <member>", "the member it is to be at")
+    .action(async (id: string, options: GroupOptions & { to: string }) => {
+      if (!/^[0-9]{1,15}$/.test(id)) {
+        throw usageError(`"${id}" is no session. "plimsoll session list" shows their numbers.`);
+      }
+      await (await openGroup(options)).moveSession(Number(id), options.to);
+      if (options.json) return printJson(terminal, { session: Number(id), to: options.to });
+      terminal.out(`Session ${id} is asked to go to ${printable(options.to)}.\n`);
+    });
+  withExamples(move, ["plimsoll session move 7 --to beta"]);
   withExamples(command, ["plimsoll session list", "plimsoll session list --json | jq -r '.[].initiator'"]);
   withExamples(session, ["plimsoll session list"]);
+}
+
+/** "beta 67 %, alpha 33 %": where its commands were carried out. */
+function servedAt(shares: Readonly<Record<string, number>>): string {
+  return Object.entries(shares).toSorted((a, b) => b[1] - a[1]).slice(0, 3)
+    .map(([member, share]) => `${printable(member)} ${Math.round(share * 100)} %`).join(", ");
 }

@@ -82,8 +82,20 @@ function members(status: StatusReport, terminal: Terminal): string[] {
   return lines;
 }
 
-/** Nothing of another member: it is asked for its own. */
-function loadOf({ load }: StatusReport["members"][number]): string {
+/** Counters of this member, and of every one that tells it what it does now. */
+function loadOf({ load, now }: StatusReport["members"][number]): string {
+  return [countersOf(load), nowOf(now)].filter((text) => text !== "").join("; ");
+}
+
+function nowOf(now: StatusReport["members"][number]["now"]): string {
+  if (now === null) return "";
+  const { sessions, commandsPerS, readBytesPerS, writtenBytesPerS, cpu, latencyUs } = now;
+  return `now ${plural(sessions, "session")}, ${formatCount(commandsPerS)} commands/s, ` +
+    `${formatBytes(readBytesPerS)}/s read, ${formatBytes(writtenBytesPerS)}/s written, ` +
+    `${Math.round(latencyUs)} µs, CPU ${Math.round(cpu * 100)} %`;
+}
+
+function countersOf(load: StatusReport["members"][number]["load"]): string {
   if (load === null) return "";
   const { connections, sessions, commands, bytesRead, bytesWritten } = load;
   return `${plural(sessions, "session")} over ${plural(connections, "connection")}, ${

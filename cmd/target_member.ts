@@ -9,6 +9,7 @@ import type { Network } from "../lib/base/network.ts";
 import type { MemberConfig } from "../lib/config/mod.ts";
 import { systemBootClock } from "../lib/io/boot_clock.ts";
 import { bootId, makeDirectoryOf, makePrivateFile, readTextIfThere } from "../lib/io/files.ts";
+import { systemMachine } from "../lib/io/machine.ts";
 import { lockStateDirectory, type StateLock } from "../lib/io/state_lock.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
 import type { Metadata } from "../lib/meta/metadata.ts";
@@ -64,6 +65,7 @@ export async function startMember(
       dataPlane: engine.dataPlane ?? null,
       dataBufferBytes: engine.dataBufferBytes ?? limits.dataBufferBytesMax,
       bootClock: systemBootClock(),
+      machine: systemMachine(() => engine.clock.nowMs()),
       process: { lock: lock.name, pid: Deno.pid, host: Deno.hostname() },
     });
     return {

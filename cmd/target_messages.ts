@@ -6,6 +6,8 @@ import type { ChannelMemory } from "../lib/io/native/channel.ts";
 import type { PeerLinkMemory } from "../lib/io/native/peer_link.ts";
 import type { MetadataMethods, MetadataNews } from "../lib/meta/remote_metadata.ts";
 import type {
+  BalanceOpinion,
+  BalanceReport,
   MemberReport,
   RouteReport,
   SessionReport,
@@ -78,6 +80,10 @@ export type MemberMethods = MetadataNews & {
   readonly deleteVolume: Method<string, null>;
   readonly drainMember: Method<{ name: string; on: boolean }, null>;
   readonly removeMember: Method<string, null>;
+  readonly moveSession: Method<{ id: number; to: string }, null>;
+  readonly balance: Method<null, BalanceReport>;
+  readonly runBalance: Method<null, BalanceOpinion | null>;
+  readonly setBalancePolicy: Method<string, null>;
   readonly reload: Method<MemberConfig, null>;
   readonly stop: Method<null, null>;
 };

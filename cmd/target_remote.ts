@@ -101,6 +101,14 @@ function remoteControl(cells: Int32Array<SharedArrayBuffer>, call: Call): Member
     createVolume: (creation) => call("createVolume", creation),
     setVolume: (name, change) => call("setVolume", { name, change }),
     resizeVolume: (name, sizeBytes) => call("resizeVolume", { name, sizeBytes }),
+    async moveSession(id, to) {
+      await call("moveSession", { id, to });
+    },
+    balance: () => call("balance", null),
+    runBalance: () => call("runBalance", null),
+    async setBalancePolicy(policy) {
+      await call("setBalancePolicy", policy);
+    },
     async deleteVolume(name) {
       await call("deleteVolume", name);
     },

@@ -81,6 +81,10 @@ function methods(
     deleteVolume: (name) => nothing(member().control.deleteVolume(name)),
     drainMember: ({ name, on }) => nothing(member().control.drainMember(name, on)),
     removeMember: (name) => nothing(member().control.removeMember(name)),
+    moveSession: ({ id, to }) => nothing(member().control.moveSession(id, to)),
+    balance: () => member().control.balance(),
+    runBalance: () => member().control.runBalance(),
+    setBalancePolicy: (policy) => nothing(member().control.setBalancePolicy(policy)),
     reload: (config) => nothing(member().reload(config)),
     stop: () => nothing(member().stop(progress)),
   };

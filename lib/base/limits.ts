@@ -247,6 +247,14 @@ export const limits = Object.freeze({
   moveRoundsMax: 6,
   /** Last changes of routes that a volume's record tells: who is not further behind reads those chunks only. */
   routeChangesTold: 32,
+  /** Clients whose use of volumes is remembered after they have gone: as many hosts as a large site has, with 8 volumes each. */
+  clientHistoriesMax: 1024,
+  /** Clients in one load report: all sessions of a member and as many of the past; 64 bytes each are half a message. */
+  reportClientsMax: 512,
+  /** Logins and moves of a group that are under way, and those of the last minute. */
+  intentsMax: 1024,
+  /** How long a member may be told to expect an initiator, milliseconds: a slow logout and a slow login. */
+  intentTimeMsMax: 300_000,
   /** EXTENDED COPY: descriptors of one list, and results kept for RECEIVE COPY STATUS of one nexus. */
   copyTargetDescriptorsMax: 8,
   copySegmentDescriptorsMax: 16,

@@ -1,5 +1,6 @@
 // A configuration that has been found right: everything resolved, numbers as numbers, paths as seen from the caller.
 
+import type { BalanceSettings, LoginPolicy } from "../balance/view.ts";
 import type { SocketAddress } from "../base/network.ts";
 
 export type Config = MemberConfig | ProxyConfig;
@@ -12,6 +13,7 @@ export interface MemberConfig {
   readonly member: MemberSettings;
   readonly disks: readonly DiskConfig[];
   readonly volumes: readonly VolumeConfig[];
+  readonly balance: BalanceConfig;
 }
 
 /** For `plimsoll initiator-proxy`. */
@@ -31,6 +33,17 @@ export interface GroupConfig {
   readonly pageBytes: number;
   /** Address of the whole group. */
   readonly portal: SocketAddress | null;
+  /** What holds until somebody sets another policy at run time. */
+  readonly loginPolicy: LoginPolicy;
+}
+
+export interface BalanceConfig extends BalanceSettings {
+  /** How often load is measured and told. */
+  readonly reportMs: number;
+  /** What a client is given to log out in before it is moved. */
+  readonly logoutSeconds: number;
+  /** Initiators that cannot follow a redirect, patterns with `*`. */
+  readonly noRedirect: readonly string[];
 }
 
 export type MetadataConfig =

@@ -3,6 +3,7 @@
 import { formatSocketAddress, type SocketAddress } from "../base/network.ts";
 import { isLoopback } from "./address.ts";
 import type {
+  BalanceConfig,
   Config,
   DiskConfig,
   GroupConfig,
@@ -11,6 +12,7 @@ import type {
   VolumeConfig,
 } from "./config.ts";
 import { parseDocument, type Place, type TableValue } from "./document.ts";
+import { balanceDefaults, readBalance } from "./parse_balance.ts";
 import { readDisks, readGroup, readMember } from "./parse_group.ts";
 import { readProxy } from "./parse_proxy.ts";
 import { readVolumes } from "./parse_volume.ts";
@@ -47,6 +49,7 @@ function readDocument(table: TableValue, complaints: Complaints): Config | null 
   const proxy = readProxy(root, role === "proxy");
   const disks = readDisks(root, group?.pageBytes ?? null);
   const volumes = readVolumes(root, group);
+  const balance = role === "member" ? readBalance(root) : balanceDefaults;
   root.finish();
   if (role === "proxy") refuseBesideProxy(root);
   if (member !== null) {
@@ -59,7 +62,7 @@ function readDocument(table: TableValue, complaints: Complaints): Config | null 
     warnUnreachable(root, member, volumes);
   }
   if (proxy !== null) checkAddresses(root, [["proxy.listen", proxy.listen], ["proxy.admin", proxy.admin]]);
-  return composed(complaints.file, { group, member, proxy, disks, volumes });
+  return composed(complaints.file, { group, member, proxy, disks, volumes, balance });
 }
 
 interface Parts {
@@ -68,14 +71,15 @@ interface Parts {
   readonly proxy: ProxySettings | null;
   readonly disks: readonly DiskConfig[];
   readonly volumes: readonly VolumeConfig[];
+  readonly balance: BalanceConfig;
 }
 
-function composed(file: string, { group, member, proxy, disks, volumes }: Parts): Config | null {
+function composed(file: string, { group, member, proxy, disks, volumes, balance }: Parts): Config | null {
   if (group === null) return null;
   if (proxy !== null) return { role: "proxy", file, group, proxy };
   const { metadata } = group;
   if (member === null || metadata === null) return null;
-  return { role: "member", file, group: { ...group, metadata }, member, disks, volumes };
+  return { role: "member", file, group: { ...group, metadata }, member, disks, volumes, balance };
 }
 
 /** A file is a member's or a proxy's. One that is neither is read as a member's, so that its other faults are told too. */

@@ -1,5 +1,6 @@
 // [group], [member] and [[disk]].
 
+import { loginPolicies, type LoginPolicy } from "../balance/view.ts";
 import type { SocketAddress } from "../base/network.ts";
 import { limits } from "../base/limits.ts";
 import { isLoopback, parseAddress } from "./address.ts";
@@ -29,6 +30,7 @@ export function readGroup(root: TableReader, role: "member" | "proxy"): GroupCon
   const iqnPrefix = group.requiredText("iqn_prefix", iqnPrefixExpected, unless(iqnPrefixProblem));
   const pageBytes = readPageSize(group);
   const portal = group.text("portal", addressExpected, address);
+  const loginPolicy = group.text("login_policy", policyExpected, policyOf);
   group.finish();
   if (name === null || secretFile === null || iqnPrefix === null || metadata === undefined) return null;
   return {
@@ -38,7 +40,15 @@ export function readGroup(root: TableReader, role: "member" | "proxy"): GroupCon
     iqnPrefix: iqnPrefix.value,
     pageBytes,
     portal: portal?.value ?? null,
+    loginPolicy: loginPolicy?.value ?? "affinity",
   };
+}
+
+const policyExpected = `one of ${loginPolicies.map((policy) => `"${policy}"`).join(", ")}`;
+
+function policyOf(text: string): Check<LoginPolicy> {
+  const policy = loginPolicies.find((known) => known === text);
+  return policy === undefined ? wrong("there is no such policy") : right(policy);
 }
 
 /** Bytes of a page. When what is given is wrong, the default goes on, so that the rest can be checked. */

@@ -21,6 +21,7 @@ import { inquiryHandlers, unconnectedHandlers } from "./inquiry_commands.ts";
 import type { LogicalUnitParts, LogicalUnitSettings } from "./logical_unit.ts";
 import { LostWrites } from "./lost_writes.ts";
 import { multipathHandlers, type MultipathService } from "./multipath_commands.ts";
+import type { ForwardedPages } from "./forwarded_pages.ts";
 import { NexusState } from "./nexus_state.ts";
 import { parameterHandlers } from "./parameter_commands.ts";
 import { reportHandlers } from "./report_commands.ts";
@@ -196,7 +197,7 @@ export class BlockDeviceServer implements DeviceServer {
   }
 
   /** Commands of each nexus, by its id, of which a part was carried out by another member. */
-  *forwarded(): IterableIterator<readonly [number, number]> {
+  *forwarded(): IterableIterator<readonly [number, ForwardedPages]> {
     for (const [nexus, state] of this.#nexuses) yield [nexus.id, state.forwarded];
   }
 

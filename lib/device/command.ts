@@ -140,10 +140,10 @@ export class Command implements TaskSetMember {
   /** Ends the command. Nothing may be in flight. The object may be in use for another task when this returns. */
   finish(status: number): void {
     const { nexus, abortGroups: groups } = this;
-    if (this.run.forwarded) {
-      this.run.forwarded = false;
-      this.nexus.forwarded++;
-      this.nexus.onForwarded?.();
+    if (this.run.forwardedPage >= 0) {
+      nexus.forwarded.note(this.run.forwardedPage);
+      this.run.forwardedPage = -1;
+      nexus.onForwarded?.();
     }
     this.active = false;
     this.abortGroups = null;

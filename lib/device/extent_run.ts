@@ -29,8 +29,11 @@ export class ExtentRun<Owner> {
   /** Byte of the volume where the failed part begins. */
   failedAtBytes = 0;
   miscompareOffsetBytes = 0;
-  /** A part went to another member, since whoever reads this has set it to false. (Flushes go to all homes: not counted.) */
-  forwarded = false;
+  /**
+   * Page of the last part that went to another member, since whoever reads this has set it to -1. (Flushes go to all
+   * homes: not counted.)
+   */
+  forwardedPage = -1;
   /** Of the last status operation. */
   mapped = false;
   mappedLengthBytes = 0;
@@ -145,7 +148,7 @@ export class ExtentRun<Owner> {
     if (this.#bufferMoves) this.#bufferStart += length;
     this.#inFlight++;
     target.blocks.submit(operation);
-    if (operation.ticket !== null && this.#kind !== "flush") this.forwarded = true;
+    if (operation.ticket !== null && this.#kind !== "flush") this.forwardedPage = operation.page;
   }
 
   #make(): BlockOperation {

@@ -5,14 +5,14 @@ import type { Nexus } from "../session/nexus.ts";
 import type { CopyResult } from "../wire/scsi/copy.ts";
 import type { Command } from "./command.ts";
 import { TaskSet } from "./task_set.ts";
+import { ForwardedPages } from "./forwarded_pages.ts";
 import { UnitAttentions } from "./unit_attention.ts";
 
 export class NexusState {
   readonly nexus: Nexus;
   readonly attentions = new UnitAttentions();
   readonly tasks = new TaskSet<Command>();
-  /** Commands of which a part was carried out by another member. */
-  forwarded = 0;
+  readonly forwarded = new ForwardedPages();
   /** Told whenever `forwarded` grows. */
   onForwarded: (() => void) | null = null;
   /** By list identifier, the oldest first. */

@@ -200,6 +200,14 @@ export class Reservations {
     return [...this.#hooks.nexuses()].some((nexus) => nexus.id === id);
   }
 
+  /** Has this initiator port a registration or a reservation, by whatever target port? */
+  involves(initiatorName: string, isid: number): boolean {
+    const is = (nexus: { readonly initiatorName: string; readonly isid: number }) =>
+      nexus.initiatorName === initiatorName && nexus.isid === isid;
+    const reserver = this.#reserver === null || this.#reserver === "elsewhere" ? null : this.#reserver;
+    return reserver !== null && is(reserver) || this.state.registrations.some(({ nexus }) => is(nexus));
+  }
+
   /** SPC-2 §7.20. Where a nexus is registered, RESERVE and RELEASE conflict for all (SPC-2 §5.5.1, CRH is 0). */
   #reserve(task: Task): void {
     const { nexus } = task;

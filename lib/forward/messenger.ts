@@ -1,7 +1,7 @@
 // The asking end of messages between members: a session of its own with each, made when there is something to say, so
 // that messages wait for no data. A message is told once: taken, refused, or not known to have come through.
 
-import type { Clock, Timer } from "../base/clock.ts";
+import type { Timer } from "../base/clock.ts";
 import { assert } from "../base/assert.ts";
 import { limits } from "../base/limits.ts";
 import { InitiatorCommand, InitiatorSession } from "../session/initiator/mod.ts";

@@ -37,6 +37,8 @@ export const keys = Object.freeze({
   /** What all members know alike of a logical unit; bytes of the device server (lib/device/unit_record.ts). */
   unit: (image: number) => `unit/${image}`,
   unitPrefix: "unit/",
+  /** What was set at run time of how clients are spread. */
+  balance: "balance",
   /** Raw bytes, not JSON: one placement id a page, `routeChunkPages` pages a key. */
   route: (image: number, chunk: number) => `route/${image}/${String(chunk).padStart(6, "0")}`,
   routePrefix: (image: number) => `route/${image}/`,
@@ -114,6 +116,13 @@ export interface UsageRecord {
   readonly allocated: Readonly<Record<string, number>>;
 }
 
+export interface BalanceRecord {
+  readonly version: 1;
+  /** A LoginPolicy (lib/balance/view.ts). */
+  readonly policy: string;
+}
+
+/** While it is there, its member takes no logins, and its clients and pages go elsewhere. */
 export interface DrainRecord {
   readonly version: 1;
   /** Wall clock, milliseconds since 1970. */
@@ -143,6 +152,8 @@ export interface VolumeRecord {
   readonly mutual: ChapRecord | null;
   /** Members that its pages lie on, also when it grows; absent: all. */
   readonly members?: readonly string[];
+  /** How its clients are treated (VolumeClass, lib/balance/view.ts); absent: "normal". */
+  readonly volumeClass?: string;
   /** Grows by one with every change of size or routes. */
   readonly epoch: number;
   /** The last changes of routes: at which epoch, and the chunk of routes that changed. */

@@ -41,6 +41,8 @@ export interface StatusReport {
       bytesRead: number;
       bytesWritten: number;
     } | null;
+    /** As it was measured last; of another member: as it told within the last seconds. Null: nothing is known. */
+    now: LoadReport | null;
   }[];
   volumes: VolumeReport[];
   /** Of an initiator-proxy only: its volumes and the paths to them. */
@@ -51,6 +53,25 @@ export interface StatusReport {
   /** Connections that closed before their first byte. */
   silentConnections: number;
   refusedConnections: number;
+}
+
+export interface LoadReport {
+  connections: number;
+  sessions: number;
+  /** Logins that were promised to it and have not come. */
+  expected: number;
+  /** Commands a second, and bytes in commands' worth: what members are compared by. */
+  work: number;
+  commandsPerS: number;
+  readBytesPerS: number;
+  writtenBytesPerS: number;
+  /** Of all cores, 0 to 1. */
+  cpu: number;
+  /** Commands in flight, and how long one takes, microseconds. */
+  queue: number;
+  latencyUs: number;
+  /** Speed of each portal's interface, Mbit/s; 0: not known. */
+  linkMbps: number[];
 }
 
 export interface MemberReport {
@@ -150,6 +171,43 @@ export interface SessionReport {
   forwarded: number;
   shortcut: number;
   multipathId: string | null;
+  commandsPerS: number;
+  bytesPerS: number;
+  /** Where its initiator's commands on the volume were carried out, over hours: shares by member. */
+  servedAt: Record<string, number>;
+}
+
+/** How this member sees the balance of the group. */
+export interface BalanceReport {
+  member: string;
+  policy: string;
+  settings: {
+    workMin: number;
+    deadBand: number;
+    settleMs: number;
+    dwellMs: number;
+    movesMax: number;
+    logoutSeconds: number;
+  };
+  /** Average work of the members that are heard of. */
+  average: number;
+  members: { name: string; draining: boolean; sessions: number; work: number; excess: number }[];
+  /** Moves that this member has begun since its start. */
+  moves: number;
+  /** What the next move would be; null: everybody stays. */
+  next: BalanceOpinion | null;
+  /** Every session of this member with every other member, the best first; at most 256. */
+  opinions: BalanceOpinion[];
+}
+
+export interface BalanceOpinion {
+  session: number;
+  initiator: string;
+  volume: string;
+  to: string;
+  verdict: "move" | "stay";
+  total: number;
+  terms: { name: string; value: number; why: string }[];
 }
 
 /** Where a volume's pages have their homes. */
@@ -198,4 +256,10 @@ export interface MemberControl {
   removeMember(name: string): Promise<void>;
   /** Ends the volume's sessions and gives its pages back. */
   deleteVolume(name: string): Promise<void>;
+  /** Asks the client of a session of this member to go to another one. */
+  moveSession(id: number, to: string): Promise<void>;
+  balance(): Promise<BalanceReport>;
+  /** The move that is worth most, now; null: none is worth it. */
+  runBalance(): Promise<BalanceOpinion | null>;
+  setBalancePolicy(policy: string): Promise<void>;
 }

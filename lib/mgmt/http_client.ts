@@ -5,6 +5,8 @@ import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isLoopback } from "../config/address.ts";
 import type {
+  BalanceOpinion,
+  BalanceReport,
   MemberReport,
   RouteReport,
   SessionReport,
@@ -92,6 +94,22 @@ export class AdminClient {
 
   async removeMember(name: string): Promise<void> {
     await this.#ask("DELETE", memberPath(name));
+  }
+
+  async moveSession(id: number, to: string): Promise<void> {
+    await this.#ask("POST", `/api/sessions/${id}/move`, { to });
+  }
+
+  balance(): Promise<BalanceReport> {
+    return this.#ask("GET", "/api/balance");
+  }
+
+  async runBalance(): Promise<BalanceOpinion | null> {
+    return (await this.#ask<{ move: BalanceOpinion | null }>("POST", "/api/balance/run")).move;
+  }
+
+  async setBalancePolicy(policy: string): Promise<void> {
+    await this.#ask("POST", "/api/balance/policy", { policy });
   }
 
   async #ask<T>(method: string, path: string, body?: unknown): Promise<T> {

@@ -8,7 +8,14 @@ import { formatSocketAddress, type SocketAddress } from "../base/network.ts";
 import { isLoopback } from "../config/address.ts";
 import { ControlError, type MemberControl } from "./control.ts";
 import { acceptedHosts, hostProblem, tokenMatches } from "./http_guard.ts";
-import { type Parsed, parseResize, parseVolumeChange, parseVolumeCreation } from "./http_requests.ts";
+import {
+  type Parsed,
+  parseMove,
+  parsePolicy,
+  parseResize,
+  parseVolumeChange,
+  parseVolumeCreation,
+} from "./http_requests.ts";
 
 export interface AdminServerOptions {
   /** Literal loopback address; port 0 takes a free one. */
@@ -203,6 +210,22 @@ function routes(
     await control.deleteVolume(c.req.param("name"));
     return c.body(null, 204);
   });
+  app.post("/api/sessions/:id/move", async (c) => {
+    const id = c.req.param("id");
+    const { to } = valueOf(parseMove(await jsonBody(c)));
+    if (!/^[0-9]{1,15}$/.test(id)) throw new Refusal("notFound", `There is no session "${id}".`);
+    await control.moveSession(Number(id), to);
+    return c.body(null, 204);
+  });
+  app.get("/api/balance", async (c) => c.json(await control.balance()));
+  app.post("/api/balance/run", async (c) => c.json({ move: await control.runBalance() }));
+  app.post("/api/balance/policy", async (c) => {
+    await control.setBalancePolicy(valueOf(parsePolicy(await jsonBody(c))).policy);
+    return c.body(null, 204);
+  });
+  for (const path of ["/api/sessions/:id/move", "/api/balance", "/api/balance/run", "/api/balance/policy"]) {
+    app.all(path, (c) => refuseMethod(c));
+  }
   for (const path of ["/healthz", "/api/status", "/api/members", "/api/sessions", "/api/volumes"]) {
     app.all(path, (c) => refuseMethod(c));
   }

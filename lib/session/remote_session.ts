@@ -16,9 +16,9 @@ export type SessionOrder = "end" | "dismiss" | "requestLogout" | "finishAndClose
 export interface SessionThread {
   /** Takes a connection of a session, the first one or one that replaces another. */
   begin(session: RemoteSession, handover: Handover): void;
-  /** `cmdSn`: of a replacement. */
-  order(session: RemoteSession, order: SessionOrder, reason: string, cmdSn: number): void;
   notify(session: RemoteSession, notice: VendorNotice): void;
+  /** `value`: CmdSN of a replacement, seconds of a logout request. */
+  order(session: RemoteSession, order: SessionOrder, reason: string, value: number): void;
   counters(session: RemoteSession): SessionCounters;
 }
 
@@ -109,8 +109,8 @@ export class RemoteSession {
   }
 
   /** Without an effect on a session that has ended. */
-  order(order: SessionOrder, reason: string): void {
-    if (this.#state !== "ended") this.thread.order(this, order, reason, 0);
+  order(order: SessionOrder, reason: string, value = 0): void {
+    if (this.#state !== "ended") this.thread.order(this, order, reason, value);
   }
 
   replaceConnection(cmdSn: number, then: (stays: boolean) => void): void {

@@ -4,10 +4,11 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import { limits } from "../base/limits.ts";
 import type { Log } from "../base/log.ts";
-import type { SocketAddress, Stream, StreamHandler } from "../base/network.ts";
+import { formatSocketAddress, type SocketAddress, type Stream, type StreamHandler } from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
 import { AsyncMessage, LoginRequest, LoginResponse, Opcode, reservedTag } from "../wire/iscsi/bhs.ts";
 import { AsyncEvent, codeText, LoginStage, LoginStatus } from "../wire/iscsi/status.ts";
+import { formatText } from "../wire/iscsi/text.ts";
 import { FrameReader, type FrameSink } from "./framing.ts";
 import { FullFeature } from "./full_feature.ts";
 import type { Handover } from "./handover.ts";
@@ -29,7 +30,7 @@ export interface ConnectionHost {
   readonly rings: OutputRings;
   /**
    * Finds or makes the session for a finished login; may take time (an old session's tasks must end first). One of
-   * both is called, unless `wanted` is false by then, or `handOver` has given the connection to another thread.
+   * these is called, unless `wanted` is false by then, or `handOver` has given the connection to another thread.
    */
   admit(
     login: TargetLogin,
@@ -38,6 +39,7 @@ export interface ConnectionHost {
     granted: (session: TargetSession) => void,
     refused: (status: number, reason: string) => void,
     handOver: () => Handover | null,
+    redirected: (address: SocketAddress, reason: string) => void,
   ): void;
   /** The connection has left the login phase (in whatever way). */
   loginOver(connection: TargetConnection): void;
@@ -204,6 +206,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
       (session) => this.#enterFullFeature(session, tag, step),
       (status, reason) => this.#refuse(tag, status, reason),
       () => this.#handOver(tag, step),
+      (address, reason) => this.#redirect(tag, step.stage, address, reason),
     );
   }
 
@@ -269,6 +272,23 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
       LoginResponse.statusDetail.set(output.view, at, status & 0xff);
       LoginResponse.tsih.set(output.view, at, this.#login.tsih);
       this.#finishLogin(at, tag, nothing, null);
+    }
+    this.#close();
+  }
+
+  /** Status 0101h (§11.13.5); the address goes without a tag (§13.8). */
+  #redirect(tag: number, stage: number, address: SocketAddress, reason: string): void {
+    if (this.#state !== "admitting") return;
+    this.#note("Login redirected", { to: formatSocketAddress(address), reason });
+    const output = this.#output!;
+    const at = output.begin(0, true);
+    if (at >= 0) {
+      const status = LoginStatus.targetMovedTemporarily.code;
+      LoginResponse.currentStage.set(output.view, at, stage);
+      LoginResponse.statusClass.set(output.view, at, status >>> 8);
+      LoginResponse.statusDetail.set(output.view, at, status & 0xff);
+      const text = formatText([{ key: "TargetAddress", value: formatSocketAddress(address) }]);
+      this.#finishLogin(at, tag, text, null);
     }
     this.#close();
   }
@@ -365,8 +385,8 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
 
   // Ends.
 
-  requestLogout(): void {
-    const seconds = Math.ceil(limits.stopLogoutTimeMs / 1000);
+  requestLogout(seconds: number): void {
+    if (this.session !== null) this.session.logoutRequested = true;
     this.#asyncMessage(AsyncEvent.logoutRequested.code, seconds);
   }
 

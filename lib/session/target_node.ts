@@ -18,6 +18,8 @@ import type { TargetLogin } from "./target_login.ts";
 import { type SessionIdentity, TargetSession } from "./target_session.ts";
 import type { DeviceServer } from "./task.ts";
 
+const stopLogoutSeconds = Math.ceil(limits.stopLogoutTimeMs / 1000);
+
 /** A session, here or in another thread. */
 export interface NodeSession {
   readonly identity: SessionIdentity;
@@ -47,7 +49,26 @@ export interface TargetNodeParts {
   readonly log?: Log;
   /** The thread that is to run a new session of `target`, or null: this one. */
   readonly place?: (target: TargetRecord) => SessionThread | null;
+  /** Where a login is to go instead; absent: logins stay here. */
+  readonly redirect?: Redirect;
 }
+
+/** A login of a new session, complete and proven. */
+export interface LoginQuestion {
+  readonly initiatorName: string;
+  readonly isid: number;
+  readonly target: TargetRecord;
+  readonly portal: TargetPortal;
+}
+
+export interface LoginPlace {
+  readonly address: SocketAddress;
+  /** For the log. */
+  readonly reason: string;
+}
+
+/** `decided` is called once, now or later; null: it stays here. */
+export type Redirect = (login: LoginQuestion, decided: (place: LoginPlace | null) => void) => void;
 
 /** One session as management shows it; counters since login. */
 export interface SessionInfo {
@@ -88,6 +109,7 @@ export class TargetNode implements ConnectionHost {
   /** By TSIH; sessions that are ending are still here. */
   readonly #sessions = new Map<number, NodeSession>();
   readonly #place: ((target: TargetRecord) => SessionThread | null) | null;
+  readonly #redirect: Redirect | null;
   /** Connections of sessions in other threads. */
   #connectionsElsewhere = 0;
   #nextId = 1;
@@ -102,6 +124,7 @@ export class TargetNode implements ConnectionHost {
     this.#pool = parts.pool;
     this.#relativeTargetPort = parts.relativeTargetPort;
     this.#place = parts.place ?? null;
+    this.#redirect = parts.redirect ?? null;
   }
 
   /** For Network.listen of `portal`: the handler of a new stream, or null to refuse it. */
@@ -179,9 +202,9 @@ export class TargetNode implements ConnectionHost {
     this.#stopping = done;
     for (const connection of [...this.#connections]) {
       if (connection.session === null) connection.finishAndClose("the target stops");
-      else connection.requestLogout();
+      else connection.requestLogout(stopLogoutSeconds);
     }
-    this.#orderElsewhere("requestLogout");
+    this.#orderElsewhere("requestLogout", stopLogoutSeconds);
     this.clock.after(limits.stopLogoutTimeMs, () => {
       for (const connection of [...this.#connections]) connection.finishAndClose("the target stops");
       this.#orderElsewhere("finishAndClose");
@@ -193,10 +216,37 @@ export class TargetNode implements ConnectionHost {
     this.#stoppedIfEmpty();
   }
 
-  #orderElsewhere(order: "requestLogout" | "finishAndClose" | "abort"): void {
+  #orderElsewhere(order: "requestLogout" | "finishAndClose" | "abort", value = 0): void {
     for (const session of [...this.#sessions.values()]) {
-      if (session instanceof RemoteSession) session.order(order, "the target stops");
+      if (session instanceof RemoteSession) session.order(order, "the target stops", value);
     }
+  }
+
+  /**
+   * Asks the initiator of session `id` to log out within `seconds`. If it does not, no more of its commands are taken
+   * then, those in flight are answered, and the connection closes. False: there is no such session.
+   */
+  sendAway(id: number, seconds: number, reason: string): boolean {
+    const session = [...this.#sessions.values()].find(({ identity }) => identity.id === id);
+    if (session === undefined || session.ended) return false;
+    const late = `${reason}, and the initiator did not log out within ${seconds} s`;
+    this.#orderOne(session, "requestLogout", reason, seconds);
+    this.clock.after(seconds * 1000, () => this.#orderOne(session, "finishAndClose", late));
+    this.clock.after(seconds * 1000 + limits.stopCloseTimeMs, () => this.#orderOne(session, "abort", late));
+    return true;
+  }
+
+  #orderOne(
+    session: NodeSession,
+    order: "requestLogout" | "finishAndClose" | "abort",
+    reason: string,
+    seconds = 0,
+  ): void {
+    if (session.ended) return;
+    if (session instanceof RemoteSession) return session.order(order, reason, seconds);
+    const connection = [...this.#connections].find((c) => c.session === session);
+    if (order === "requestLogout") connection?.requestLogout(seconds);
+    else connection?.[order](reason);
   }
 
   /** A connection in another thread has closed. */
@@ -233,11 +283,18 @@ export class TargetNode implements ConnectionHost {
     granted: (session: TargetSession) => void,
     refused: (status: number, reason: string) => void,
     handOver: () => Handover | null,
+    redirected: (address: SocketAddress, reason: string) => void,
   ): void {
     const admit = () => this.#admit(login, portal, wanted, granted, refused, handOver);
     // A connection is handed over when the bytes it came with are dealt with.
-    if (this.#place !== null && login.target !== null) this.clock.after(0, admit);
-    else admit();
+    const soon = this.#place !== null && login.target !== null ? () => this.clock.after(0, admit) : admit;
+    const { target, initiatorName, isid } = login;
+    const fresh = target !== null && login.tsih === 0 && this.#find(login, portal) === null;
+    if (this.#redirect === null || !fresh || this.#stopping !== null) return void soon();
+    this.#redirect({ initiatorName, isid, target, portal }, (place) => {
+      if (place === null || this.#stopping !== null) soon();
+      else redirected(place.address, place.reason);
+    });
   }
 
   #admit(

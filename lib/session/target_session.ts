@@ -25,8 +25,8 @@ export interface SessionConnection {
   readonly link: Link;
   readonly reader: FrameReader;
   readonly remote: SocketAddress;
-  /** Asks the initiator to log out (Async Message 1). */
-  requestLogout(): void;
+  /** Asks the initiator to log out within so many seconds (Async Message 1). */
+  requestLogout(seconds: number): void;
   /** Tells the initiator why (Async Message), then closes. */
   dismiss(reason: string): void;
   /** Sends an asynchronous message of event 255. */
@@ -70,6 +70,8 @@ export class TargetSession implements CommandHost, DataOutHost {
   bytesWritten = 0;
   /** Data-Out PDUs of its commands that began or ended. */
   dataOutMoves = 0;
+  /** The initiator was asked to log out: what it has under way then is answered first. */
+  logoutRequested = false;
 
   #connection: SessionConnection | null = null;
   #state: "open" | "ending" | "ended" = "open";
@@ -158,7 +160,10 @@ export class TargetSession implements CommandHost, DataOutHost {
   connectionLost(connection: SessionConnection): void {
     if (this.#connection !== connection) return;
     if (this.#state === "open") this.end("the connection is gone");
-    else this.#dropAnswers(connection); // a logout goes on without it
+    else {
+      this.#dropAnswers(connection); // a logout goes on without it
+      this.#abortEach(); // and nobody is there any more to be answered
+    }
   }
 
   /** Tells the initiator (Async Message), then ends. */
@@ -182,12 +187,15 @@ export class TargetSession implements CommandHost, DataOutHost {
     connection?.abort(reason);
   }
 
-  /** Logout (§11.14): all tasks end, then `then`, which answers on the connection if it is still there. */
+  /**
+   * Logout (§11.14): all tasks end, then `then`, which answers on the connection if it is still there. An initiator that
+   * was asked to leave gets its answers first; data that it owes does not come any more.
+   */
   logout(then: () => void): void {
     assert(this.#state === "open", "logout of a session that is ending");
     this.#state = "ending";
     this.#credit.close();
-    this.#abortEach();
+    this.#abortEach(this.logoutRequested);
     this.whenIdle(() => {
       this.#connection = null;
       this.#finishEnd();
@@ -244,10 +252,10 @@ export class TargetSession implements CommandHost, DataOutHost {
     this.#onEnded(this);
   }
 
-  #abortEach(): void {
+  #abortEach(onlyIncomplete = false): void {
     this.commands.forEachInUse((command) => {
       if (command.state === "receiving") this.#retire(command); // its turn never comes
-      else this.abortCommand(command);
+      else if (!onlyIncomplete || command.dataPending) this.abortCommand(command);
     });
   }
 

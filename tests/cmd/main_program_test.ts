@@ -140,11 +140,14 @@ Deno.test("session list shows who is logged in", async () => {
     forwarded: 0,
     shortcut: 0,
     multipathId: null,
+    commandsPerS: 10,
+    bytesPerS: 4096,
+    servedAt: { beta: 0.7, alpha: 0.3 },
   }];
   const list = await run(["session", "list", "--api", scene.api]);
   assert.match(
     list.out,
-    /vol0 +iqn\.2026-01\.example:host\?\[2J +127\.0\.0\.1:50000 +alpha 127\.0\.0\.1:3260 +12,345 +2 KiB/,
+    /vol0 +iqn\.2026-01\.example:host\?\[2J +127\.0\.0\.1:50000 +alpha 127\.0\.0\.1:3260 +12,345 +2 KiB +10 +4 KiB\/s +beta 70 %, alpha 30 %/,
   );
   const json = await run(["session", "list", "--json", "--api", scene.api]);
   assert.equal(JSON.parse(json.out)[0].id, 7);

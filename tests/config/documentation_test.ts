@@ -16,13 +16,16 @@ Deno.test("the examples of docs/configuration.md are right when put together", a
 
 Deno.test("docs/configuration.md names every key that the parser knows", async () => {
   const text = await Deno.readTextFile(new URL("../../docs/configuration.md", import.meta.url));
-  const result = parseConfig(
+  const texts = [
     "[group]\nx=1\n[member]\nx=1\n[proxy]\nx=1\n[[disk]]\nx=1\n[[volume]]\nx=1\n",
-    "a",
-  );
-  assert.ok(!result.ok);
-  const unknown = result.problems.filter((problem) => problem.message.includes('Unknown key "x"'));
-  assert.equal(unknown.length, 5);
+    "[balance]\nx=1\n",
+  ];
+  const unknown = texts.flatMap((tables) => {
+    const result = parseConfig(tables, "a");
+    assert.ok(!result.ok);
+    return result.problems.filter((problem) => problem.message.includes('Unknown key "x"'));
+  });
+  assert.equal(unknown.length, 6);
   for (const { expected } of unknown) {
     for (const key of expected.replace("one of ", "").split(", ")) {
       assert.ok(text.includes(`\`${key}\``), key);

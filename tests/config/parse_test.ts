@@ -60,6 +60,7 @@ Deno.test("the shipped appliance.toml is right, and its paths are relative to it
       iqnPrefix: "iqn.2026-11.net.plimsoll.demo",
       pageBytes: 4194304,
       portal: null,
+      loginPolicy: "affinity",
     },
     member: {
       name: "alpha",
@@ -86,6 +87,16 @@ Deno.test("the shipped appliance.toml is right, and its paths are relative to it
       mutual: null,
       line: lineOf(shipped, "[[volume]]"),
     }],
+    balance: {
+      reportMs: 1000,
+      settleMs: 30_000,
+      dwellMs: 120_000,
+      logoutSeconds: 3,
+      deadBand: 0.25,
+      workMin: 1000,
+      movesMax: 2,
+      noRedirect: [],
+    },
   });
 });
 
@@ -103,6 +114,7 @@ secret_file = "/etc/secret"
 iqn_prefix = "iqn.2026-01.com.example:san"
 page_size = "16MiB"
 portal = "10.0.0.100:3260"
+login_policy = "round-robin"
 [member]
 name = "alpha"
 portals = ["10.0.0.1:3260", "[FD00:0::1]:3260"]
@@ -124,6 +136,15 @@ initiators = ["iqn.2026-01.*", "*"]
 chap = { user = "u", secret_file = "vol0.chap" }
 mutual.user = "m"
 mutual.secret = "0123456789abcdef"
+[balance]
+report_seconds = 0.5
+settle_seconds = 5
+dwell_seconds = 60
+logout_seconds = 2
+dead_band = 0.5
+work_min = 10
+moves_at_once = 4
+no_redirect = ["iqn.2026-01.com.example.old:*"]
 `) as MemberConfig;
   assert.deepEqual(got.group, {
     name: "g1",
@@ -136,6 +157,17 @@ mutual.secret = "0123456789abcdef"
     iqnPrefix: "iqn.2026-01.com.example:san",
     pageBytes: 16 * 2 ** 20,
     portal: { hostname: "10.0.0.100", port: 3260 },
+    loginPolicy: "round-robin",
+  });
+  assert.deepEqual(got.balance, {
+    reportMs: 500,
+    settleMs: 5_000,
+    dwellMs: 60_000,
+    logoutSeconds: 2,
+    deadBand: 0.5,
+    workMin: 10,
+    movesMax: 4,
+    noRedirect: ["iqn.2026-01.com.example.old:*"],
   });
   assert.deepEqual(got.member, {
     name: "alpha",
@@ -158,7 +190,7 @@ mutual.secret = "0123456789abcdef"
     initiators: ["iqn.2026-01.*", "*"],
     chap: { user: "u", secret: { kind: "file", path: "etc/vol0.chap" } },
     mutual: { user: "m", secret: { kind: "inline", secret: "0123456789abcdef" } },
-    line: 22,
+    line: 23,
   });
 });
 
@@ -209,6 +241,7 @@ state_dir = "var/proxy"
       iqnPrefix: "iqn.2026-11.net.plimsoll.demo",
       pageBytes: 4194304,
       portal: null,
+      loginPolicy: "affinity",
     },
     proxy: {
       listen: { hostname: "127.0.0.1", port: 3261 },
@@ -556,4 +589,19 @@ Deno.test("a right configuration with one value of another type is refused, neve
       assert.ok(result.problems.some((problem) => problem.line === i + 1), `${match[1]} = ${value}`);
     }
   }
+});
+
+Deno.test("what [balance] cannot be is refused with what it may be", () => {
+  const problems = (text: string) => {
+    const result = parseConfig(`${base}[balance]\n${text}\n`, file);
+    assert.ok(!result.ok);
+    return result.problems.map(({ message, expected }) => `${message} ${expected}`).join("\n");
+  };
+  assert.match(problems("dead_band = 0"), /dead_band = 0.*out of range.*from 0\.05 to 10/s);
+  assert.match(problems("moves_at_once = 1.5"), /not a whole number/);
+  assert.match(problems('dwell_seconds = "1h"'), /not a number.*of seconds from 1 to 86400/s);
+  assert.match(problems("no_redirect = [1]"), /no_redirect/);
+  const policy = parseConfig(base.replace("[member]", 'login_policy = "best"\n[member]'), file);
+  assert.ok(!policy.ok);
+  assert.match(policy.problems[0]!.message, /no such policy/);
 });

@@ -41,6 +41,10 @@ export interface TargetOptions {
   readonly secretFile?: string;
   /** The disk past the page cache. */
   readonly direct?: boolean;
+  /** Default "none": tests speak to the member that they log in to. */
+  readonly loginPolicy?: string;
+  /** Lines of [balance]. */
+  readonly balance?: readonly string[];
   readonly engine?: "auto" | "portable";
   /** Threads of the data plane. */
   readonly workers?: number;
@@ -94,6 +98,7 @@ function configurationText(
     `metadata = ${quote(o.metadata ?? "sqlite:var/group.db")}`,
     `secret_file = ${quote(o.secretFile ?? "var/group.secret")}`,
     `iqn_prefix = ${quote(iqnPrefix)}`,
+    `login_policy = ${quote(o.loginPolicy ?? "none")}`,
     "[member]",
     `name = ${quote(o.member ?? "alpha")}`,
     `portals = [${portals.map((p) => quote(p)).join(", ")}]`,
@@ -117,6 +122,7 @@ function configurationText(
       }
     }
   }
+  if (o.balance !== undefined) lines.push("[balance]", ...o.balance);
   return lines.join("\n") + "\n";
 }
 

@@ -1,6 +1,8 @@
 // A member that is only its answers: volumes in memory, nothing behind them.
 
 import {
+  type BalanceOpinion,
+  type BalanceReport,
   ControlError,
   type MemberControl,
   type MemberReport,
@@ -100,6 +102,7 @@ export class FakeControl implements MemberControl {
           },
         ],
         load: { connections: 1, sessions: 1, commands: 1204, bytesRead: 5 * GiB, bytesWritten: GiB },
+        now: null,
       }],
       volumes: this.volumes,
       disks: [{
@@ -115,6 +118,42 @@ export class FakeControl implements MemberControl {
       silentConnections: 2,
       refusedConnections: 0,
     });
+  }
+
+  opinion: BalanceOpinion | null = {
+    session: 7,
+    initiator: "iqn.2026-01.example:host",
+    volume: "vol0",
+    to: "beta",
+    verdict: "move",
+    total: 0.65,
+    terms: [{ name: "load", value: 0.75, why: "takes 100 of the 267" }],
+  };
+
+  async moveSession(id: number, to: string): Promise<void> {
+    await this.#called("move", id, to);
+  }
+
+  balance(): Promise<BalanceReport> {
+    return Promise.resolve({
+      member: "alpha",
+      policy: "affinity",
+      settings: { workMin: 1, deadBand: 0.25, settleMs: 1, dwellMs: 1, movesMax: 2, logoutSeconds: 3 },
+      average: 133,
+      members: [{ name: "alpha", draining: false, sessions: 4, work: 400, excess: 2 }],
+      moves: 3,
+      next: this.opinion,
+      opinions: this.opinion === null ? [] : [this.opinion],
+    });
+  }
+
+  async runBalance(): Promise<BalanceOpinion | null> {
+    await this.#called("run");
+    return this.opinion;
+  }
+
+  async setBalancePolicy(policy: string): Promise<void> {
+    await this.#called("policy", policy);
   }
 
   route(volume: string): Promise<RouteReport> {

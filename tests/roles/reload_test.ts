@@ -119,7 +119,7 @@ Deno.test("process: SIGHUP takes a new volume over, and keeps the old configurat
     }
   };
   await hup(`${text}[[volume]]\nname = "bad"\n`, /was not reloaded; the old one goes on/);
-  assert.match(target.log, /appliance\.toml:20.*Missing size in volume\[1\]/);
+  assert.match(target.log, /appliance\.toml:21.*Missing size in volume\[1\]/);
   await hup(`${text}[[volume]]\nname = "more"\nsize = "8MiB"\n`, /configuration reloaded/);
   assert.match(target.log, /volume is served.*more/);
   assert.doesNotMatch(target.log, /volume is served.*bad/);

@@ -75,6 +75,8 @@ export class World implements AsyncDisposable {
   bootId = "boot 1";
   member: string;
   groupName = "test";
+  /** Tests speak to the member that they log in to, unless they are about other places. */
+  loginPolicy = "none";
   tables: string;
   #target: Target | null = null;
   #metadata: Metadata | null = null;
@@ -116,6 +118,7 @@ export class World implements AsyncDisposable {
     );
     const text = `[group]\nname = "${this.groupName}"\nmetadata = "sqlite:/d/group.db"\n` +
       `secret_file = "/d/group.secret"\niqn_prefix = "${iqnPrefix}"\npage_size = "1MiB"\n` +
+      `login_policy = "${this.loginPolicy}"\n` +
       `[member]\nname = "${this.member}"\nportals = [${names.join(", ")}]\nadmin = "127.0.0.1:1"\n` +
       `peer = "${this.peer.hostname}:${this.peer.port}"\n` +
       `state_dir = "/d/${this.member}"\n${this.tables}`;

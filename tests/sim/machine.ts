@@ -250,7 +250,7 @@ export class Machine {
     const slots = Math.max(4, Math.ceil(this.pages * roomRatio / disks));
     const diskBytes = 262_144 + slots * pageBytes;
     const text = `[group]\nname = "sim"\nmetadata = "sqlite:/d/group.db"\nsecret_file = "/d/group.secret"\n` +
-      `iqn_prefix = "${iqnPrefix}"\npage_size = "1MiB"\n` +
+      `iqn_prefix = "${iqnPrefix}"\npage_size = "1MiB"\nlogin_policy = "none"\n` +
       `[member]\nname = "${this.name}"\nportals = ["${this.address}:3260"]\nadmin = "127.0.0.1:1"\n` +
       `state_dir = "/d/${this.name}"\n` +
       Array.from({ length: disks }, (_, i) => `[[disk]]\npath = "/d/${this.name}-${i}.img"\nsize = "8MiB"\n`)

@@ -2,10 +2,14 @@
 
 import { AssertionError } from "../../base/assert.ts";
 import type { Clock } from "../../base/clock.ts";
+import { loginPolicies } from "../../balance/view.ts";
+import type { BalanceConfig } from "../../config/config.ts";
 import { formatSocketAddress } from "../../base/network.ts";
 import type { Metadata } from "../../meta/metadata.ts";
 import type { GroupRecord, MemberRecord, VolumeRecord } from "../../meta/records.ts";
 import {
+  type BalanceOpinion,
+  type BalanceReport,
   ControlError,
   type DiskReport,
   type MemberControl,
@@ -24,6 +28,9 @@ import { runsOf } from "../../route/route_table.ts";
 import type { Router } from "../../route/router.ts";
 import { naaIdentifier } from "../../wire/scsi/inquiry.ts";
 import type { SessionInfo, TargetNode } from "../../session/target_node.ts";
+import type { Balancing } from "./balancing.ts";
+import { balanceReport, loadReport, opinionReport } from "./balance_reports.ts";
+import type { BalanceRecords } from "./balance_records.ts";
 import { type Deletions, waitingFor } from "./deletion.ts";
 import type { ServedDisk } from "./disks.ts";
 import type { Forwarding } from "./forwarding.ts";
@@ -53,6 +60,9 @@ export interface ControlParts {
   readonly mover: Mover;
   readonly memberAdmin: MemberAdmin;
   readonly drainProgress: DrainProgress;
+  readonly balancing: Balancing;
+  readonly balanceRecords: BalanceRecords;
+  readonly balanceSettings: BalanceConfig;
   readonly router: Router;
   readonly disks: readonly ServedDisk[];
   readonly node: TargetNode;
@@ -103,7 +113,10 @@ export class TargetControl implements MemberControl {
         ...this.#parts.volumes.failures(),
         ...this.#diskNotices(),
       ],
-      members: members.map((report) => report.name === member.name ? this.#own() : otherOf(report)),
+      members: members.map((report) => ({
+        ...report.name === member.name ? this.#own() : otherOf(report),
+        now: this.#loadOf(report),
+      })),
       volumes: records.map((record) => this.#reportOf(record, allocatedPages)),
       disks,
       moves: { ...this.#parts.mover.counters, moving: this.#parts.mover.batch?.pages.length ?? 0 },
@@ -141,10 +154,65 @@ export class TargetControl implements MemberControl {
       remote: session.remote,
       commands: session.commands,
       bytes: session.bytesRead + session.bytesWritten,
-      forwarded: forwarded.get(session.id) ?? 0,
+      forwarded: forwarded.get(session.id)?.count ?? 0,
       shortcut: 0,
       multipathId: disks.get(session.id) ?? null,
+      ...this.#ratesOf(session.id),
     })));
+  }
+
+  moveSession(id: number, to: string): Promise<void> {
+    return this.#parts.balancing.moveSession(id, to);
+  }
+
+  balance(): Promise<BalanceReport> {
+    return Promise.resolve(balanceReport(this.#parts));
+  }
+
+  runBalance(): Promise<BalanceOpinion | null> {
+    const move = this.#parts.balancing.runOnce(false);
+    return Promise.resolve(move === null ? null : opinionReport(this.#parts, { ...move, verdict: "move" }));
+  }
+
+  async setBalancePolicy(policy: string): Promise<void> {
+    const known = loginPolicies.find((name) => name === policy);
+    if (known === undefined) {
+      throw new ControlError(
+        "invalid",
+        `There is no policy "${policy}". These are: ${loginPolicies.join(", ")}.`,
+      );
+    }
+    await this.#kept(`set the policy "${policy}"`, this.#parts.balanceRecords.setPolicy(known));
+  }
+
+  #kept(what: string, change: Promise<void>): Promise<void> {
+    return change.catch((error: Error) => {
+      throw new ControlError(
+        "unavailable",
+        `Cannot ${what}: the metadata is away (${error.message}). Try again.`,
+      );
+    });
+  }
+
+  #ratesOf(id: number): Pick<SessionReport, "commandsPerS" | "bytesPerS" | "servedAt"> {
+    const { balancing } = this.#parts;
+    const metered = balancing.meter.find(id);
+    if (metered === null) return { commandsPerS: 0, bytesPerS: 0, servedAt: {} };
+    const shares = balancing.meter.history.long(metered.client, metered.image);
+    return {
+      commandsPerS: Math.round(metered.commandsPerS * 10) / 10,
+      bytesPerS: Math.round(metered.readBytesPerS + metered.writtenBytesPerS),
+      servedAt: Object.fromEntries(
+        [...shares].map(([tag, share]) => [balancing.nameOf(tag), Math.round(share * 1000) / 1000]),
+      ),
+    };
+  }
+
+  #loadOf({ name, state, targetPortalGroupTag }: MemberReport): StatusReport["members"][number]["now"] {
+    const { member, balancing } = this.#parts;
+    if (name === member.name) return loadReport(balancing.ownLoad());
+    const told = state === "down" ? null : balancing.loadOf(targetPortalGroupTag);
+    return told === null ? null : loadReport(told);
   }
 
   async createVolume(creation: VolumeCreation): Promise<VolumeReport> {
@@ -220,11 +288,11 @@ export class TargetControl implements MemberControl {
     return false;
   }
 
-  #own(): StatusReport["members"][number] {
+  #own(): Omit<StatusReport["members"][number], "now"> {
     const { member, members, node, ready } = this.#parts;
     const sessions = [...node.sessions()];
     const total = (pick: (session: SessionInfo) => number) => sessions.reduce((sum, s) => sum + pick(s), 0);
-    const draining = members.membership.state === "draining";
+    const draining = members.membership.state === "draining" || this.#parts.balancing.draining;
     return {
       name: member.name,
       state: draining ? "draining" : ready() && members.held() ? "up" : "joining",
@@ -342,7 +410,7 @@ async function available(work: () => Promise<void>): Promise<void> {
 }
 
 /** What is known here of another member. */
-function otherOf(report: MemberReport): StatusReport["members"][number] {
+function otherOf(report: MemberReport): Omit<StatusReport["members"][number], "now"> {
   const { name, state, portals, targetPortalGroupTag } = report;
   return {
     name,

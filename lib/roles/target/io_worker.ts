@@ -226,7 +226,7 @@ export class IoWorker implements ConnectionHost {
   }
 
   /** A session that has ended meanwhile needs no orders. */
-  #order({ id, order, reason, cmdSn }: SessionOrdered): void {
+  #order({ id, order, reason, value }: SessionOrdered): void {
     const running = this.#sessions.get(id);
     if (running === undefined) return;
     const { session, connection } = running;
@@ -236,13 +236,13 @@ export class IoWorker implements ConnectionHost {
       case "dismiss":
         return session.dismiss(reason);
       case "requestLogout":
-        return connection.requestLogout();
+        return connection.requestLogout(value);
       case "finishAndClose":
         return connection.finishAndClose(reason);
       case "abort":
         return connection.abort(reason);
       case "replace":
-        return session.replaceConnection(cmdSn, (stays) => this.#tell({ kind: "replaced", id, stays }));
+        return session.replaceConnection(value, (stays) => this.#tell({ kind: "replaced", id, stays }));
     }
   }
 

@@ -17,6 +17,7 @@ import { type DiskRecord, keys, type MemberRecord } from "../../meta/records.ts"
 import { ControlError, type MemberControl, type VolumeCreation } from "../../mgmt/control.ts";
 import { revisionLevel, version } from "../../mgmt/version.ts";
 import { VolumeAdmin } from "../../mgmt/volume_admin.ts";
+import { type Machine, unknownMachine } from "../../base/machine.ts";
 import { Exclusion, Hold } from "../../device/unit_gate.ts";
 import { type IncomingPages, memberName } from "../../forward/mod.ts";
 import { Router } from "../../route/router.ts";
@@ -25,6 +26,8 @@ import type { OrderPoint } from "../../store/mod.ts";
 import { MessageKind } from "../../wire/scsi/member_message.ts";
 import { TargetNode } from "../../session/target_node.ts";
 import type { TargetPortal } from "../../session/target_directory.ts";
+import { BalanceRecords } from "./balance_records.ts";
+import { Balancing } from "./balancing.ts";
 import { TargetControl } from "./control.ts";
 import type { DataPlane } from "./data_plane.ts";
 import { Deletions, waitingFor } from "./deletion.ts";
@@ -68,6 +71,8 @@ export interface TargetParts {
   readonly bootClock?: BootClock;
   /** The process that is the member; absent: the only one of its name on this boot, as in a simulator. */
   readonly process?: ProcessIdentity;
+  /** Absent: nothing is known of it, as in a simulator. */
+  readonly machine?: Machine;
   /** Absent: as limits say. */
   readonly leaseTimes?: LeaseTimes;
   /** Data buffers of all sessions; absent: limits.dataBufferBytesMax of them. */
@@ -145,6 +150,7 @@ export class Target {
       clock: parts.clock,
       engine: parts.engine,
       exists: parts.exists,
+      balanceSettings: config.balance,
       workers: () => parts.dataPlane?.connections ?? null,
       portals: () => state.portals.states(),
       notices: () => [
@@ -172,6 +178,7 @@ export class Target {
     await this.#state.forwarding.follow();
     await this.#state.members.follow();
     if (this.#state.members.fellows().length > 0) await this.#state.drains.follow();
+    await this.#state.balanceRecords.follow();
     for (const volume of await admin.deleting()) {
       log.info("going on with the deletion of a volume", { volume: volume.name });
       await this.#state.deletions.run(volume).then((others) => {
@@ -193,6 +200,7 @@ export class Target {
     this.#state.decider.start();
     this.#state.fellowsChanged();
     this.#state.members.up();
+    this.#state.balancing.start();
     if (!anyListens(portals)) log.warn("no portal listens yet");
   }
 
@@ -231,6 +239,8 @@ export class Target {
   async #stop(progress: (step: string) => void): Promise<void> {
     const { portals, node, volumes, members, forwarding, mover, units } = this.#state;
     this.#watch?.close();
+    this.#state.balancing.close();
+    this.#state.balanceRecords.close();
     members.draining();
     this.#state.decider.close();
     this.#state.drains.close();
@@ -387,6 +397,8 @@ interface Assembled {
   readonly units: Units;
   /** Makes everything here know the members there are now. */
   readonly fellowsChanged: () => void;
+  readonly balancing: Balancing;
+  readonly balanceRecords: BalanceRecords;
 }
 
 /** Joins the group, opens the disks, and puts the parts together; nothing listens yet. */
@@ -485,6 +497,7 @@ async function assemble(
     directory: volumes,
     relativeTargetPort: member.relativeTargetPort,
     ...(dataPlane === null ? {} : { place: (target) => dataPlane.place(target) }),
+    redirect: (login, decided) => balancing.redirect(login, decided),
   });
   dataPlane?.setNode(node);
   const portals = new Portals(
@@ -508,6 +521,22 @@ async function assemble(
     homeReturned: () => volumes.hearLostWrites(),
   });
   forwarding.messages.listen(MessageKind.unitChange, units.hear);
+  const balanceRecords = new BalanceRecords(metadata, clock, config.group.loginPolicy);
+  const balancing = new Balancing({
+    clock,
+    log,
+    machine: parts.machine ?? unknownMachine,
+    member,
+    members,
+    portals: config.member.portals,
+    settings: config.balance,
+    records: balanceRecords,
+    isDraining: (name) => drains.has(name),
+    node,
+    volumes,
+    table: (image) => router.table(image),
+    forwarding,
+  });
   const fellows = () => members.fellows();
   const drains = new Drains(metadata, clock, () => decider.soon());
   const draining = (name: string) => drains.has(name);
@@ -597,6 +626,8 @@ async function assemble(
     }),
     memberAdmin: new MemberAdmin(metadata, clock),
     units,
+    balancing,
+    balanceRecords,
     fellowsChanged,
   };
 }
@@ -666,6 +697,7 @@ function restartNotices(
     "[member] name, admin address, state_dir or workers",
     (c) => [c.member.name, c.member.admin, c.member.stateDir, c.member.workers],
   );
+  changed("[balance]", (c) => c.balance);
   changed("[[disk]] list", (c) => c.disks.map(({ path, sizeBytes }) => [path, sizeBytes]));
   const gone = open.filter((a) =>
     !after.member.portals.some((b) => a.hostname === b.hostname && a.port === b.port)

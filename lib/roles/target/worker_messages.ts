@@ -45,7 +45,7 @@ export interface SessionOrdered {
   readonly id: number;
   readonly order: SessionOrder;
   readonly reason: string;
-  readonly cmdSn: number;
+  readonly value: number;
 }
 
 /** An asynchronous message for the initiator. */

@@ -91,8 +91,8 @@ export class WorkerThread implements SessionThread {
     });
   }
 
-  order(session: RemoteSession, order: SessionOrder, reason: string, cmdSn: number): void {
-    this.tell({ kind: "order", id: session.identity.id, order, reason, cmdSn });
+  order(session: RemoteSession, order: SessionOrder, reason: string, value: number): void {
+    this.tell({ kind: "order", id: session.identity.id, order, reason, value });
   }
 
   notify(session: RemoteSession, notice: VendorNotice): void {

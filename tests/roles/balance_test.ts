@@ -1,0 +1,251 @@
+// Without these, clients could be sent round in circles, to where they cannot get, or away from their reservations.
+
+import { strict as assert } from "node:assert";
+import { systemClock } from "../../lib/io/system_clock.ts";
+import { systemRandom } from "../../lib/io/system_random.ts";
+import { parseAddress } from "../../lib/config/address.ts";
+import { type ClientOptions, InitiatorClient, LoginError } from "../../lib/session/initiator/client.ts";
+import { AsyncEvent } from "../../lib/wire/iscsi/status.ts";
+import { Lun, pattern } from "./scsi.ts";
+import { iqnPrefix, MiB, turn, until, World } from "./world.ts";
+
+const names = ["alpha", "beta", "gamma"];
+const quick = "[balance]\nsettle_seconds = 2\ndwell_seconds = 5\nlogout_seconds = 1\nwork_min = 5\n";
+
+class Group implements AsyncDisposable {
+  readonly worlds: World[] = [];
+  readonly clients: InitiatorClient[] = [];
+  #timer: ReturnType<typeof setInterval>;
+
+  private constructor() {
+    this.#timer = setInterval(() => this.worlds[0]?.clock.advance(20), 2);
+  }
+
+  static async start(loginPolicy: string, balance = quick): Promise<Group> {
+    const group = new Group();
+    for (const name of names) {
+      const first = group.worlds[0];
+      const world = new World({
+        member: name,
+        tables: `[[disk]]\npath = "/d/${name}.img"\nsize = "32MiB"\n${balance}`,
+        ...(first === undefined ? {} : { metadata: first.metadataStore, clock: first.clock }),
+      });
+      world.loginPolicy = loginPolicy;
+      if (first !== undefined) world.files.set("/d/group.secret", first.files.get("/d/group.secret")!);
+      group.worlds.push(world);
+      await world.start();
+    }
+    await group.settled(async () => {
+      const all = await Promise.all(group.worlds.map(({ target }) => target.control.status()));
+      return all.every(({ members }) => members.length === 3 && members.every(({ now }) => now !== null));
+    }, "all are heard of");
+    return group;
+  }
+
+  get alpha(): World {
+    return this.worlds[0]!;
+  }
+
+  async settled(condition: () => Promise<boolean>, what: string): Promise<void> {
+    for (let i = 0; !await condition(); i++) {
+      if (i > 800) throw new Error(`it did not come about: ${what}`);
+      await turn(5);
+    }
+  }
+
+  async volume(name: string, pages: number, members?: string[]): Promise<void> {
+    const creation = { name, sizeBytes: pages * MiB, ...(members === undefined ? {} : { members }) };
+    await this.alpha.target.control.createVolume(creation);
+    for (const { target } of this.worlds) {
+      await this.settled(async () => {
+        return (await target.control.status()).volumes.some((v) => v.name === name && v.state === "online");
+      }, `${name} is served`);
+    }
+  }
+
+  /** Logs in at a member, and goes where it is sent; the places it came by. */
+  async login(at: string, volume: string, options: Partial<ClientOptions> = {}) {
+    const path = [at];
+    let portal = this.worlds[names.indexOf(at)]!.ports[0]!;
+    for (;;) {
+      try {
+        const client = await InitiatorClient.connect(this.alpha.network, systemClock, systemRandom, {
+          initiatorName: "iqn.2026-11.net.plimsoll.test:host",
+          targetName: `${iqnPrefix}:${volume}`,
+          ...options,
+          portal,
+        });
+        this.clients.push(client);
+        return { client, path, at: path.at(-1)! };
+      } catch (error) {
+        if (!(error instanceof LoginError) || error.end.kind !== "redirected") throw error;
+        assert.ok(path.length < 5, `sent round in circles: ${path}`);
+        const { address, permanent } = error.end;
+        assert.equal(permanent, false);
+        assert.ok(!address.includes(","), "the portal group tag MUST be omitted (RFC 7143 §13.8)");
+        const parsed = parseAddress(address);
+        assert.ok(parsed.kind === "address");
+        portal = parsed.address;
+        const world = this.worlds.find(({ ports }) => ports.some((p) => p.port === portal.port))!;
+        path.push(world.member);
+      }
+    }
+  }
+
+  async sessionsAt(): Promise<number[]> {
+    return await Promise.all(this.worlds.map(async ({ target }) => (await target.control.sessions()).length));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const client of this.clients) client.session.abort("the test is over");
+    for (const world of this.worlds.toReversed()) await world[Symbol.asyncDispose]();
+    clearInterval(this.#timer);
+  }
+}
+
+const host = (i: number) => ({ initiatorName: `iqn.2026-11.net.plimsoll.test:host${i}` });
+
+Deno.test("least-loaded and round-robin spread 12 clients of one portal evenly; none leaves them; all follow a change", async () => {
+  await using group = await Group.start("least-loaded");
+  await group.volume("vol0", 6);
+  for (let i = 0; i < 12; i++) {
+    const { path } = await group.login("alpha", "vol0", host(i));
+    assert.ok(path.length <= 2, `${path}`);
+  }
+  const spread = await group.sessionsAt();
+  assert.ok(spread.every((n) => Math.abs(n - 4) <= 1), `${spread}`);
+  await group.worlds[1]!.target.control.setBalancePolicy("none");
+  await group.settled(
+    async () => (await group.alpha.target.control.balance()).policy === "none",
+    "alpha follows",
+  );
+  assert.deepEqual((await group.login("alpha", "vol0", host(20))).path, ["alpha"]);
+  await group.alpha.target.control.setBalancePolicy("round-robin");
+  const places: string[] = [];
+  for (let i = 30; i < 36; i++) places.push((await group.login("alpha", "vol0", host(i))).at);
+  assert.deepEqual(names.map((name) => places.filter((p) => p === name).length), [2, 2, 2]);
+  await assert.rejects(group.alpha.target.control.setBalancePolicy("best"), /no policy "best".*affinity/s);
+});
+
+Deno.test("affinity sends a client to the member that has the volume, and two paths of one initiator apart", async () => {
+  await using group = await Group.start("affinity");
+  await group.volume("there", 4, ["gamma"]);
+  const first = await group.login("alpha", "there", { isid: 0x800000000011 });
+  assert.deepEqual(first.path, ["alpha", "gamma"]);
+  const second = await group.login("gamma", "there", { isid: 0x800000000012 });
+  assert.notEqual(second.at, "gamma", "another member has no session of it");
+  const third = await group.login("gamma", "there", { isid: 0x800000000013 });
+  assert.deepEqual([first.at, second.at, third.at].sort(), names);
+  // Discovery lists all and is not redirected.
+  const found = await group.alpha.discover();
+  assert.equal(found[0]!.addresses.length, 3);
+  // A login of a session that is still there reinstates it where it is.
+  const again = await group.login(third.at, "there", { isid: 0x800000000013 });
+  assert.deepEqual(again.path, [third.at]);
+});
+
+Deno.test("an initiator that is not to be redirected stays where it came, and a move that cannot be says why", async () => {
+  // Lost without it: an initiator that cannot follow.
+  const balance = `${quick}no_redirect = ["iqn.2026-11.net.plimsoll.test:old*"]\n`;
+  await using group = await Group.start("affinity", balance);
+  await group.volume("there", 4, ["gamma"]);
+  const old = await group.login("alpha", "there", { initiatorName: "iqn.2026-11.net.plimsoll.test:old-one" });
+  assert.deepEqual(old.path, ["alpha"]);
+  const { control } = group.alpha.target;
+  await group.settled(async () => (await control.balance()).opinions.length > 0, "it is measured");
+  const [own] = await control.sessions();
+  await assert.rejects(
+    control.moveSession(own!.id, "beta"),
+    /not to be redirected \(\[balance\] no_redirect\)/,
+  );
+  await assert.rejects(control.moveSession(own!.id, "delta"), /the group has no such member/);
+  await assert.rejects(control.moveSession(own!.id, "alpha"), /it is there already/);
+  await assert.rejects(control.moveSession(999, "beta"), /no such session/);
+  assert.deepEqual((await control.balance()).opinions.map(({ verdict }) => verdict), ["stay", "stay"]);
+});
+
+Deno.test("session move: the client is asked to leave, its commands are answered, and every portal sends it on", async () => {
+  await using group = await Group.start("none");
+  await group.volume("vol0", 6);
+  const isid = 0x800000000021;
+  const { client } = await group.login("alpha", "vol0", { isid });
+  const lun = new Lun(client);
+  await lun.attentions();
+  const { control } = group.alpha.target;
+  await group.settled(async () => (await control.balance()).opinions.length > 0, "it is measured");
+  await control.moveSession((await control.sessions())[0]!.id, "beta");
+  await until(() => client.asyncMessages.length > 0, "the asynchronous message");
+  const { header } = client.asyncMessages[0]!;
+  assert.equal(header.getUint8(36), AsyncEvent.logoutRequested.code);
+  assert.equal(header.getUint16(42), 1, "Parameter3: seconds until it is closed (RFC 7143 §11.9.1)");
+  const written = lun.write(0, pattern(64, 5));
+  const response = client.logout();
+  assert.equal(await written, "good", "what was under way is answered before the Logout Response");
+  assert.equal(await response, 0);
+  // Back at a third portal: it is sent on, and stays there although the policy is none.
+  const back = await group.login("gamma", "vol0", { isid });
+  assert.deepEqual(back.path, ["gamma", "beta"]);
+  assert.deepEqual(
+    await new Lun(back.client).attentions().then(() => new Lun(back.client).read(0, 64)),
+    pattern(64, 5),
+  );
+
+  // A client that says it could not get there (it comes again at once) is kept.
+  await back.client.logout();
+  const lost = await group.login("gamma", "vol0", { isid });
+  assert.deepEqual(lost.path, ["gamma"]);
+});
+
+Deno.test("a client that ignores the request is dropped after the time told, with everything answered", async () => {
+  await using group = await Group.start("none");
+  await group.volume("vol0", 6);
+  const { client } = await group.login("alpha", "vol0", { isid: 0x800000000031 });
+  const lun = new Lun(client);
+  await lun.attentions();
+  const { control } = group.alpha.target;
+  await group.settled(async () => (await control.balance()).opinions.length > 0, "it is measured");
+  let over = false;
+  void client.closed.then(() => over = true);
+  await control.moveSession((await control.sessions())[0]!.id, "gamma");
+  let good = 0;
+  for (let i = 0; !over && i < 5000; i++) {
+    const outcome = await lun.write(8 * (i % 64), pattern(8, i)).catch((error: Error) => error.message);
+    if (outcome === "good") good++;
+    else break; // not answered: the client sends it again at the next member
+  }
+  await client.closed;
+  assert.ok(good > 0);
+  const next = await group.login("alpha", "vol0", { isid: 0x800000000031 });
+  assert.deepEqual(next.path, ["alpha", "gamma"]);
+});
+
+Deno.test("a member that is drained loses its clients and takes none, until it is told otherwise", async () => {
+  await using group = await Group.start("none");
+  await group.volume("vol0", 6);
+  const { client } = await group.login("beta", "vol0", host(1));
+  const { control } = group.alpha.target;
+  await assert.rejects(control.drainMember("delta", true), /"delta"/);
+  await control.drainMember("beta", true);
+  await until(() => client.asyncMessages.length > 0, "the client is asked to leave");
+  await client.logout();
+  const back = await group.login("beta", "vol0", host(1));
+  assert.notEqual(back.at, "beta");
+  assert.notEqual((await group.login("beta", "vol0", host(2))).at, "beta");
+  await control.drainMember("beta", false);
+  await group.settled(async () => {
+    return !(await group.worlds[1]!.target.control.balance()).members[0]!.draining;
+  }, "beta knows");
+  assert.equal((await group.login("beta", "vol0", host(3))).at, "beta");
+});
+
+Deno.test("a destination that has died is not sent to, and what it told ages out", async () => {
+  await using group = await Group.start("affinity");
+  await group.volume("vol0", 4, ["gamma"]);
+  await group.worlds[2]!.stop();
+  const { path } = await group.login("alpha", "vol0", host(1));
+  assert.ok(!path.includes("gamma"), `${path}`);
+  await group.settled(async () => {
+    return (await group.alpha.target.control.status()).members.find(({ name }) => name === "gamma")!.now ===
+      null;
+  }, "its load is not known any more");
+});
