@@ -61,6 +61,7 @@ export class ProxyControl implements MemberControl {
         bytesRead: sessions.reduce((sum, s) => sum + s.bytesRead, 0),
         bytesWritten: sessions.reduce((sum, s) => sum + s.bytesWritten, 0),
       },
+      now: null,
     };
     const members = volumes.find(({ plan }) => plan !== null)?.plan?.members ?? [];
     const proxied = volumes.map((volume) => volume.report());
@@ -80,6 +81,7 @@ export class ProxyControl implements MemberControl {
           state: up ? "up" as const : "down" as const,
           portals: portals.map((address) => ({ address, state: "listening" as const, targetPortalGroupTag })),
           load: null,
+          now: null,
         })),
       ],
       volumes: volumes.flatMap((volume) => this.#volume(volume) ?? []),
@@ -105,6 +107,9 @@ export class ProxyControl implements MemberControl {
       forwarded: 0,
       shortcut: 0,
       multipathId: null,
+      commandsPerS: 0,
+      bytesPerS: 0,
+      servedAt: {},
     })));
   }
 
@@ -129,6 +134,22 @@ export class ProxyControl implements MemberControl {
   }
 
   deleteVolume(): Promise<never> {
+    return refuse();
+  }
+
+  moveSession(): Promise<never> {
+    return refuse();
+  }
+
+  balance(): Promise<never> {
+    return refuse();
+  }
+
+  runBalance(): Promise<never> {
+    return refuse();
+  }
+
+  setBalancePolicy(): Promise<never> {
     return refuse();
   }
 

@@ -54,6 +54,8 @@ export interface BalancingParts {
   readonly portals: readonly SocketAddress[];
   readonly settings: BalanceConfig;
   readonly records: Pick<BalanceRecords, "policy">;
+  /** Is it an initiator-proxy, which chooses its members by the connection plan? */
+  readonly isProxy: (initiatorName: string) => boolean;
   /** Is this member to be emptied? */
   readonly isDraining: (member: string) => boolean;
   readonly node: Pick<TargetNode, "sessions" | "sendAway" | "connections">;
@@ -485,6 +487,7 @@ export class Balancing {
 
   /** Why this initiator port is not sent anywhere; null: it may be. */
   #pinned({ server }: ServedVolume, initiator: string, isid: number): string | null {
+    if (this.#parts.isProxy(initiator)) return "an initiator-proxy chooses its members itself";
     if (this.#parts.settings.noRedirect.some((pattern) => matchesNamePattern(initiator, pattern))) {
       return "the initiator is not to be redirected ([balance] no_redirect)";
     }

@@ -19,7 +19,7 @@ import { revisionLevel, version } from "../../mgmt/version.ts";
 import { VolumeAdmin } from "../../mgmt/volume_admin.ts";
 import { type Machine, unknownMachine } from "../../base/machine.ts";
 import { Exclusion, Hold } from "../../device/unit_gate.ts";
-import { type IncomingPages, memberName } from "../../forward/mod.ts";
+import { type IncomingPages, isProxyName, memberName } from "../../forward/mod.ts";
 import { Router } from "../../route/router.ts";
 import { ownBuffersBytes } from "../../session/session_buffers.ts";
 import type { OrderPoint } from "../../store/mod.ts";
@@ -531,6 +531,7 @@ async function assemble(
     portals: config.member.portals,
     settings: config.balance,
     records: balanceRecords,
+    isProxy: (initiator) => isProxyName(group.iqnPrefix, initiator),
     isDraining: (name) => drains.has(name),
     node,
     volumes,
