@@ -166,8 +166,8 @@ class RunningFunction implements CommandWatcher, Answer {
   #manage(fn: SetFunction): void {
     const { session } = this.#parts;
     const everyLun = fn === "targetWarmReset" || fn === "targetColdReset";
+    const victims: Command[] = [];
     if (fn !== "clearAca") {
-      const victims: Command[] = [];
       session.commands.forEachInUse((command) => {
         if (command.state === "answering" || command.state === "receiving") return;
         if (!everyLun && (command.lunHigh !== this.#lunHigh || command.lunLow !== this.#lunLow)) return;
@@ -179,6 +179,10 @@ class RunningFunction implements CommandWatcher, Answer {
     }
     this.#boundWait();
     session.deviceServer.manage(session.nexus, this.#lunHigh, this.#lunLow, fn, (outcome) => {
+      // They have ended without an answer, which the initiator waits for unless the function is complete.
+      if (outcome === "rejected" && victims.length > 0) {
+        return session.end("a reset was not taken in the end");
+      }
       this.#end(outcomeCodes[outcome]);
     });
   }

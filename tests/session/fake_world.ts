@@ -187,6 +187,8 @@ export class FakeDevice implements DeviceServer {
   slowAborts = false;
   /** manage() waits for finishManage() when set. */
   slowManage = false;
+  /** manage() is answered "rejected". */
+  refusesManage = false;
   #manage: (() => void) | null = null;
   readonly written: Uint8Array[] = [];
   /** Ranges lent and not released. */
@@ -263,7 +265,7 @@ export class FakeDevice implements DeviceServer {
     done: (outcome: TaskManagementOutcome) => void,
   ): void {
     this.events.push(`manage ${fn}`);
-    const answer = () => done(low === 0 ? "complete" : "lunDoesNotExist");
+    const answer = () => done(this.refusesManage ? "rejected" : low === 0 ? "complete" : "lunDoesNotExist");
     if (this.slowManage) this.#manage = answer;
     else answer();
   }

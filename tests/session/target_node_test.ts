@@ -546,3 +546,19 @@ Deno.test("a receipt comes when ExpStatSN passes the answer's StatSN, by any PDU
   later.deliver(nop(statSn + 1));
   assert.deepEqual(receipts(world), []);
 });
+
+Deno.test("a reset that is rejected after it has ended commands ends the session: nobody waits for them for ever", () => {
+  // Without this, an initiator would be told that the reset failed and wait for answers that never come.
+  const reset = (tag: number, cmdSn: number) =>
+    build({ kind: "task", fields: { immediate: 1, initiatorTaskTag: tag, function: 5, cmdSn } });
+  const world = new FakeWorld();
+  world.device.refusesManage = true;
+  const stream = loggedIn(world);
+  stream.deliver(reset(8, 1));
+  assert.equal(answers(stream).length, 1, "nothing was ended: it is just told");
+  stream.deliver(hold(1, 1));
+  stream.deliver(reset(9, 2));
+  stream.takeOutput();
+  assert.equal(stream.state, "closed");
+  idle(world);
+});

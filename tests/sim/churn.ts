@@ -76,7 +76,7 @@ async function remove(world: ChurnWorld, machine: Machine, name: string): Promis
 }
 
 /** True: it was done. False: it failed, or the process that was asked is gone. */
-async function called(
+export async function called(
   { scheduler }: ChurnWorld,
   call: () => Promise<unknown>,
   failed: (error: Error) => void = () => {},

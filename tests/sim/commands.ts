@@ -25,6 +25,10 @@ const pageBlocks = pageBytes / blockBytes;
 function rangeOf(seat: Seat, max = Infinity): Range {
   const { random, volume } = seat;
   const { blocksMax, hotBlocks } = seat.world.weather.client;
+  if (volume.grownBlocks > 0 && random.chance(0.15)) {
+    const blocks = 1 + random.below(Math.min(8, max, volume.grownBlocks));
+    return { lba: volume.blocks + random.below(volume.grownBlocks - blocks + 1), blocks };
+  }
   const room = Math.min(volume.shared, hotBlocks);
   const most = Math.min(random.pick([1, 4, blocksMax]), max, volume.shared);
   const blocks = 1 + random.below(most);
@@ -47,16 +51,18 @@ async function change(
   cdb: readonly number[],
   dataOut: (change: Change) => Uint8Array | null,
 ): Promise<void> {
-  const { oracle } = seat.volume;
+  const { oracle, cacheOff } = seat.volume;
+  const cache = cacheOff.watch();
   const made = oracle.begin(seat.portName, lba, blocks, kind.zero ?? false, kind.repeats ?? false);
   const data = dataOut(made);
-  const durable = kind.durable === true || seat.volume.writeThrough;
+  // Of a group, each member hears of it in its own time.
+  const durable = () => kind.durable === true || (cache() === "on" && seat.volume.members === 1);
   await seat.run(client, {
     cdb,
     access: "write",
     ...(data === null ? {} : { options: { dataOut: data } }),
     residual: kind.residual ?? 0,
-    good: () => oracle.done(made, durable),
+    good: () => oracle.done(made, durable()),
     never: () => oracle.never(made),
     dead: () => oracle.dead(made),
   });
@@ -132,7 +138,7 @@ const writeSame: Act = async (seat, client) => {
 /** Often whole pages, which give their slots back. */
 function wholePages(seat: Seat): Range {
   const { lba, blocks } = rangeOf(seat);
-  if (seat.random.chance(0.4)) return { lba, blocks };
+  if (seat.random.chance(0.4) || lba >= seat.volume.blocks) return { lba, blocks };
   const first = lba - lba % pageBlocks;
   return {
     lba: first,
@@ -164,7 +170,7 @@ const compareAndWrite: Act = async (seat, client) => {
         if (spoilt) return seat.problem(`${hex(cdb)} did not see a difference`);
         const wrong = oracle.swapped(reading, expected, made);
         if (wrong !== null) seat.problem(wrong);
-        return oracle.done(made, fua || seat.volume.writeThrough);
+        return oracle.done(made, fua);
       }
       if (!spoilt && oracle.certain(reading, 0) === expected) {
         seat.problem(`${hex(cdb)} sees a difference where there can be none`);
@@ -213,7 +219,7 @@ const verify: Act = async (seat, client) => {
 };
 
 const orWrite: Act = async (seat, client) => {
-  const { random, volume: { bits, shared, writeThrough } } = seat;
+  const { random, volume: { bits, shared } } = seat;
   const first = random.below(bits.blocks);
   const made = bits.begin(first, 1 + random.below(bits.blocks - first));
   if (made === null) return;
@@ -222,7 +228,7 @@ const orWrite: Act = async (seat, client) => {
     cdb: [0x8b, fua ? 8 : 0, ...be64(shared + first), ...be32(made.blocks), 0, 0],
     access: "write",
     options: { dataOut: bits.dataOf(made) },
-    good: () => bits.done(made, fua || writeThrough),
+    good: () => bits.done(made, fua),
   });
 };
 
@@ -291,10 +297,12 @@ export function anyCommand(seat: Seat, client: InitiatorClient): Promise<unknown
 
 /** Reads everything, after unit attentions have been taken; false when it did not come to an end, which in calm weather it must. */
 export async function readAll(seat: Seat, client: InitiatorClient): Promise<boolean> {
-  const { volume: { oracle, shared } } = seat;
+  const { volume } = seat;
+  const { oracle, shared } = volume;
   const step = 64;
-  for (let lba = 0; lba < shared;) {
-    const blocks = Math.min(step, shared - lba);
+  for (let lba = 0; lba < shared || (lba >= volume.blocks && lba < volume.blocks + volume.grownBlocks);) {
+    const end = lba < shared ? shared : volume.blocks + volume.grownBlocks;
+    const blocks = Math.min(step, end - lba);
     const reading = oracle.read(lba, blocks);
     const cdb = [0x88, 0, ...be64(lba), ...be32(blocks), 0, 0];
     const text = await seat.run(client, {
@@ -309,8 +317,10 @@ export async function readAll(seat: Seat, client: InitiatorClient): Promise<bool
       },
     });
     oracle.readEnded(reading);
-    if (text === "good") lba += blocks;
-    else if (text === "busy") await seat.world.scheduler.sleep(500);
+    if (text === "good") {
+      lba += blocks;
+      if (lba === shared) lba = volume.blocks; // the bits have a reader of their own
+    } else if (text === "busy") await seat.world.scheduler.sleep(500);
     else if (!text.startsWith("6/") && text !== "aborted") { // an abort may come when the storm is over
       if (!seat.world.stormy() && text !== "lost" && text !== "notSent") {
         seat.problem(`${hex(cdb)} at the end: ${text}`);

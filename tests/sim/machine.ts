@@ -24,6 +24,7 @@ import type { Trace } from "./trace.ts";
 import type { Coverage, Weather } from "./weather.ts";
 
 export const iqnPrefix = "iqn.2026-11.net.plimsoll.sim";
+export const chapUser = "sim";
 /** Small pages make commands cross borders; the configuration's least is 1 MiB, so they are put in behind its back. */
 export const pageBytes = 16_384;
 
@@ -60,6 +61,8 @@ export interface VolumeSpec {
   readonly name: string;
   readonly bytes: number;
   readonly writeCache: boolean;
+  /** The secret of initiators. */
+  readonly chap?: string;
 }
 
 class Process {
@@ -255,8 +258,9 @@ export class Machine {
       `state_dir = "/d/${this.name}"\n` +
       Array.from({ length: disks }, (_, i) => `[[disk]]\npath = "/d/${this.name}-${i}.img"\nsize = "8MiB"\n`)
         .join("") +
-      this.volumes.map(({ name, writeCache }) =>
-        `[[volume]]\nname = "${name}"\nsize = "1MiB"\nwrite_cache = ${writeCache}\n`
+      this.volumes.map(({ name, writeCache, chap }) =>
+        `[[volume]]\nname = "${name}"\nsize = "1MiB"\nwrite_cache = ${writeCache}\n` +
+        (chap === undefined ? "" : `chap = { user = "${chapUser}", secret = "${chap}" }\n`)
       ).join("");
     const parsed = parseConfig(text, "/d/sim.toml");
     if (!parsed.ok) throw new Error(parsed.problems.map(({ message }) => message).join("\n"));

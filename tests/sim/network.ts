@@ -519,6 +519,15 @@ export class ProcessNetwork implements Network {
     });
   }
 
+  /** Its connections are cut without a word to their peers, which find out by their own watch, or never. */
+  pullCable(): void {
+    for (const stream of this.#streams) {
+      if (stream.dead) continue;
+      stream.out.black = stream.peer.out.black = true;
+      stream.die("connection reset");
+    }
+  }
+
   /** The process is gone. */
   vanish(silent: boolean): void {
     this.#dead = true;

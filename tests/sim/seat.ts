@@ -1,7 +1,6 @@
 // An initiator of the simulated world: one port with one session to one volume at a time, logged in again and again. It runs
 // commands on the shipped initiator, keeps the books of what they may have done, and says what went wrong.
 
-import type { Network } from "../../lib/base/network.ts";
 import type { Clock } from "../../lib/base/clock.ts";
 import {
   type CommandOptions,
@@ -13,7 +12,9 @@ import type { InitiatorCommand } from "../../lib/session/initiator/command.ts";
 import type { Wishes } from "../../lib/session/negotiation.ts";
 import { verdict } from "../roles/scsi.ts";
 import type { SeededRandom } from "../store/store_calls.ts";
-import type { Machine } from "./machine.ts";
+import type { InitiatorSession } from "../../lib/session/initiator/session.ts";
+import { chapUser, type Machine } from "./machine.ts";
+import type { ProcessNetwork } from "./network.ts";
 import type { Access } from "./reservation_oracle.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Trace } from "./trace.ts";
@@ -37,6 +38,16 @@ const wishes: readonly Partial<Wishes>[] = [
   { initialR2t: false, immediateData: true, maxRecvDataSegmentLength: 4096 },
   { initialR2t: false, immediateData: false },
 ];
+
+const encoder = new TextEncoder();
+
+/** Task management functions, and how often each is taken. */
+const resets = [
+  [5, "reset of the logical unit"],
+  [5, "reset of the logical unit"],
+  [6, "target warm reset"],
+  [7, "target cold reset"],
+] as const;
 
 /** Ends of a session that the world brings about; any other is the target breaking the protocol. */
 const worldly = new RegExp(
@@ -85,6 +96,8 @@ export class Seat {
   readonly underWay = new Map<object, string>();
   #over = false;
   #logins = 0;
+  /** Its connection is gone, and the target may not know: the next login takes the session up again (RFC 7143 §6.3.4). */
+  #rejoins: InitiatorSession | null = null;
 
   constructor(
     readonly world: SeatWorld,
@@ -93,7 +106,7 @@ export class Seat {
     /** Number of the port at its volume. */
     readonly port: number,
     readonly address: string,
-    readonly network: Network,
+    readonly network: ProcessNetwork,
     readonly clock: Clock,
     readonly random: SeededRandom,
   ) {
@@ -127,6 +140,10 @@ export class Seat {
   async #connect(): Promise<void> {
     const { scheduler, trace, coverage } = this.world;
     const digest = this.#logins++ + this.port;
+    const rejoin = this.#rejoins;
+    this.#rejoins = null;
+    const stranger = this.volume.chap !== null && this.world.stormy() && this.random.chance(0.05);
+    const secret = stranger ? "nobody has given me this" : this.volume.chap;
     try {
       const client = await InitiatorClient.connect(this.network, this.clock, this.random, {
         portal: this.machine.portal,
@@ -135,18 +152,23 @@ export class Seat {
         isid: this.isid,
         headerDigest: digest % 2 === 1,
         dataDigest: digest % 3 === 1,
-        wishes: this.random.pick(wishes),
+        ...(rejoin === null ? { wishes: this.random.pick(wishes) } : { rejoin }),
+        ...(secret === null ? {} : { chap: { user: chapUser, secret: encoder.encode(secret) } }),
         connectTimeoutMs: 3_000,
         nopIntervalMs: 5_000,
         nopTimeoutMs: 5_000,
       });
       trace.event("login", this.port, client.session.tsih, this.volume.spec.name);
-      coverage.hit("login");
+      coverage.hit(rejoin === null ? "login" : "rejoin");
+      if (secret !== null) coverage.hit("CHAP login");
+      if (stranger) this.problem("it logged in with a wrong secret");
       // The session before this one is over, and nothing is left of it (RFC 7143 §6.3.5).
       for (const dead of this.#lost.splice(0)) dead();
-      this.volume.reservations.lost(this.port);
+      if (rejoin === null) this.volume.reservations.lost(this.port);
       if (client.session.state !== "fullFeature") return; // gone already
-      this.attentions.loggedIn(this.port);
+      if (this.#over) return void await client.logout(); // it has come too late
+      if (rejoin === null) this.attentions.loggedIn(this.port);
+      else this.attentions.rejoined(this.port);
       this.client = client;
       void client.closed.then((end) => {
         const reason = end.kind === "redirected" ? "redirected" : "reason" in end ? end.reason : end.kind;
@@ -160,6 +182,8 @@ export class Seat {
       trace.event("login failed", this.port, 0, message);
       coverage.hit("login failed");
       const status = error instanceof LoginError ? error.status : null;
+      if (stranger && status === 0x0201) return coverage.hit("wrong secret");
+      if (rejoin !== null && status === 0x020a) return coverage.hit("nothing to rejoin");
       // 0301h: the target stops or its volume is not there yet; 0203h: not found yet.
       const expected = status === 0x0301 || status === 0x0302 || status === 0x0203 || worldly.test(message);
       if (!expected) this.problem(`cannot log in: ${message}`);
@@ -179,6 +203,7 @@ export class Seat {
     const { volume: { reservations }, attentions } = this;
     const passage = reservations.begin();
     const startedAt = attentions.now();
+    const protection = this.volume.protection.watch();
     let mine!: InitiatorCommand;
     const answer = client.command(spec.cdb, { ...spec.options, started: (command) => mine = command });
     this.underWay.set(mine, `${hex(spec.cdb)} since ${this.world.scheduler.nowMs.toFixed(0)} ms`);
@@ -201,6 +226,7 @@ export class Seat {
     coverage.hit(`command ${opcode} ${text === "good" ? "good" : "not good"}`);
     trace.event("answer", this.port, result.residual, `${this.volume.spec.name} ${hex(spec.cdb)} ${text}`);
     this.#judge(passage, startedAt, spec, text, result);
+    this.#judgeProtection(protection(), spec, text);
     spec.answered?.(text);
     if (text === "good" || text === "status 4" || text === "e/1d/00") spec.good(text, result);
     else if (text === "lost") this.#lost.push(() => spec.dead?.());
@@ -245,6 +271,18 @@ export class Seat {
     }
   }
 
+  /** A volume that is protected throughout changes nothing; one that never is refuses nothing for it. */
+  #judgeProtection(protection: "off" | "on" | "either", { cdb, access }: CommandSpec, text: string): void {
+    if (this.volume.members > 1) return; // each hears of it in its own time
+    const flush = cdb[0] === 0x35 || cdb[0] === 0x91;
+    if (protection === "on" && text === "good" && access === "write" && !flush) {
+      this.problem(`${hex(cdb)} was carried out on a protected volume`);
+    }
+    if (protection === "off" && text === "7/27/00") {
+      this.problem(`${hex(cdb)} ended with ${text}: nothing is protected`);
+    }
+  }
+
   #expected(text: string): boolean {
     const { disk, machine, metadata, roomRatio, churn } = this.world.weather;
     if (text.startsWith("6/")) return true;
@@ -272,8 +310,12 @@ export class Seat {
         return broken || machine.powerLossMeanMs + machine.stopMeanMs > 0; // a stop may be cut short
       case "busy": // no lease
         return metadata.errorChance + metadata.unknownChance + metadata.slowChance > 0;
+      case "7/27/00":
+        return this.world.weather.tuning;
+      case "5/21/00": // a member that has not heard of the growth yet
+        return this.world.weather.tuning && this.volume.members > 1;
       case "7/27/07":
-        return roomRatio < 1.3 || churn || disk.fullChance > 0;
+        return roomRatio < 1.3 || churn || this.world.weather.tuning || disk.fullChance > 0;
       case "5/25/00":
       case "2/04/03":
         return machine.stopMeanMs > 0;
@@ -314,22 +356,37 @@ export class Seat {
     this.drop();
   }
 
-  /** LOGICAL UNIT RESET. */
+  /** LOGICAL UNIT RESET, TARGET WARM RESET or TARGET COLD RESET, which ends the target's sessions (RFC 7143 §11.5.1). */
   async reset(client: InitiatorClient): Promise<void> {
     const { volume: { reservations }, attentions } = this;
+    const [fn, name] = this.random.pick(resets);
     await reservations.alone(async () => {
       const { present } = attentions;
       const sentAt = attentions.now();
       const told = reservations.sentReset();
-      this.world.coverage.hit("reset of the logical unit");
-      const response = await client.taskManagement(5);
-      this.world.trace.event("reset", this.port, response ?? -1);
-      if (response !== null && response !== 0) this.problem(`LOGICAL UNIT RESET was answered ${response}`);
+      this.world.coverage.hit(name);
+      const response = await client.taskManagement(fn);
+      this.world.trace.event(name, this.port, response ?? -1);
+      // "Function rejected": the group's metadata did not take it.
+      const { errorChance, unknownChance, slowChance } = this.world.weather.metadata;
+      if (response === 255 && errorChance + unknownChance + slowChance > 0) return;
+      if (response !== null && response !== 0) this.problem(`a ${name} was answered ${response}`);
       if (response !== 0) return;
       const problem = told("good");
       if (problem !== null) this.problem(problem);
       attentions.reset(this.port, sentAt, present);
     });
+  }
+
+  /** The connection is gone at this end only; the next login takes its session up again. */
+  pullCable(): void {
+    const { client } = this;
+    if (client === null) return;
+    this.world.coverage.hit("cable pulled");
+    this.volume.reservations.mayBeLost(this.port);
+    this.#gone(client);
+    this.#rejoins = client.session;
+    this.network.pullCable();
   }
 
   /** Cuts the connection. */
@@ -370,7 +427,7 @@ export class Seat {
 
 function harmless(text: string): boolean {
   return text === "conflict" || text === "busy" || text === "notSent" || text === "rejected" ||
-    text.startsWith("6/") ||
+    text.startsWith("6/") || text === "7/27/00" ||
     text.startsWith("5/") || text.startsWith("2/");
 }
 

@@ -25,6 +25,8 @@ Deno.test(`${seeds} simulated worlds come through their storms, and every kind o
       "status 64",
       "6/29/00",
       "6/29/03",
+      "6/2a/09",
+      "7/27/00",
       "7/27/07",
     ]
   ) {

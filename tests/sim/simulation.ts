@@ -6,6 +6,7 @@ import { MemoryMetadataStore } from "../../lib/meta/memory_metadata.ts";
 import { SeededRandom } from "../store/store_calls.ts";
 import type { Bug } from "./bugs.ts";
 import { churn } from "./churn.ts";
+import { tune } from "./tuning.ts";
 import { anyCommand, flush, read, readAll, write } from "./commands.ts";
 import { iqnPrefix, Machine, pageBytes, type Plant, stopMs } from "./machine.ts";
 import { keepMoving, misplacedPages } from "./moving.ts";
@@ -123,6 +124,7 @@ export class World {
       name: `m${first}${name}`,
       bytes: pageBytes * (8 + random.below(12)),
       writeCache: !this.weather.writeThrough,
+      ...(this.weather.chap ? { chap: `the secret of ${name}` } : {}),
     }));
     const { scheduler, network, trace, weather, coverage, random: source, stormy, problem } = this;
     const parts = {
@@ -186,6 +188,9 @@ export class World {
       ...this.machines.slice(0, this.weather.churn ? undefined : 0).map((machine) =>
         churn(this, machine, this.random(`churn ${machine.name}`))
       ),
+      ...(this.weather.tuning ? this.machines : []).slice(0, this.weather.grouped ? 1 : undefined).map((
+        machine,
+      ) => tune(this, machine, [...this.#volumes.get(machine)!], this.random(`tuning ${machine.name}`))),
       ...(this.weather.movePauseMs === 0 ? [] : this.machines).map((machine) =>
         keepMoving(this, machine, this.random(`moving ${machine.name}`), this.weather.movePauseMs)
       ),
@@ -247,7 +252,9 @@ export class World {
       if (random.chance(weather.resetChance)) await this.#amidWrites(seat, client, () => seat.reset(client));
       else if (random.chance(weather.logoutChance)) await this.#amidWrites(seat, client, () => seat.logout());
       else if (random.chance(weather.dropChance)) await this.#amidWrites(seat, client, () => seat.drop());
-      else if (random.chance(weather.reserveChance)) await reserveSomehow(seat, client);
+      else if (random.chance(weather.rejoinChance)) {
+        await this.#amidWrites(seat, client, () => seat.pullCable());
+      } else if (random.chance(weather.reserveChance)) await reserveSomehow(seat, client);
       else await anyCommand(seat, client);
       await this.scheduler.sleep(0); // refused at once, or not: others have their turn
     }

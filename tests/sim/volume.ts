@@ -4,11 +4,42 @@
 import { BitsOracle } from "./bits_oracle.ts";
 import { BlockOracle } from "./oracle.ts";
 import { ReservationOracle } from "./reservation_oracle.ts";
-import type { VolumeSpec } from "./machine.ts";
+import { pageBytes, type VolumeSpec } from "./machine.ts";
 import { blockBytes } from "./pattern.ts";
 
-/** Blocks at the end that are only ORed. */
+/** Blocks that are only ORed: the last ones before the volume grows. */
 const bitBlocks = 8;
+/** How much a volume grows at most. */
+const growthMax = 4;
+
+/** A setting that the administrator changes: between a request and its answer it may be either. */
+export class Setting {
+  #state: "off" | "on" | "changing";
+  #changes = 0;
+
+  constructor(on: boolean) {
+    this.#state = on ? "on" : "off";
+  }
+
+  get isOff(): boolean {
+    return this.#state === "off";
+  }
+
+  begin(): void {
+    this.#state = "changing";
+    this.#changes++;
+  }
+
+  end(on: boolean): void {
+    this.#state = on ? "on" : "off";
+  }
+
+  /** A look at it now; what it returns says what it was from then until it is called. */
+  watch(): () => "off" | "on" | "either" {
+    const [state, changes] = [this.#state, this.#changes];
+    return () => state === "changing" || changes !== this.#changes ? "either" : state;
+  }
+}
 
 export class Volume {
   readonly blocks: number;
@@ -16,6 +47,11 @@ export class Volume {
   readonly oracle: BlockOracle;
   readonly bits: BitsOracle;
   readonly reservations: ReservationOracle = new ReservationOracle();
+  /** Bytes behind its first size that are known to be there. */
+  grownBytes = 0;
+  readonly bytesMax: number;
+  readonly cacheOff: Setting;
+  readonly protection = new Setting(false);
   /** By member: each has its own task set and tells its own sessions. */
   readonly #attentions = new Map<string, Attentions>();
 
@@ -23,7 +59,9 @@ export class Volume {
   constructor(readonly spec: VolumeSpec, readonly targetName: string, readonly members: number = 1) {
     this.blocks = spec.bytes / blockBytes;
     this.shared = this.blocks - bitBlocks;
-    this.oracle = new BlockOracle(this.shared, members > 1);
+    this.bytesMax = spec.bytes + growthMax * pageBytes;
+    this.cacheOff = new Setting(!spec.writeCache);
+    this.oracle = new BlockOracle(this.bytesMax / blockBytes, members > 1);
     this.bits = new BitsOracle(bitBlocks, members > 1);
   }
 
@@ -33,8 +71,14 @@ export class Volume {
     return attentions;
   }
 
-  get writeThrough(): boolean {
-    return !this.spec.writeCache;
+  /** Null: it asks for none. */
+  get chap(): string | null {
+    return this.spec.chap ?? null;
+  }
+
+  /** Blocks that have come with its growth; they lie behind `blocks`. */
+  get grownBlocks(): number {
+    return this.grownBytes / blockBytes;
   }
 
   crashed(member: string, powerLost: boolean): void {
@@ -79,6 +123,11 @@ export class Attentions {
   loggedIn(port: number): void {
     this.#sessions.add(port);
     this.#expected.set(port, { what: "its login", since: this.#now++ });
+  }
+
+  /** The same session goes on over another connection: it was told of its login before, or is told later. */
+  rejoined(port: number): void {
+    this.#sessions.add(port);
   }
 
   ended(port: number): void {

@@ -66,6 +66,8 @@ export interface ClientWeather {
   readonly resetChance: number;
   readonly logoutChance: number;
   readonly dropChance: number;
+  /** The connection is gone without a word to the target, and the session goes on over another. */
+  readonly rejoinChance: number;
   readonly reserveChance: number;
   readonly flushChance: number;
   /** Weight of each kind of block command, beside its usual one. */
@@ -94,6 +96,10 @@ export interface Weather {
   readonly seatsPerVolume: number;
   readonly commands: number;
   readonly writeThrough: boolean;
+  /** Volumes grow, and their settings change. */
+  readonly tuning: boolean;
+  /** Initiators must prove themselves. */
+  readonly chap: boolean;
   /** Volumes are made and deleted beside the others. */
   readonly churn: boolean;
 }
@@ -184,6 +190,7 @@ const endings: Theme = (weather, random) => ({
     resetChance: random.pick([0.02, 0.1]),
     logoutChance: random.pick([0.05, 0.2]),
     dropChance: random.pick([0, 0.1]),
+    rejoinChance: random.pick([0, 0.1]),
     reserveChance: 0,
     mix: [3, 3, 0, 0, 0, 0, 1, 1, 1],
   },
@@ -329,6 +336,7 @@ function mixedWeather(random: SeededRandom): Weather {
       resetChance: sometimes(0.4, () => scaled(0.005, 0.05)),
       logoutChance: sometimes(0.5, () => scaled(0.005, 0.1)),
       dropChance: sometimes(0.4, () => scaled(0.005, 0.05)),
+      rejoinChance: sometimes(0.3, () => scaled(0.005, 0.05)),
       reserveChance: sometimes(0.4, () => scaled(0.02, 0.5)),
       flushChance: random.pick([0.01, 0.05, 0.15, 0.3]),
       // A run of nearly one kind finds what a balanced mixture hides.
@@ -344,6 +352,8 @@ function mixedWeather(random: SeededRandom): Weather {
     seatsPerVolume: random.pick([1, 2, 3, 4]),
     commands: random.pick([150, 250, 400]),
     writeThrough: random.chance(0.15),
+    tuning: random.chance(0.3),
+    chap: random.chance(0.2),
     churn: random.chance(0.3),
   };
 }
@@ -375,13 +385,25 @@ export const faults: readonly string[] = Object.freeze([
   "wall clock jump",
   "drop",
   "logout",
+  "cable pulled",
+  "rejoin",
+  "nothing to rejoin",
+  "CHAP login",
+  "wrong secret",
   "reset of the logical unit",
+  "target warm reset",
+  "target cold reset",
   "abort task",
   "given up",
   "pages moved",
   "pages failed",
   "volume made",
   "volume deleted",
+  "volume grown",
+  "write cache on",
+  "write cache off",
+  "write protection on",
+  "write protection off",
 ]);
 
 /** How often each fault struck and each kind of command ended in each way: a fault that never strikes tests nothing. */
