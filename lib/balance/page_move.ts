@@ -47,6 +47,8 @@ export interface PageMoveParts {
   readonly pace: (bytes: number) => Promise<void>;
   /** False: the move is wanted no more. */
   readonly wanted: () => boolean;
+  /** False: the member stops, and has no time to take back what the next start takes back anyway. */
+  readonly tidy: () => boolean;
   readonly copied: (bytes: number) => void;
   /** What was held goes on, to wherever the router says now. */
   readonly release: () => void;
@@ -155,9 +157,9 @@ async function copyRound(parts: PageMoveParts, fresh: boolean, pace: PageMovePar
   }
 }
 
-async function cancel({ pages, destination }: PageMoveParts): Promise<void> {
+async function cancel({ pages, destination, tidy }: PageMoveParts): Promise<void> {
   // Best effort: a destination that does not hear of it gives the pages back when it is started, or when the next move begins.
-  for (const { first, count } of runsOfPages(pages)) await destination.cancel(first, count);
+  for (const { first, count } of runsOfPages(pages)) if (tidy()) await destination.cancel(first, count);
 }
 
 async function freeAll({ pages, source }: PageMoveParts): Promise<void> {

@@ -26,6 +26,8 @@ export interface VolumeState {
     readonly pages: number;
     homeOf(page: number): number;
     pagesOf(placement: number): number;
+    /** The first page from `page` on that has its home there; -1: none. */
+    nextPageAt(placement: number, page: number): number;
   };
   /** Members that it may lie on; absent: all. */
   readonly members?: readonly string[];
@@ -65,14 +67,23 @@ export function planPages(
   const ratio = (p: PlacementState) => routed.get(p.placement)! / p.slots;
   for (const from of own) {
     if (from.draining) {
-      const plan = planFrom("drain", from, others, Infinity, volumes, hasSlot, ratio, () => true);
+      const plan = planFrom("drain", from, others, Infinity, volumes, hasSlot, ratio, () => all);
       if (plan !== null) return plan;
       continue;
     }
     const used = (p: PlacementState) => 1 - p.freeSlots / p.slots;
     if (used(from) > fullShare) {
       const emptier = others.filter((to) => used(to) < used(from) - emptierBy);
-      const plan = planFrom("full", from, emptier, limits.moveDataPagesMax, volumes, hasSlot, ratio, hasSlot);
+      const plan = planFrom(
+        "full",
+        from,
+        emptier,
+        limits.moveDataPagesMax,
+        volumes,
+        hasSlot,
+        ratio,
+        () => hasSlot,
+      );
       if (plan !== null) return plan;
     }
     const counted = [...own, ...others].filter((p) => !p.draining);
@@ -81,11 +92,16 @@ export function planPages(
     if (ratio(from) <= mean * (1 + (underWay ? bandStop : bandStart))) continue;
     const takers = others.filter((to) => ratio(to) < mean * (1 - (underWay ? bandStop : bandStart)));
     const excess = Math.round(routed.get(from.placement)! - mean * from.slots);
-    const plan = planFrom("balance", from, takers, excess, volumes, hasSlot, ratio, () => true, mean);
+    // What one gives because it is full must not come back for the sake of balance.
+    const empty = (placement: number, image: number, page: number) => !hasSlot(placement, image, page);
+    const wanted = (to: PlacementState) => used(to) < fullShare - emptierBy ? all : empty;
+    const plan = planFrom("balance", from, takers, excess, volumes, hasSlot, ratio, wanted, mean);
     if (plan !== null) return plan;
   }
   return null;
 }
+
+const all = () => true;
 
 function planFrom(
   reason: PagePlan["reason"],
@@ -95,7 +111,7 @@ function planFrom(
   volumes: readonly VolumeState[],
   hasSlot: (placement: number, image: number, page: number) => boolean,
   ratio: (p: PlacementState) => number,
-  wanted: (placement: number, image: number, page: number) => boolean,
+  wanted: (to: PlacementState) => (placement: number, image: number, page: number) => boolean,
   mean = Infinity,
 ): PagePlan | null {
   for (const volume of volumes) {
@@ -109,7 +125,7 @@ function planFrom(
     const to = may.reduce((best, p) => ratio(p) < ratio(best) ? p : best);
     const room = mean === Infinity ? most : Math.min(most, Math.round((mean - ratio(to)) * to.slots));
     if (room < 1) continue;
-    const pages = drawPages(volume, from.placement, Math.min(room, to.freeSlots, here), hasSlot, wanted);
+    const pages = drawPages(volume, from.placement, Math.min(room, to.freeSlots, here), hasSlot, wanted(to));
     if (pages.length > 0) {
       return { reason, volume: name, image, pages, from: from.placement, to: to.placement };
     }
@@ -125,20 +141,26 @@ function drawPages(
   hasSlot: (placement: number, image: number, page: number) => boolean,
   wanted: (placement: number, image: number, page: number) => boolean,
 ): number[] {
-  const here = table.pagesOf(placement);
-  const stride = Math.max(1, Math.floor(here / most));
+  const stride = Math.max(1, Math.floor(table.pages / most));
   const out: number[] = [];
-  let seen = 0, withData = 0;
+  let withData = 0;
   let firstChunk = -1;
-  for (let page = 0; page < table.pages; page++) {
-    if (table.homeOf(page) !== placement) continue;
-    if (seen++ % stride !== 0 || !wanted(placement, image, page)) continue;
-    const chunk = Math.floor(page / routeChunkPages);
-    if (firstChunk < 0) firstChunk = chunk;
-    if (chunk - firstChunk >= routeChunksPerTransaction) break;
-    if (hasSlot(placement, image, page) && ++withData > limits.moveDataPagesMax) break;
-    out.push(page);
-    if (out.length >= Math.min(most, limits.movePagesMax)) break;
+  // A second round takes what the first has jumped over.
+  for (const step of stride > 1 ? [stride, 1] : [1]) {
+    const taken = new Set(out);
+    for (
+      let page = table.nextPageAt(placement, 0);
+      page >= 0;
+      page = table.nextPageAt(placement, page + step)
+    ) {
+      if (taken.has(page) || !wanted(placement, image, page)) continue;
+      const chunk = Math.floor(page / routeChunkPages);
+      if (firstChunk < 0) firstChunk = chunk;
+      if (Math.abs(chunk - firstChunk) >= routeChunksPerTransaction) continue;
+      if (hasSlot(placement, image, page) && ++withData > limits.moveDataPagesMax) return out;
+      out.push(page);
+      if (out.length >= Math.min(most, limits.movePagesMax)) return out;
+    }
   }
   return out;
 }

@@ -52,6 +52,11 @@ export class RouteTable {
     return this.#lostAt[placement]!;
   }
 
+  /** The first page from `page` on that has its home there; -1: none. */
+  nextPageAt(placement: number, page: number): number {
+    return this.#homes.indexOf(placement, page);
+  }
+
   /** The page has moved. */
   setHome(page: number, placement: number, epoch: number): void {
     assert(placement > 0 && placement < 256, "a placement id is 1 to 255");

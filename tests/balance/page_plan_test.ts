@@ -90,6 +90,11 @@ Deno.test("a disk that is nearly full gives pages with data to one that is clear
   const plan = planPages("a", placements, volumes, odd);
   assert.equal(plan?.reason, "full");
   assert.ok(plan!.pages.length > 0 && plan!.pages.every((page) => page % 2 === 1));
+  // And it does not come back: b has more pages than its share now, but gives away only what is not written.
+  const after = [disk(1, "a", { freeSlots: 16 }), disk(2, "b", { freeSlots: 40 })];
+  const back = planPages("b", after, [volume(1, of({ 1: 60, 2: 130 }))], odd);
+  assert.equal(back?.reason, "balance");
+  assert.ok(back!.pages.length > 0 && back!.pages.every((page) => page % 2 === 0));
   const alike = [disk(1, "a", { freeSlots: 10 }), disk(2, "b", { freeSlots: 15 })];
   assert.equal(planPages("a", alike, volumes, odd), null);
 });

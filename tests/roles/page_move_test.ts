@@ -274,3 +274,33 @@ Deno.test("a full destination, a disk that fails there, and an answer that got l
     Promise.resolve(JSON.stringify(slots(group, "vol0").map((s) => s.length)) === "[0,4,2]")
   );
 });
+
+Deno.test("a member stops at once though the one it copies to does not answer", async () => {
+  await using group = await Group.start();
+  await group.volume("vol0", 6);
+  const luns = await group.login("vol0");
+  for (let page = 0; page < 6; page++) {
+    assert.equal(await luns[0]!.write(page * blocksPerPage, pattern(16, page)), "good");
+  }
+  const [alpha, beta] = group.worlds;
+  const disk = beta!.open.get("/d/beta.img")!;
+  const submit = disk.submit.bind(disk);
+  const stuck: Parameters<typeof submit>[0][] = [];
+  disk.submit = (operation) => operation.lengthBytes > 4096 ? void stuck.push(operation) : submit(operation);
+  const moving = alpha!.target.mover.move(batchOf(alpha!, beta!, "vol0"));
+  while (stuck.length === 0) await turn(1);
+  const before = alpha!.clock.nowMs();
+  const { mover } = alpha!.target;
+  const closing = mover.close();
+  await turn(5);
+  disk.submit = submit;
+  stuck.splice(0).forEach(submit); // the abort waits for the disk, and for nothing else
+  await closing;
+  assert.deepEqual([(await moving).kind, mover.idle], ["failed", false]);
+  assert.ok(alpha!.clock.nowMs() - before < 1_000);
+  assert.equal(beta!.target.incoming.size, 2);
+  await alpha!.restart(); // beta sees that the process is another one, and gives back what it had of it
+  await settled(() =>
+    Promise.resolve(beta!.target.incoming.size === 0 && slots(group, "vol0")[1]!.length === 2)
+  );
+});

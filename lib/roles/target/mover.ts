@@ -74,6 +74,8 @@ export class Mover {
   #unwanted = false;
   #closed = false;
   #commands = 0;
+  /** What the destination has been asked last. */
+  #asked: BlockOperation | null = null;
 
   constructor(parts: MoverParts) {
     this.#parts = parts;
@@ -109,6 +111,7 @@ export class Mover {
     if (this.#batch === null || (image !== null && this.#batch.image !== image)) return;
     this.#unwanted = true;
     this.#parts.router.leaving?.refuse();
+    if (this.#asked?.ticket != null) this.#parts.forwarder.cancel(this.#asked);
     await this.#running;
   }
 
@@ -147,6 +150,7 @@ export class Mover {
       routes: this.#routes(batch, witnesses),
       pace: (bytes) => this.#pace(bytes),
       wanted: () => !this.#unwanted && !this.#closed,
+      tidy: () => !this.#closed,
       copied: (bytes) => this.counters.bytes += bytes,
       release: () => this.#release(leaving),
       omit: this.#parts.omit ?? nothingOmitted,
@@ -221,8 +225,10 @@ export class Mover {
 
   #destination({ image, to }: PageBatch, { store }: ServedDisk): MoveDestination {
     const { forwarder, members } = this.#parts;
-    const send = (operation: BlockOperation) =>
-      submitted(operation, () => forwarder.submit(to, operation, 1));
+    const send = (operation: BlockOperation) => {
+      this.#asked = operation;
+      return submitted(operation, () => forwarder.submit(to, operation, 1));
+    };
     const pages = (step: "begin" | "cancel", first: number, count: number) => {
       const operation = operationOn(image, first, "unmap");
       operation.moveStep = step;
