@@ -4,6 +4,7 @@
 import { existsSync } from "node:fs";
 import { limits } from "../lib/base/limits.ts";
 import type { Clock } from "../lib/base/clock.ts";
+import type { FlowBorrower } from "../lib/base/flow.ts";
 import type { Log } from "../lib/base/log.ts";
 import type { Network } from "../lib/base/network.ts";
 import type { MemberConfig } from "../lib/config/mod.ts";
@@ -26,6 +27,8 @@ export interface MemberEngine {
   /** Other threads that serve connections, and the data buffers of this one, bytes. */
   readonly dataPlane?: DataPlane | null;
   readonly dataBufferBytes?: number;
+  /** For the short cut; where it is null, answers are forwarded. */
+  readonly flows?: FlowBorrower | null;
   /** Which one it is and why, for status and log. */
   readonly name: string;
   readonly reason: string;
@@ -63,6 +66,7 @@ export async function startMember(
       bootId: await bootId() ?? `unknown ${crypto.randomUUID()}`,
       engine: { name: engine.name, reason: engine.reason },
       dataPlane: engine.dataPlane ?? null,
+      flows: engine.flows ?? null,
       dataBufferBytes: engine.dataBufferBytes ?? limits.dataBufferBytesMax,
       bootClock: systemBootClock(),
       machine: systemMachine(() => engine.clock.nowMs()),

@@ -13,6 +13,7 @@ import { NativeNetwork } from "../lib/io/native/network.ts";
 import { openNativeDisk } from "../lib/io/native/open_disk.ts";
 import { type MetadataNews, RemoteMetadata } from "../lib/meta/remote_metadata.ts";
 import { openDataPlane } from "./data_plane.ts";
+import { openFlows } from "./flows.ts";
 import { setUpLogging } from "./logging.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
 import { type MemberEngine, type RunningMember, startMember } from "./target_member.ts";
@@ -29,9 +30,10 @@ async function run(setup: WorkerSetup): Promise<void> {
   const loop = new NativeLoop({ heartbeat: { cells, index: Cell.heartbeat } });
   const disks = DiskEngine.open(loop, { mappedBytesMax: setup.mappedBytes });
   let opened = 0;
+  const network = new NativeNetwork(loop);
   const engine: MemberEngine = {
     clock: loop,
-    network: new NativeNetwork(loop),
+    network,
     openDisk: (path, options) =>
       openNativeDisk(disks, path, options, new ExclusiveCalls(setup.exclusives, opened++)),
     dataPlane: setup.links.length === 0 ? null : openDataPlane(loop, setup),
@@ -46,7 +48,17 @@ async function run(setup: WorkerSetup): Promise<void> {
     loop.after(readyMs, showReady);
   };
   const start = async (config: MemberConfig) => {
-    member = await startMember(config, metadata, engine, log);
+    const flows = openFlows(loop, config.member, log);
+    network.lendWith(flows);
+    const running = await startMember(config, metadata, { ...engine, flows }, log).catch((error) => {
+      flows?.close();
+      throw error;
+    });
+    const stop = async (progress: (step: string) => void) => {
+      await running.stop(progress);
+      flows?.close();
+    };
+    member = { ...running, stop };
     showReady();
     return member;
   };

@@ -57,3 +57,31 @@ export interface FlowBorrower {
   /** A string says why not. */
   borrow(state: TcpState): BorrowedFlow | string;
 }
+
+/** One PDU of an answer: its header as it is sent, digest included; so many bytes of the data; padding, and perhaps a digest. */
+export interface AnswerFrame {
+  readonly header: Uint8Array;
+  readonly dataBytes: number;
+}
+
+/** An answer without its data. */
+export interface FramedAnswer {
+  readonly frames: readonly AnswerFrame[];
+  readonly dataDigest: boolean;
+}
+
+export type RemoteAnswerOutcome =
+  /** The client gets all of it, and the connection goes on from `state`. */
+  | { readonly kind: "sent"; readonly state: TcpState }
+  /** No byte of it was sent, nor will be. */
+  | { readonly kind: "unsent"; readonly reason: string }
+  /** Nobody knows what the client has got of it. */
+  | { readonly kind: "unknown"; readonly reason: string };
+
+/** Another machine that has the data of an answer and can send it on a lent connection. */
+export interface RemoteAnswerer {
+  /** Its address, for LendableFlow.lend. */
+  readonly borrower: string;
+  /** `done` is called once. */
+  send(state: TcpState, answer: FramedAnswer, done: (outcome: RemoteAnswerOutcome) => void): void;
+}

@@ -156,13 +156,17 @@ export const limits = Object.freeze({
   shortCutBytesMax: 8 * MiB + 64 * KiB,
   /**
    * Bytes sent and not acknowledged that go along with a connection when it is lent or given back: several delayed
-   * acknowledgements' worth (two segments each), and less than what a short cut saves.
+   * acknowledgements' worth (two segments each), and half of a message between members.
    */
-  shortCutTailBytesMax: 64 * KiB,
+  shortCutTailBytesMax: 32 * KiB,
   /** Until what was sent before has left, the answer is forwarded instead, milliseconds: 6 MiB at 1 Gbit/s. */
   shortCutWaitMs: 50,
   /** A borrower that has not sent everything after so long, milliseconds, resets the connection: several retransmissions. */
   shortCutSendMs: 8_000,
+  /** And a lender that has not heard of it after so long resets it as well, milliseconds. */
+  shortCutLeaseMs: 10_000,
+  /** Data that a borrower has read and not sent yet, bytes: 64 of 1 MiB, of as many connections. */
+  shortCutBufferBytesMax: 64 * MiB,
   /** `plimsoll bench`: sessions, half of a member's connectionsInLoginMax; commands of each, half of initiatorTasksMax. */
   benchConnectionsMax: 32,
   benchDepthMax: 512,

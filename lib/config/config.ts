@@ -66,6 +66,10 @@ export interface MemberSettings {
   readonly engine: "auto" | "portable";
   /** Threads of the data plane, where the native engine runs; "auto": one a core. */
   readonly workers: "auto" | number;
+  /** "auto": answers of other members take the short cut where the machine can (docs/short-cut.md). */
+  readonly shortCut: "auto" | "off";
+  /** Smallest answer that takes it, bytes. */
+  readonly shortCutBytes: number;
 }
 
 export interface DiskConfig {

@@ -174,6 +174,8 @@ export function readMember(root: TableReader, required: boolean): MemberSettings
   const stateDir = member.requiredText("state_dir", pathExpected, pathIn(member));
   const engine = member.text("engine", engineExpected, engineOf);
   const workers = member.quantity("workers", workersExpected, workersOf);
+  const shortCut = member.text("short_cut", shortCutExpected, shortCutOf);
+  const shortCutBytes = member.quantity("short_cut_bytes", shortCutBytesExpected, shortCutBytesOf);
   member.finish();
   const first = portals[0];
   if (name === null || first === undefined || admin === null || stateDir === null) return null;
@@ -185,6 +187,8 @@ export function readMember(root: TableReader, required: boolean): MemberSettings
     stateDir: stateDir.value,
     engine: engine?.value ?? "auto",
     workers: workers?.value ?? "auto",
+    shortCut: shortCut?.value ?? "auto",
+    shortCutBytes: shortCutBytes?.value ?? shortCutBytesDefault,
   };
 }
 
@@ -192,6 +196,20 @@ const engineExpected = `"auto" or "portable"`;
 
 function engineOf(text: string): Check<"auto" | "portable"> {
   return text === "auto" || text === "portable" ? right(text) : wrong("there is no such I/O engine");
+}
+
+const shortCutBytesDefault = 256 * 1024;
+const shortCutExpected = '"auto" or "off"';
+const shortCutBytesExpected = `a size from 0 to ${formatSize(limits.transferBytesMax)}`;
+
+function shortCutOf(given: string): Check<"auto" | "off"> {
+  return given === "auto" || given === "off" ? right(given) : wrong("it is neither");
+}
+
+function shortCutBytesOf(given: string | number): Check<number> {
+  const bytes = Number(given) === 0 ? 0 : parseSize(given);
+  if (bytes === null) return wrong("it is not a size");
+  return bytes <= limits.transferBytesMax ? right(bytes) : wrong(`it is ${formatSize(bytes)}`);
 }
 
 const workersExpected = `"auto" or a whole number from 1 to ${limits.workersMax}`;

@@ -201,6 +201,11 @@ export class BlockDeviceServer implements DeviceServer {
     for (const [nexus, state] of this.#nexuses) yield [nexus.id, state.forwarded];
   }
 
+  /** Reads of each nexus, by its id, that another member has answered on the nexus's own connection. */
+  *shortCuts(): IterableIterator<readonly [number, number]> {
+    for (const [nexus, state] of this.#nexuses) yield [nexus.id, state.shortCut];
+  }
+
   /** Takes over new settings and raises the unit attentions that the change asks for. */
   update(settings: LogicalUnitSettings): void {
     const before = this.#unit.settings;

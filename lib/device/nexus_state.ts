@@ -13,6 +13,8 @@ export class NexusState {
   readonly attentions = new UnitAttentions();
   readonly tasks = new TaskSet<Command>();
   readonly forwarded = new ForwardedPages();
+  /** Reads that another member has answered on the nexus's own connection. */
+  shortCut = 0;
   /** Told whenever `forwarded` grows. */
   onForwarded: (() => void) | null = null;
   /** By list identifier, the oldest first. */

@@ -1,7 +1,8 @@
 // READ, WRITE and ORWRITE (SBC-3 §5.8 to §5.12, §5.31 to §5.35): the hot path.
 
-import type { BlockOperationKind } from "../extent/operation.ts";
-import type { Task } from "../session/task.ts";
+import { assert } from "../base/assert.ts";
+import type { BlockOperationKind, Extent } from "../extent/operation.ts";
+import { ScsiStatus, type Task } from "../session/task.ts";
 import type { Field } from "../wire/field.ts";
 import * as cdb from "../wire/scsi/cdb.ts";
 import type { CdbShape } from "../wire/scsi/cdb_shape.ts";
@@ -52,24 +53,66 @@ function readHandler(shape: TransferShape, forceUnitAccess: Field | null): Handl
       if (!transferChecked(c, lba.get(c.cdb, 0), blocks, transferLength)) return;
       if (blocks === 0) return c.good();
       if (c.task.lendable && lent(c, forceUnitAccess)) return c.good();
+      if (c.task.answersElsewhere === true && answeredElsewhere(c, forceUnitAccess, ready)) return;
       c.waiting = true;
       c.task.takeDataIn(blocks * c.unit.blockBytes, ready);
     },
   });
 }
 
-/** True: the data lies in one page and is lent; it leaves from there, with no buffer and no copy. */
-function lent(c: Command, forceUnitAccess: Field | null): boolean {
-  const { blocks, image, pageBytes, blockBytes } = c.unit.target;
-  if (blocks.lend === undefined || forceUnitAccess?.get(c.cdb, 0) === 1) return false;
+/** The range, where it lies in one page; null: it does not, or has to be read from the medium. */
+function onePage(c: Command, forceUnitAccess: Field | null): Extent | null {
+  const { image, pageBytes, blockBytes } = c.unit.target;
+  if (forceUnitAccess?.get(c.cdb, 0) === 1) return null;
   const startBytes = c.lba * blockBytes;
   const lengthBytes = c.blocks * blockBytes;
   const offsetBytes = startBytes % pageBytes;
-  if (offsetBytes + lengthBytes > pageBytes) return false;
-  const data = blocks.lend(image, (startBytes - offsetBytes) / pageBytes, offsetBytes, lengthBytes);
+  if (offsetBytes + lengthBytes > pageBytes) return null;
+  return { image, page: (startBytes - offsetBytes) / pageBytes, offsetBytes, lengthBytes, blockBytes };
+}
+
+/** True: the data lies in one page and is lent; it leaves from there, with no buffer and no copy. */
+function lent(c: Command, forceUnitAccess: Field | null): boolean {
+  const { blocks } = c.unit.target;
+  const extent = blocks.lend === undefined ? null : onePage(c, forceUnitAccess);
+  if (extent === null) return false;
+  const data = blocks.lend!(extent.image, extent.page, extent.offsetBytes, extent.lengthBytes);
   if (data === null) return false;
   c.task.lentIn = data;
-  c.task.dataInLength = lengthBytes;
+  c.task.dataInLength = extent.lengthBytes;
+  return true;
+}
+
+/**
+ * True: another member has the data and sends it itself, as soon as it has it at hand. When that comes to nothing, the
+ * command is carried out as ever.
+ */
+function answeredElsewhere(
+  c: Command,
+  forceUnitAccess: Field | null,
+  readyOtherwise: (task: Task) => void,
+): boolean {
+  const { blocks } = c.unit.target;
+  const extent = blocks.answerer === undefined ? null : onePage(c, forceUnitAccess);
+  const answerer = extent === null ? null : blocks.answerer!(extent);
+  if (answerer === null) return false;
+  const { serial } = c;
+  const otherwise = () => {
+    c.waiting = true;
+    c.task.dataInLength = 0;
+    c.task.takeDataIn(c.blocks * c.unit.blockBytes, readyOtherwise);
+  };
+  c.run.setBuffer(nothing, 0, false);
+  c.carry("prefetch", c.lba * c.unit.blockBytes, c.blocks * c.unit.blockBytes, false, false, () => {
+    c.task.dataInLength = c.blocks * c.unit.blockBytes;
+    c.task.sendElsewhere!(answerer, (sent) => {
+      assert(c.active && c.serial === serial, "a command ended while another machine answered it");
+      if (sent) c.nexus.shortCut++;
+      if (sent && !c.aborted) return c.good();
+      if (c.aborted || c.task.aborted) return c.finish(ScsiStatus.taskAborted);
+      otherwise();
+    });
+  });
   return true;
 }
 
@@ -131,3 +174,5 @@ export const transferHandlers: readonly Handler[] = [
   writeHandler(cdb.Write16, "write", cdb.Write16.fields.forceUnitAccess),
   writeHandler(cdb.OrWrite16, "orWrite", cdb.OrWrite16.fields.forceUnitAccess),
 ];
+
+const nothing = new Uint8Array(0);

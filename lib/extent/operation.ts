@@ -2,6 +2,7 @@
 // a command at page borders; the router sends each part to its page's home: a store here, or a forwarder.
 // Nothing above it knows of disks, nothing below it knows of SCSI.
 
+import type { RemoteAnswerer } from "../base/flow.ts";
 import type { LentData } from "../base/lent_range.ts";
 
 /** What the store or forwarder is asked to do. Offsets and lengths are multiples of the volume's block size. */
@@ -91,6 +92,15 @@ export class BlockOperation {
   done: (operation: BlockOperation) => void = unset;
 }
 
+/** Blocks of one page. */
+export interface Extent {
+  readonly image: number;
+  readonly page: number;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly blockBytes: number;
+}
+
 /** What serves block operations: a store, a forwarder, or the router that chooses between them. */
 export interface BlockService {
   submit(operation: BlockOperation): void;
@@ -104,6 +114,11 @@ export interface BlockService {
    * before it has left may show in it, as in every read that is not answered yet. A service may lack it.
    */
   lend?(image: number, page: number, offsetBytes: number, lengthBytes: number): LentData | null;
+  /**
+   * Who can send a range of a page to a client itself, because it has it; null: nobody, or it is not worth it. Bring the range
+   * into its cache first ("prefetch"): the client's connection waits from send() on. A service may lack it.
+   */
+  answerer?(extent: Extent): RemoteAnswerer | null;
 }
 
 const nothing = new Uint8Array(0);

@@ -2,8 +2,9 @@
 // reached by forwarding. It decides nothing: the route table does.
 
 import { assert } from "../base/assert.ts";
+import type { RemoteAnswerer } from "../base/flow.ts";
 import type { LentData } from "../base/lent_range.ts";
-import type { BlockOperation, BlockService } from "../extent/operation.ts";
+import type { BlockOperation, BlockService, Extent } from "../extent/operation.ts";
 import { FlushFan } from "./flush_fan.ts";
 import type { LeavingPages } from "./leaving_pages.ts";
 import type { RouteTable } from "./route_table.ts";
@@ -21,6 +22,7 @@ export class Router implements BlockService {
   /** Stores of this member by placement id. */
   readonly #local: (BlockService | null)[] = new Array(256).fill(null);
   #forwarder: Forwarder | null;
+  #answerers: ((placement: number, extent: Extent) => RemoteAnswerer | null) | null = null;
   /** Pages that are being given away; null: none, as nearly always. */
   #leaving: LeavingPages | null = null;
   /** Fans not in use, linked. */
@@ -51,6 +53,11 @@ export class Router implements BlockService {
   /** Who carries operations to other members, from now on. */
   setForwarder(forwarder: Forwarder): void {
     this.#forwarder = forwarder;
+  }
+
+  /** Who can answer for a placement of another member, from now on. */
+  setAnswerers(answerers: (placement: number, extent: Extent) => RemoteAnswerer | null): void {
+    this.#answerers = answerers;
   }
 
   /** The store of a disk of this member, or null when it is closed. */
@@ -101,6 +108,13 @@ export class Router implements BlockService {
     if (table === undefined) return null;
     if (this.#leaving !== null && !this.#leaving.mayLend(image, page)) return null;
     return this.#local[table.homeOf(page)]?.lend?.(image, page, offsetBytes, lengthBytes) ?? null;
+  }
+
+  answerer(extent: Extent): RemoteAnswerer | null {
+    const table = this.#tables.get(extent.image);
+    if (table === undefined || this.#answerers === null) return null;
+    const home = table.homeOf(extent.page);
+    return this.#local[home] === null ? this.#answerers(home, extent) : null;
   }
 
   cancel(operation: BlockOperation): void {

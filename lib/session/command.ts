@@ -3,6 +3,7 @@
 
 import { assert } from "../base/assert.ts";
 import type { PoolBuffer } from "../base/buffer_pool.ts";
+import type { RemoteAnswerer } from "../base/flow.ts";
 import type { LentData } from "../base/lent_range.ts";
 import { limits } from "../base/limits.ts";
 import { reservedTag } from "../wire/iscsi/bhs.ts";
@@ -24,6 +25,8 @@ export interface CommandHost {
   commandReady(command: Command): void;
   /** The device server wants data-out (`wanted` is set). */
   dataWanted(command: Command): void;
+  /** Another machine is to answer it; see Task.sendElsewhere. */
+  answerElsewhere(command: Command, answerer: RemoteAnswerer, ended: (sent: boolean) => void): void;
   /** The device server is done with it. */
   commandFinished(command: Command): void;
   /** The last PDU of its answer is about to be handed to the stream: it can tell of the place that becomes free. */
@@ -112,6 +115,8 @@ export class Command implements Task, Answer, Numbered, Sent {
   pdusUnderWay = 0;
   /** The whole answer was handed to the stream. */
   answered = false;
+  /** Another machine has sent the answer. */
+  sentElsewhere = false;
   next: Answer | null = null;
 
   /** Called by the pool; made once, so that waiting allocates nothing. */
@@ -146,6 +151,16 @@ export class Command implements Task, Answer, Numbered, Sent {
 
   get lendable(): boolean {
     return this.readExpected && !this.writeExpected && this.host.link?.lends === true;
+  }
+
+  get answersElsewhere(): boolean {
+    const flow = this.host.link?.stream.flow;
+    return this.readExpected && !this.writeExpected && flow !== null && flow !== undefined;
+  }
+
+  sendElsewhere(answerer: RemoteAnswerer, ended: (sent: boolean) => void): void {
+    assert(this.state === "executing", "a task was answered elsewhere out of turn");
+    this.host.answerElsewhere(this, answerer, ended);
   }
 
   /** Whether data that was announced or asked for is still to come: the answer waits for it (§11.4.2). */
@@ -233,5 +248,6 @@ export class Command implements Task, Answer, Numbered, Sent {
     this.dataInSn = 0;
     this.pdusUnderWay = 0;
     this.answered = false;
+    this.sentElsewhere = false;
   }
 }

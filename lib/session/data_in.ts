@@ -1,8 +1,10 @@
 // The answer to a SCSI command: Data-In PDUs and SCSI Response, RFC 7143 §11.4 and §11.7. Data is cut at the
 // initiator's MaxRecvDataSegmentLength and at MaxBurstLength; status travels in the last Data-In where it may.
 
+import type { AnswerFrame, FramedAnswer } from "../base/flow.ts";
 import { limits } from "../base/limits.ts";
-import { Opcode, reservedTag, ScsiDataIn, ScsiResponse } from "../wire/iscsi/bhs.ts";
+import { crc32c, setDigest } from "../wire/crc32c.ts";
+import { bhsBytes, Opcode, reservedTag, ScsiDataIn, ScsiResponse } from "../wire/iscsi/bhs.ts";
 import type { Command } from "./command.ts";
 import type { Link } from "./link.ts";
 import { ScsiStatus } from "./task.ts";
@@ -39,22 +41,39 @@ function dataInBytes(command: Command): number {
 }
 
 function sendDataIn(link: Link, command: Command, total: number, statusInData: boolean): boolean {
-  const { output, parameters } = link;
+  const { output } = link;
   if (output.pendingBytes > limits.sendAheadBytes) return false;
   const at = output.begin(0, false);
   if (at < 0) return false;
   const offset = command.sentBytes;
+  const length = writeDataIn(link, command, total, statusInData, output.view, at);
+  command.pdusUnderWay++;
+  if (command.lentIn !== null) output.finishLent(command.lentIn.range, offset, length, command);
+  else output.finishWith(command.dataIn!.bytes, offset, length, command);
+  return true;
+}
+
+/** The header of the next Data-In, all but its length, into the zeroes at `at`; returns its bytes of data. */
+function writeDataIn(
+  link: Link,
+  command: Command,
+  total: number,
+  statusInData: boolean,
+  view: DataView,
+  at: number,
+): number {
+  const { parameters } = link;
+  const offset = command.sentBytes;
   const burstLeft = parameters.maxBurstLength - offset % parameters.maxBurstLength;
   const length = Math.min(total - offset, parameters.peerMaxRecvDataSegmentLength, burstLeft);
   const last = offset + length === total;
-  const view = output.view;
   let flags = last || length === burstLeft ? final : 0;
   if (last && statusInData) {
     flags |= statusPresent | setResidual(command, view, at + 44);
     command.host.answerEnding(command);
-    link.stampStatus(at);
+    link.stampStatus(at, view);
   } else {
-    link.stamp(at);
+    link.stamp(at, view);
     view.setUint32(at + 24, 0); // StatSN is reserved without a status (§11.7.4)
   }
   view.setUint16(at, Opcode.scsiDataIn << 8 | flags);
@@ -63,10 +82,29 @@ function sendDataIn(link: Link, command: Command, total: number, statusInData: b
   view.setUint32(at + 36, command.dataInSn++);
   view.setUint32(at + 40, offset);
   command.sentBytes = offset + length;
-  command.pdusUnderWay++;
-  if (command.lentIn !== null) output.finishLent(command.lentIn.range, offset, length, command);
-  else output.finishWith(command.dataIn!.bytes, offset, length, command);
-  return true;
+  return length;
+}
+
+/** The answer GOOD of a read whose data is elsewhere, status in the last frame. It takes its StatSN. */
+export function frameAnswer(link: Link, command: Command): FramedAnswer {
+  const { headerDigest, dataDigest } = link.output;
+  const total = Math.min(command.expectedDataTransferLength, command.dataInLength);
+  const frames: AnswerFrame[] = [];
+  while (command.sentBytes < total) {
+    const header = new Uint8Array(bhsBytes + (headerDigest ? 4 : 0));
+    const view = new DataView(header.buffer);
+    const dataBytes = writeDataIn(link, command, total, true, view, 0);
+    view.setUint32(4, dataBytes);
+    if (headerDigest) setDigest(view, bhsBytes, crc32c(0, header, 0, bhsBytes));
+    frames.push({ header, dataBytes });
+  }
+  return { frames, dataDigest };
+}
+
+/** The answer was not sent after all: the command begins anew. */
+export function unframe(command: Command): void {
+  command.sentBytes = 0;
+  command.dataInSn = 0;
 }
 
 function sendResponse(link: Link, command: Command): boolean {

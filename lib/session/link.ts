@@ -121,8 +121,7 @@ export class Link {
   }
 
   /** StatSN (not advanced), ExpCmdSN and MaxCmdSN of the PDU at `at`. */
-  stamp(at: number): void {
-    const view = this.output.view;
+  stamp(at: number, view: DataView = this.output.view): void {
     view.setUint32(at + statSnAt, this.statSn);
     view.setUint32(at + expCmdSnAt, this.window.expCmdSn);
     this.toldMaxCmdSn = this.window.maxCmdSn;
@@ -130,8 +129,8 @@ export class Link {
   }
 
   /** The same for a PDU that carries a status, and so takes a StatSN. */
-  stampStatus(at: number): void {
-    this.stamp(at);
+  stampStatus(at: number, view: DataView = this.output.view): void {
+    this.stamp(at, view);
     this.statSn = serialAdd(this.statSn, 1);
   }
 

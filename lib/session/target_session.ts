@@ -3,6 +3,7 @@
 
 import { assert } from "../base/assert.ts";
 import type { BufferPool } from "../base/buffer_pool.ts";
+import type { RemoteAnswerer } from "../base/flow.ts";
 import { limits } from "../base/limits.ts";
 import type { SocketAddress } from "../base/network.ts";
 import { reservedTag } from "../wire/iscsi/bhs.ts";
@@ -12,6 +13,7 @@ import { CommandTable } from "./command_table.ts";
 import { dataOutGranted, type DataOutHost, goOn } from "./data_out.ts";
 import type { FrameReader } from "./framing.ts";
 import type { Answer, Link } from "./link.ts";
+import { RemoteAnswer } from "./remote_answer.ts";
 import type { SessionParameters } from "./negotiation.ts";
 import type { Nexus, VendorNotice } from "./nexus.ts";
 import { CommandWindow } from "./sequence.ts";
@@ -262,6 +264,7 @@ export class TargetSession implements CommandHost, DataOutHost {
   /** Answers that the stream has not got are dropped; those it has come back by themselves. */
   #dropAnswers(connection: SessionConnection): void {
     connection.link.drop((answer: Answer) => {
+      if (answer instanceof RemoteAnswer) return answer.dropped();
       if (!(answer instanceof Command)) return;
       answer.answered = true;
       if (answer.pdusUnderWay === 0) this.answerLeft(answer);
@@ -446,6 +449,19 @@ export class TargetSession implements CommandHost, DataOutHost {
     else this.#queue(command);
   }
 
+  /** Behind the answers that wait already. */
+  answerElsewhere(command: Command, answerer: RemoteAnswerer, ended: (sent: boolean) => void): void {
+    const connection = this.#connection;
+    if (connection === null || connection.link.closed) return ended(false);
+    const abort = (reason: string) => connection.abort(reason);
+    connection.link.enqueue(
+      new RemoteAnswer(command, answerer, abort, (end) => {
+        command.sentElsewhere = end === "sent";
+        ended(end === "sent");
+      }),
+    );
+  }
+
   #queue(command: Command): void {
     command.state = "answering";
     this.commandsDone++;
@@ -453,7 +469,7 @@ export class TargetSession implements CommandHost, DataOutHost {
       this.bytesRead += Math.min(command.dataInLength, command.expectedDataTransferLength);
     }
     const link = this.link;
-    if (link === null || link.closed) {
+    if (link === null || link.closed || command.sentElsewhere) {
       command.answered = true;
       this.answerLeft(command);
     } else link.enqueue(command);

@@ -1,6 +1,7 @@
 // The seam above the device server: one SCSI command in flight (DESIGN.md, "Task"). The session makes it, the device
 // server decides it, the session answers it. Plain and pooled: the data path allocates none.
 
+import type { RemoteAnswerer } from "../base/flow.ts";
 import type { PoolBuffer } from "../base/buffer_pool.ts";
 import type { LentData } from "../base/lent_range.ts";
 import type { Nexus } from "./nexus.ts";
@@ -61,6 +62,13 @@ export interface Task {
   readonly dataIn: PoolBuffer | null;
   /** The session can send data-in from where it lies: `lentIn` may be set instead of taking a buffer. */
   readonly lendable: boolean;
+  /** Another machine can send the answer on this connection: sendElsewhere() may be called. A task may lack both. */
+  readonly answersElsewhere?: boolean;
+  /**
+   * Lets `answerer` send the answer GOOD with `dataInLength` bytes. `ended` is called once, perhaps before this returns: true,
+   * and finish(GOOD) sends nothing more; false, and the task goes on as if nothing had been.
+   */
+  sendElsewhere?(answerer: RemoteAnswerer, ended: (sent: boolean) => void): void;
   /** Data-in lent by the store; the session releases it. */
   lentIn: LentData | null;
   /**

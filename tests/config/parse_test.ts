@@ -70,6 +70,8 @@ Deno.test("the shipped appliance.toml is right, and its paths are relative to it
       stateDir: "etc/var/alpha",
       engine: "auto",
       workers: "auto",
+      shortCut: "auto",
+      shortCutBytes: 256 * 1024,
     },
     disks: [{
       path: "etc/var/alpha/disk0.img",
@@ -122,6 +124,8 @@ peer = "10.1.0.1:3262"
 admin = "[::1]:3280"
 state_dir = "."
 workers = 3
+short_cut = "off"
+short_cut_bytes = 0
 [[disk]]
 path = "/dev/sdb"
 [[disk]]
@@ -177,6 +181,8 @@ no_redirect = ["iqn.2026-01.com.example.old:*"]
     stateDir: "etc",
     engine: "auto",
     workers: 3,
+    shortCut: "off",
+    shortCutBytes: 0,
   });
   assert.deepEqual(got.disks.map(({ path, sizeBytes }) => [path, sizeBytes]), [["/dev/sdb", null], [
     "etc/d.img",
@@ -190,7 +196,7 @@ no_redirect = ["iqn.2026-01.com.example.old:*"]
     initiators: ["iqn.2026-01.*", "*"],
     chap: { user: "u", secret: { kind: "file", path: "etc/vol0.chap" } },
     mutual: { user: "m", secret: { kind: "inline", secret: "0123456789abcdef" } },
-    line: 23,
+    line: 25,
   });
 });
 

@@ -6,11 +6,11 @@ import { limits } from "../../base/limits.ts";
 import { Errno } from "./errno.ts";
 import { flowCalls } from "./flow_calls.ts";
 import { epollOut, type EventSource, type LoopTask, type NativeLoop, type Watch } from "./loop.ts";
-import { closeSilently, outstandingBytes, readState, restore } from "./tcp_repair.ts";
+import { closeSilently, outstandingBytes, readState, restore, unsentBytes } from "./tcp_repair.ts";
 
-/** Waits for the very last acknowledgement in every turn for so long, milliseconds: it may be a delayed one. */
-const eagerMs = 0.3;
-/** And for those before it; later with pauses. */
+/** Waits for the very last acknowledgement for so long, milliseconds, before the client is made to send it: it may be delayed. */
+const eagerMs = 0.2;
+/** And then so long, as for those before it. */
 const patientMs = 3;
 const pauseMs = 1;
 const sendFlags = 0x40 | 0x4000; // MSG_DONTWAIT, MSG_NOSIGNAL
@@ -28,12 +28,16 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
   #sentMs = -1;
   /** Since when little is unacknowledged. */
   #nearMs = -1;
+  #provoked = false;
   #closed = false;
   #done: ((state: TcpState | null) => void) | null = null;
 
-  /** Throws CallError. */
-  constructor(loop: NativeLoop, state: TcpState) {
+  readonly #provoke: (state: TcpState) => void;
+
+  /** `provoke` makes the client acknowledge at once. Throws CallError. */
+  constructor(loop: NativeLoop, state: TcpState, provoke: (state: TcpState) => void) {
     this.#loop = loop;
+    this.#provoke = provoke;
     this.#state = state;
     this.#dueMs = loop.nowMs() + limits.shortCutSendMs;
     this.#fd = restore(state, limits.shortCutSendMs);
@@ -65,9 +69,14 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
     const outstanding = outstandingBytes(this.#fd);
     const nowMs = this.#loop.nowMs();
     if (nowMs > this.#dueMs) return this.#fail();
-    if (outstanding <= limits.shortCutTailBytesMax) {
+    // What the congestion window still holds back has not been sent: it would travel as if it had been, and be missed.
+    if (outstanding <= limits.shortCutTailBytesMax && unsentBytes(this.#fd) === 0) {
       if (this.#nearMs < 0) this.#nearMs = nowMs;
-      if (outstanding === 0 || nowMs - this.#nearMs > eagerMs) return this.#giveBack();
+      if (outstanding === 0 || nowMs - this.#nearMs > patientMs) return this.#giveBack();
+      if (!this.#provoked && nowMs - this.#nearMs > eagerMs) {
+        this.#provoked = true;
+        this.#provoke(this.#state);
+      }
     } else if (nowMs - this.#sentMs > patientMs) {
       return void this.#loop.after(pauseMs, () => this.runTask());
     }

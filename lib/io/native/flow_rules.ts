@@ -28,10 +28,12 @@ const Message = {
 const ownedTable = 2; // NFT_TABLE_F_OWNER
 const mapOfValues = 0x8; // NFT_SET_MAP
 const prerouting = 0;
+const localOut = 3;
 /** Before connection tracking, which so sees what the socket sees. */
 const priority = -301;
 const setName = "lent";
-const chainName = "lend";
+const receiving = "lend";
+const sending = "mute";
 
 // Registers: four of 16 bytes, the same memory as 16 of four bytes from 8 on.
 const verdictRegister = 0;
@@ -97,10 +99,18 @@ export class FlowRules {
    * From now on `borrower` gets a copy of what the client sends, and our own socket sees `acknowledged` acknowledged in all
    * of it. Should it send something again meanwhile, that is its own, and the client has it already.
    */
-  lend(client: SocketAddress, portal: SocketAddress, borrower: string, acknowledged: number): void {
-    const value = new Uint8Array(8);
+  lend(
+    client: SocketAddress,
+    portal: SocketAddress,
+    borrower: string,
+    acknowledged: number,
+    receiveNext: number,
+  ): void {
+    const value = new Uint8Array(12);
+    const view = new DataView(value.buffer);
     value.set(ipv4Bytes(borrower), 0);
-    new DataView(value.buffer).setUint32(4, acknowledged);
+    view.setUint32(4, acknowledged);
+    view.setUint32(8, receiveNext);
     this.#element(Message.newSetElement, Request.create, client, portal, value);
   }
 
@@ -147,22 +157,15 @@ export class FlowRules {
       b.attribute(4, bigEndian(integerType)); // types are for those who print them
       b.attribute(5, bigEndian(16));
       b.attribute(6, bigEndian(integerType));
-      b.attribute(7, bigEndian(8));
+      b.attribute(7, bigEndian(12));
       b.nest(9, () => b.attribute(1, bigEndian(limits.connectionsMax)));
       b.attribute(10, bigEndian(1));
     });
-    this.#add(Message.newChain, Request.create, () => {
-      b.attribute(1, this.#table);
-      b.attribute(3, zeroTerminated(chainName));
-      b.nest(4, () => {
-        b.attribute(1, bigEndian(prerouting));
-        b.attribute(2, bigEndian(priority));
-      });
-      b.attribute(5, bigEndian(Verdict.accept));
-      b.attribute(7, zeroTerminated("filter"));
-    });
-    this.#rule(() => this.#lenderRule());
-    this.#rule(() => {
+    this.#chain(receiving, prerouting, priority);
+    this.#chain(sending, localOut, 0);
+    this.#rule(sending, () => this.#muteRule());
+    this.#rule(receiving, () => this.#lenderRule());
+    this.#rule(receiving, () => {
       this.#isCopy();
       this.#expression("socket", () => {
         b.attribute(1, bigEndian(socketTransparent));
@@ -176,28 +179,53 @@ export class FlowRules {
       });
       this.#verdict(Verdict.accept);
     });
-    this.#rule(() => {
+    this.#rule(receiving, () => {
       this.#isCopy(); // too late or too early: nobody may answer it
       this.#verdict(Verdict.drop);
     });
     this.#commit("Cannot make a table of the packet filter");
   }
 
+  /**
+   * Our own socket has nothing to say that the client would take: its acknowledgements have an old sequence number. But their
+   * timestamp is newer than that of what the borrower has under way, which the client would drop for it (PAWS, RFC 7323 §5).
+   */
+  #muteRule(): void {
+    this.#isTcp();
+    this.#look(16, 2, 12, 0, null);
+    this.#verdict(Verdict.drop);
+  }
+
+  /** Looks for the connection: client and portal by where their addresses and ports are in the packet. */
+  #look(
+    clientAt: number,
+    clientPortAt: number,
+    portalAt: number,
+    portalPortAt: number,
+    value: number | null,
+  ): void {
+    this.#load(Base.network, clientAt, 4, word(0));
+    this.#load(Base.transport, clientPortAt, 2, word(1));
+    this.#load(Base.network, portalAt, 4, word(2));
+    this.#load(Base.transport, portalPortAt, 2, word(3));
+    this.#expression("lookup", () => {
+      this.#batch.attribute(1, zeroTerminated(setName));
+      this.#batch.attribute(2, bigEndian(keyRegister));
+      if (value !== null) this.#batch.attribute(3, bigEndian(value));
+    });
+  }
+
   #lenderRule(): void {
     const b = this.#batch;
     this.#isTcp();
-    this.#load(Base.network, 12, 4, word(0));
-    this.#load(Base.transport, 0, 2, word(1));
-    this.#load(Base.network, 16, 4, word(2));
-    this.#load(Base.transport, 2, 2, word(3));
-    this.#expression("lookup", () => {
-      b.attribute(1, zeroTerminated(setName));
-      b.attribute(2, bigEndian(keyRegister));
-      b.attribute(3, bigEndian(valueRegister));
-    });
+    this.#look(12, 0, 16, 2, valueRegister);
     this.#immediate(word(8), Uint8Array.of(copyTimeToLive + 1)); // doubling counts one down
     this.#store(word(8), Base.network, 8, 1, 10);
+    // However much the client sends meanwhile, its copies begin where the borrower's window does.
+    this.#load(Base.transport, 4, 4, word(9));
+    this.#store(word(6), Base.transport, 4, 4, 16);
     this.#expression("dup", () => b.attribute(1, bigEndian(word(4))));
+    this.#store(word(9), Base.transport, 4, 4, 16);
     this.#store(word(5), Base.transport, 8, 4, 16);
   }
 
@@ -260,10 +288,24 @@ export class FlowRules {
     });
   }
 
-  #rule(expressions: () => void): void {
+  #chain(name: string, hook: number, priority: number): void {
+    const b = this.#batch;
+    this.#add(Message.newChain, Request.create, () => {
+      b.attribute(1, this.#table);
+      b.attribute(3, zeroTerminated(name));
+      b.nest(4, () => {
+        b.attribute(1, bigEndian(hook));
+        b.attribute(2, bigEndian(priority));
+      });
+      b.attribute(5, bigEndian(Verdict.accept));
+      b.attribute(7, zeroTerminated("filter"));
+    });
+  }
+
+  #rule(chain: string, expressions: () => void): void {
     this.#add(Message.newRule, Request.create | append, () => {
       this.#batch.attribute(1, this.#table);
-      this.#batch.attribute(2, zeroTerminated(chainName));
+      this.#batch.attribute(2, zeroTerminated(chain));
       this.#batch.nest(4, expressions);
     });
   }

@@ -7,7 +7,7 @@ import { FlowRoutes } from "./flow_routes.ts";
 import { FlowRules, ipv4Bytes } from "./flow_rules.ts";
 import { libc, libcMissing } from "./libc.ts";
 import type { NativeLoop } from "./loop.ts";
-import { RawAcknowledgement } from "./raw_acknowledgement.ts";
+import { RawPackets } from "./raw_packets.ts";
 import { repairProblem } from "./tcp_repair.ts";
 
 const netAdmin = 12;
@@ -17,7 +17,7 @@ const neighbourMs = 10_000;
 
 export class FlowTools implements FlowBorrower {
   readonly rules: FlowRules;
-  readonly acknowledgement: RawAcknowledgement;
+  readonly packets: RawPackets;
   #closed = false;
   readonly #loop: NativeLoop;
   readonly #routes: FlowRoutes;
@@ -28,7 +28,7 @@ export class FlowTools implements FlowBorrower {
     this.#loop = loop;
     this.rules = new FlowRules(Deno.pid);
     try {
-      this.acknowledgement = new RawAcknowledgement();
+      this.packets = new RawPackets();
       this.#routes = new FlowRoutes(this.rules.mark);
     } catch (error) {
       this.rules.close();
@@ -36,18 +36,18 @@ export class FlowTools implements FlowBorrower {
     }
   }
 
-  /** Makes the client of a connection that is closed here say something. */
+  /** Makes the client say at once what it has received. */
   provoke(lent: TcpState): void {
     if (this.#closed) return;
     try {
-      this.acknowledgement.provoke(lent);
+      this.packets.provoke(lent);
     } catch { /* it finds out by itself, later */ }
   }
 
   close(): void {
     this.#closed = true;
     this.#routes.close();
-    this.acknowledgement.close();
+    this.packets.close();
     this.rules.close();
   }
 
@@ -65,7 +65,7 @@ export class FlowTools implements FlowBorrower {
   borrow(state: TcpState): BorrowedFlow | string {
     try {
       if (!this.#isNeighbour(state.client.hostname)) return "the initiator is no neighbour of this machine";
-      return new BorrowedSocket(this.#loop, state);
+      return new BorrowedSocket(this.#loop, state, (lent) => this.provoke(lent));
     } catch (error) {
       return (error as Error).message;
     }

@@ -6,10 +6,19 @@ import { limits } from "../../base/limits.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import type { FlowTools } from "./flow_tools.ts";
 import type { LoopTask, NativeLoop } from "./loop.ts";
-import { advance, outstandingBytes, readState, resetAtClose, unsentBytes } from "./tcp_repair.ts";
+import {
+  advance,
+  outstandingBytes,
+  readState,
+  readTimestamp,
+  resetAtClose,
+  unsentBytes,
+} from "./tcp_repair.ts";
 
-/** Looks for the end of what is unsent in every turn for so long, milliseconds; later with pauses. */
+/** Waits for the last acknowledgement for so long, milliseconds, before the client is made to send it. */
 const eagerMs = 0.2;
+/** Looks in every turn for so long, milliseconds; later with pauses. */
+const patientMs = 3;
 const pauseMs = 1;
 /** Packets get lost. */
 const provokeMs = [0, 200, 1_000];
@@ -23,6 +32,7 @@ export class LentSide implements LoopTask {
   readonly #client: SocketAddress;
   #borrower = "";
   #sinceMs = 0;
+  #provoked = false;
   #done: ((result: LendResult) => void) | null = null;
   #lent: TcpState | null = null;
 
@@ -50,6 +60,7 @@ export class LentSide implements LoopTask {
     this.#borrower = borrower;
     this.#done = done;
     this.#sinceMs = this.#loop.nowMs();
+    this.#provoked = false;
     this.runTask();
   }
 
@@ -58,7 +69,7 @@ export class LentSide implements LoopTask {
     if (this.#done === null) return;
     const waitedMs = this.#loop.nowMs() - this.#sinceMs;
     try {
-      if (this.#left() && this.hold(true)) return this.#lend();
+      if (this.#left(waitedMs) && this.hold(true)) return this.#lend();
     } catch (error) {
       this.hold(false);
       return this.#end({ kind: "refused", reason: (error as Error).message });
@@ -66,7 +77,7 @@ export class LentSide implements LoopTask {
     if (waitedMs > limits.shortCutWaitMs) {
       return this.#end({ kind: "refused", reason: "what was sent before does not leave" });
     }
-    if (waitedMs < eagerMs) this.#loop.nextTurn(this);
+    if (waitedMs < patientMs) this.#loop.nextTurn(this);
     else this.#loop.after(pauseMs, () => this.runTask());
   }
 
@@ -81,12 +92,15 @@ export class LentSide implements LoopTask {
     this.#lent = null;
     try {
       // In this order: while the rules hold, no acknowledgement of the new bytes reaches a socket that does not know them.
-      const receiveNext = advance(this.#fd, lent.sendNext, state);
-      this.#tools.rules.end(this.#client, this.#portal);
-      this.#tools.acknowledgement.inject(
-        { ...state, client: this.#client, portal: this.#portal },
-        receiveNext,
-      );
+      const reception = advance(this.#fd, lent.sendNext, state);
+      const { rules, packets } = this.#tools;
+      const now = { ...lent, ...state, client: this.#client, portal: this.#portal };
+      rules.end(this.#client, this.#portal);
+      packets.acknowledgeToUs(now, reception.receiveNext);
+      // What came meanwhile was acknowledged by packets that the rules kept back.
+      if (reception.receiveNext !== lent.receiveNext) packets.acknowledgeToClient(now, reception);
+      // The acknowledgement of the rest may have come while it was for neither socket.
+      if (state.unacknowledged.length > 0) this.#tools.provoke(now);
       resetAtClose(this.#fd, false);
       return true;
     } catch {
@@ -109,15 +123,26 @@ export class LentSide implements LoopTask {
     for (const delayMs of provokeMs) this.#loop.after(delayMs, () => this.#tools.provoke(lent));
   }
 
-  #left(): boolean {
-    return unsentBytes(this.#fd) === 0 && outstandingBytes(this.#fd) <= limits.shortCutTailBytesMax;
+  /** Everything has left and is acknowledged; after a while, a few bytes may be without: the acknowledgement may be delayed. */
+  #left(waitedMs: number): boolean {
+    if (unsentBytes(this.#fd) > 0) return false;
+    const outstanding = outstandingBytes(this.#fd);
+    if (outstanding === 0) return true;
+    if (!this.#provoked && waitedMs > eagerMs) {
+      this.#provoked = true;
+      this.#tools.provoke(readState(this.#fd, this.#client, this.#portal));
+    }
+    return waitedMs > patientMs && outstanding <= limits.shortCutTailBytesMax;
   }
 
   #lend(): void {
-    const state = readState(this.#fd, this.#client, this.#portal);
-    this.#tools.rules.lend(this.#client, this.#portal, this.#borrower, state.sendUnacknowledged);
+    let state = readState(this.#fd, this.#client, this.#portal);
+    const { sendUnacknowledged, receiveNext } = state;
+    this.#tools.rules.lend(this.#client, this.#portal, this.#borrower, sendUnacknowledged, receiveNext);
     this.#lent = state;
     resetAtClose(this.#fd, true);
+    // Since the rules hold, nothing newer leaves than what the borrower begins with.
+    if (state.timestamps) state = { ...state, timestamp: readTimestamp(this.#fd) };
     this.#end({ kind: "lent", state });
   }
 

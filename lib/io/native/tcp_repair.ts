@@ -16,6 +16,7 @@ const Tcp = {
   segment: 2,
   noDelay: 1,
   info: 11,
+  congestion: 13,
   userTimeout: 18,
   repair: 19,
   repairQueue: 20,
@@ -43,6 +44,7 @@ const peekSlackBytes = 128 * 1024;
 const lingerReset = new Int32Array([1, 0]);
 const lingerNot = new Int32Array([0, 0]);
 
+const cubic = new TextEncoder().encode("cubic");
 const info = new Uint8Array(new ArrayBuffer(256));
 const window = new Uint32Array(new ArrayBuffer(20));
 const sizeCell = new Uint32Array(new ArrayBuffer(4));
@@ -80,11 +82,7 @@ export function readState(fd: number, client: SocketAddress, portal: SocketAddre
     const unacknowledged = peekUnacknowledged(fd);
     const timestamps = (options & infoTimestamps) !== 0;
     const timestamp = timestamps ? get(fd, Tcp.timestamp) >>> 0 : 0;
-    sizeCell[0] = 20;
-    checked(
-      libc()!.getsockopt(fd, ipprotoTcp, Tcp.repairWindow, window, sizeCell),
-      "Cannot read a connection's window",
-    );
+    readWindow(fd);
     const scaled = (options & infoWindowShift) !== 0;
     return {
       client,
@@ -119,6 +117,7 @@ export function restore(state: TcpState, userTimeoutMs: number): number {
     set(fd, Tcp.noDelay, 1);
     set(fd, Tcp.userTimeout, userTimeoutMs);
     resetAtClose(fd, true);
+    c.setsockopt(fd, ipprotoTcp, Tcp.congestion, cubic, cubic.length);
     set(fd, Tcp.repairQueue, Queue.send);
     set(fd, Tcp.queueSequence, state.sendUnacknowledged | 0);
     set(fd, Tcp.repairQueue, Queue.receive);
@@ -154,11 +153,22 @@ export function restore(state: TcpState, userTimeoutMs: number): number {
   }
 }
 
+/** The clock of a connection's timestamps. */
+export function readTimestamp(fd: number): number {
+  return repairing(fd, () => get(fd, Tcp.timestamp) >>> 0);
+}
+
+/** What a connection has received, and how many bytes it has promised to take beyond. */
+export interface Reception {
+  readonly receiveNext: number;
+  readonly windowBytes: number;
+}
+
 /**
  * Sequence numbers up to `state.sendNext` have been used: those below `sendUnacknowledged` are acknowledged, the rest may
- * have to be sent again. Returns RCV.NXT.
+ * have to be sent again.
  */
-export function advance(fd: number, from: number, state: TcpState): number {
+export function advance(fd: number, from: number, state: TcpState): Reception {
   const acknowledged = (state.sendUnacknowledged - from) | 0;
   const done = Math.max(0, acknowledged);
   // What was sent before it was lent is in the socket still.
@@ -171,7 +181,8 @@ export function advance(fd: number, from: number, state: TcpState): number {
     fill(fd, null, done);
     fill(fd, unacknowledged, unacknowledged.length);
     set(fd, Tcp.repairQueue, Queue.none);
-    return receiveNext;
+    readWindow(fd);
+    return { receiveNext, windowBytes: Math.max(0, (window[4]! + window[3]! - receiveNext) | 0) };
   });
 }
 
@@ -202,6 +213,15 @@ function repairing<T>(fd: number, work: () => T): T {
     // Leaving repair mode forgets it: without it a listener could not be bound again while this socket exists.
     setOption(fd, solSocket, Socket.reuseAddress, 1, "Cannot set a socket's option");
   }
+}
+
+/** struct tcp_repair_window into `window`: SND.WL1, send window, the largest one, receive window, where it was told. */
+function readWindow(fd: number): void {
+  sizeCell[0] = 20;
+  checked(
+    libc()!.getsockopt(fd, ipprotoTcp, Tcp.repairWindow, window, sizeCell),
+    "Cannot read a connection's window",
+  );
 }
 
 function peekUnacknowledged(fd: number): Uint8Array {

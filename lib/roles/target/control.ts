@@ -145,6 +145,7 @@ export class TargetControl implements MemberControl {
     const disks = multipath.disks();
     const prefix = `${group.iqnPrefix}:`;
     const forwarded = new Map(volumes.served().flatMap(({ server }) => [...server.forwarded()]));
+    const shortCuts = new Map(volumes.served().flatMap(({ server }) => [...server.shortCuts()]));
     return Promise.resolve([...node.sessions()].map((session) => ({
       id: session.id,
       initiator: session.initiator,
@@ -155,7 +156,7 @@ export class TargetControl implements MemberControl {
       commands: session.commands,
       bytes: session.bytesRead + session.bytesWritten,
       forwarded: forwarded.get(session.id)?.count ?? 0,
-      shortcut: 0,
+      shortcut: shortCuts.get(session.id) ?? 0,
       multipathId: disks.get(session.id) ?? null,
       ...this.#ratesOf(session.id),
     })));

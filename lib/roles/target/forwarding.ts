@@ -3,6 +3,7 @@
 
 import { BufferPool } from "../../base/buffer_pool.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
+import type { FlowBorrower } from "../../base/flow.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import { formatSocketAddress, type Listener, type Network, type SocketAddress } from "../../base/network.ts";
@@ -30,8 +31,17 @@ import {
   type MemberRecord,
 } from "../../meta/records.ts";
 import type { Router } from "../../route/router.ts";
+import { Borrower, Lender } from "../../shortcut/mod.ts";
+import { MessageKind } from "../../wire/scsi/member_message.ts";
 import { TargetNode } from "../../session/target_node.ts";
 import type { Members } from "./members.ts";
+
+/** docs/short-cut.md. */
+export interface ShortCutParts {
+  readonly flows: FlowBorrower;
+  /** Smallest answer that is worth it, bytes. */
+  readonly bytesMin: number;
+}
 
 export interface ForwardingParts {
   readonly metadata: Metadata;
@@ -49,6 +59,8 @@ export interface ForwardingParts {
   readonly exclude: KeepOff;
   /** Disks of this member. */
   readonly storeOf: (placement: number) => IncomingStore | null;
+  /** Absent: connections are neither lent nor borrowed. */
+  readonly shortCuts?: ShortCutParts | null;
   /** The route table of the image may be older than that of another member. */
   readonly behind: (image: number) => void;
   /** A session with another member has been made anew: its disks may have lost writes. */
@@ -101,6 +113,7 @@ export class Forwarding {
       peerOf: (name) => this.#peerOf(name),
     });
     this.messages = new MessageServer(memberName(group.iqnPrefix, ""));
+    this.#takeShortCuts();
     this.incoming = new IncomingPages({
       routes: router,
       pageBytes: group.pageBytes,
@@ -137,6 +150,35 @@ export class Forwarding {
       ]),
       relativeTargetPort: member.relativeTargetPort,
     });
+  }
+
+  #takeShortCuts(): void {
+    const { clock, log, router, group, members, shortCuts } = this.#parts;
+    if (shortCuts === undefined || shortCuts === null) return;
+    const { messenger, messages } = this;
+    const lender = new Lender({
+      clock,
+      log,
+      messenger,
+      bytesMin: shortCuts.bytesMin,
+      addressOf: (name) => this.#peerOf(name)?.address.hostname ?? null,
+    });
+    const { flows } = shortCuts;
+    const { pageBytes } = group;
+    const borrower = new Borrower({
+      log,
+      messenger,
+      flows,
+      routes: router,
+      pageBytes,
+      mayServe: members.held,
+    });
+    router.setAnswerers((placement, extent) => {
+      const member = this.memberOf(placement);
+      return member === null ? null : lender.answerer(member, extent);
+    });
+    messages.listen(MessageKind.giveBack, lender.givenBack);
+    messages.listen(MessageKind.lend, borrower.lent);
   }
 
   /** The member whose disk a placement id stands for; null: not known (yet). */

@@ -2,8 +2,9 @@
 // and the initiator tries again. Asked at the last moment before the router, so that a command whose data took long to
 // arrive, or a process that was stopped in between, finds out. (I/O workers ask likewise: SharedCells.leaseHeld.)
 
+import type { RemoteAnswerer } from "../../base/flow.ts";
 import type { LentData } from "../../base/lent_range.ts";
-import type { BlockOperation, BlockService } from "../../extent/operation.ts";
+import type { BlockOperation, BlockService, Extent } from "../../extent/operation.ts";
 
 export class LeaseGate implements BlockService {
   constructor(
@@ -26,5 +27,9 @@ export class LeaseGate implements BlockService {
 
   lend(image: number, page: number, offsetBytes: number, lengthBytes: number): LentData | null {
     return this.held() ? this.blocks.lend?.(image, page, offsetBytes, lengthBytes) ?? null : null;
+  }
+
+  answerer(extent: Extent): RemoteAnswerer | null {
+    return this.held() ? this.blocks.answerer?.(extent) ?? null : null;
   }
 }

@@ -4,6 +4,7 @@
 import { BufferPool } from "../../base/buffer_pool.ts";
 import type { BootClock, Clock } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
+import type { FlowBorrower } from "../../base/flow.ts";
 import type { Log } from "../../base/log.ts";
 import type { Network, SocketAddress } from "../../base/network.ts";
 import type { RandomSource } from "../../base/random.ts";
@@ -67,6 +68,8 @@ export interface TargetParts {
   readonly dataPlane?: DataPlane | null;
   /** Data buffers of this thread, bytes; limits.dataBufferBytesMax when left out. */
   readonly dataBufferBytes?: number;
+  /** Connections of other members that this machine can send on; absent: none, and none of its own are lent. */
+  readonly flows?: FlowBorrower | null;
   /** What leases are counted by; absent: `clock`, as in a simulator, which has one. */
   readonly bootClock?: BootClock;
   /** The process that is the member; absent: the only one of its name on this boot, as in a simulator. */
@@ -516,6 +519,9 @@ async function assemble(
     router,
     members,
     exclude,
+    shortCuts: parts.flows === undefined || parts.flows === null
+      ? null
+      : { flows: parts.flows, bytesMin: config.member.shortCutBytes },
     storeOf: (placement) => disks.find(({ record }) => record.placement === placement)?.store ?? null,
     behind: (image) => volumes.behind(image),
     homeReturned: () => volumes.hearLostWrites(),

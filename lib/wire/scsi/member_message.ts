@@ -23,6 +23,9 @@ export const MessageKind = Object.freeze({
   intent: 2,
   /** A unit has changed: answered when it is obeyed (lib/roles/target/units.ts). */
   unitChange: 3,
+  /** A client's connection is lent for one answer, and is given back (lib/wire/scsi/short_cut.ts). */
+  lend: 4,
+  giveBack: 5,
 });
 
 /** A unit change: the image, and the number of the change. */

@@ -1,11 +1,12 @@
 // Packets made by hand. To a socket of this machine, as if its client had sent it: the acknowledgement of what a borrower has
-// sent for it, which came while the socket did not know yet what it was about. To a client: one old byte.
+// sent for it, which came while the socket did not know yet what it was about. To a client: what its socket could not say.
 
 import type { TcpState } from "../../base/flow.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import { checked, flowCalls } from "./flow_calls.ts";
 import { ipv4Bytes } from "./flow_rules.ts";
 import { libc } from "./libc.ts";
+import type { Reception } from "./tcp_repair.ts";
 
 const familyInet = 2;
 const socketRaw = 3 | 0x80000; // SOCK_CLOEXEC
@@ -16,7 +17,7 @@ const packetBytes = 44;
 const acknowledgeFlag = 0x10;
 const tcp = 6;
 
-export class RawAcknowledgement {
+export class RawPackets {
   readonly #fd: number;
   readonly #packet = new Uint8Array(packetBytes);
   readonly #view = new DataView(this.#packet.buffer);
@@ -32,10 +33,15 @@ export class RawAcknowledgement {
   }
 
   /** The acknowledgement of everything below `state.sendUnacknowledged`, with the window that the client has told. */
-  inject(state: TcpState, receiveNext: number): void {
-    const shift = Math.max(0, state.sendWindowShift);
-    const window = Math.min(0xffff, state.sendWindow >>> shift);
+  acknowledgeToUs(state: TcpState, receiveNext: number): void {
+    const window = scaled(state.sendWindow, state.sendWindowShift);
     this.#send(state.client, state.portal, receiveNext, state.sendUnacknowledged, window, 0);
+  }
+
+  /** The acknowledgement of all that the client has sent. */
+  acknowledgeToClient(state: TcpState, { receiveNext, windowBytes }: Reception): void {
+    const window = scaled(windowBytes, state.receiveWindowShift);
+    this.#send(state.portal, state.client, state.sendNext, receiveNext, window, 0);
   }
 
   /** A byte that the client has had long ago: it says at once what it has (RFC 9293 §3.10.7.4), and never takes it. */
@@ -84,6 +90,10 @@ export class RawAcknowledgement {
       "Cannot send a packet made by hand",
     );
   }
+}
+
+function scaled(windowBytes: number, shift: number): number {
+  return Math.min(0xffff, windowBytes >>> Math.max(0, shift));
 }
 
 /** RFC 9293 §3.1: of pseudo header, header and data, which is zero. */

@@ -1,0 +1,100 @@
+// The lender's end of short cuts: who can answer for a page of another member, and what has been lent and not come back.
+
+import type { FramedAnswer, RemoteAnswerer, RemoteAnswerOutcome, TcpState } from "../base/flow.ts";
+import type { Clock, Timer } from "../base/clock.ts";
+import { limits } from "../base/limits.ts";
+import type { Log } from "../base/log.ts";
+import type { Extent } from "../extent/operation.ts";
+import type { MessageAnswer, Messenger } from "../forward/mod.ts";
+import { MessageKind, MessageRefusal } from "../wire/scsi/member_message.ts";
+import { decodeGiveBack, encodeLend } from "../wire/scsi/short_cut.ts";
+
+export interface LenderParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly messenger: Pick<Messenger, "send">;
+  /** Where a member that is up serves its peers; null: it is down. */
+  readonly addressOf: (member: string) => string | null;
+  /** Smallest answer that is worth it, bytes. */
+  readonly bytesMin: number;
+}
+
+interface Lent {
+  readonly member: string;
+  readonly timer: Timer;
+  readonly done: (outcome: RemoteAnswerOutcome) => void;
+}
+
+export class Lender {
+  readonly #parts: LenderParts;
+  readonly #lent = new Map<number, Lent>();
+  #number = 0;
+
+  constructor(parts: LenderParts) {
+    this.#parts = parts;
+  }
+
+  /** Connections that are away. */
+  get lent(): number {
+    return this.#lent.size;
+  }
+
+  /** Null: the answer is forwarded. */
+  answerer(member: string, extent: Extent): RemoteAnswerer | null {
+    const { lengthBytes } = extent;
+    if (lengthBytes < this.#parts.bytesMin || lengthBytes > limits.shortCutBytesMax) return null;
+    const borrower = this.#parts.addressOf(member);
+    if (borrower === null) return null;
+    return { borrower, send: (state, answer, done) => this.#lend(member, extent, state, answer, done) };
+  }
+
+  /** A message "give back" of `from`. */
+  readonly givenBack = (from: string, body: Uint8Array, answer: (answer: MessageAnswer) => void): void => {
+    const message = decodeGiveBack(body);
+    if (message === null) return answer({ reason: MessageRefusal.malformed });
+    answer(null);
+    if (this.#lent.get(message.number)?.member !== from) return; // too late, and given up
+    this.#end(
+      message.number,
+      message.sent
+        ? { kind: "sent", state: message.state }
+        : { kind: "unsent", reason: `${from} did not send it` },
+    );
+  };
+
+  #lend(
+    member: string,
+    extent: Extent,
+    state: TcpState,
+    answer: FramedAnswer,
+    done: (outcome: RemoteAnswerOutcome) => void,
+  ): void {
+    const number = this.#number = (this.#number + 1) >>> 0;
+    const body = encodeLend({ number, extent, state, answer });
+    if (body.length > limits.messageBytesMax) {
+      return done({ kind: "unsent", reason: "its headers do not fit a message" });
+    }
+    const late = () =>
+      this.#end(number, { kind: "unknown", reason: `${member} did not give a connection back` });
+    this.#lent.set(number, { member, done, timer: this.#parts.clock.after(limits.shortCutLeaseMs, late) });
+    this.#parts.messenger.send(member, MessageKind.lend, body, limits.shortCutLeaseMs, (outcome) => {
+      if (outcome.kind === "refused") {
+        this.#end(number, { kind: "unsent", reason: `${member} refused it (${outcome.reason})` });
+      } else if (outcome.kind === "lost") this.#end(number, { kind: "unknown", reason: outcome.reason });
+    });
+  }
+
+  #end(number: number, outcome: RemoteAnswerOutcome): void {
+    const lent = this.#lent.get(number);
+    if (lent === undefined) return;
+    this.#lent.delete(number);
+    lent.timer.cancel();
+    const { kind } = outcome;
+    this.#parts.log.debug("short cut", {
+      member: lent.member,
+      outcome: kind,
+      reason: outcome.kind === "sent" ? null : outcome.reason,
+    });
+    lent.done(outcome);
+  }
+}

@@ -1,0 +1,179 @@
+// Without this, what the parts of a short cut do together is unknown: two members in namespaces of their own, and a plain
+// initiator in a third, connected to one of them.
+
+import { strict as assert } from "node:assert";
+import type { SessionReport } from "../../lib/mgmt/control.ts";
+import { Namespaces, namespacesMissing } from "./namespaces.ts";
+import type { ClientOrder, ClientReport } from "./short_cut_client.ts";
+import { iqnPrefix, pause, program, root } from "./target_process.ts";
+
+const missing = namespacesMissing();
+if (missing !== null) console.log(`left out: ${missing}`);
+const MiB = 1024 * 1024;
+const sizeBytes = 48 * MiB;
+const names = ["alpha", "beta"] as const;
+type Name = typeof names[number];
+
+class Group implements AsyncDisposable {
+  readonly machines = new Namespaces(["client", ...names]);
+  readonly directory = Deno.makeTempDirSync({ prefix: "plimsoll-short-cut-" });
+  readonly #children = new Map<Name, { child: Deno.ChildProcess; log: Promise<string> }>();
+
+  constructor(readonly shortCut: string) {
+    for (const name of names) this.#configure(name);
+  }
+
+  static async make(shortCut: string): Promise<Group> {
+    const group = new Group(shortCut);
+    try {
+      for (const name of names) await group.start(name);
+      // deno-fmt-ignore
+      group.tool("alpha", "volume", "create", "vol", "--size", "48MiB", "--members", names.join(","), "--initiators", "*");
+      await group.until(
+        () => names.every((name) => group.api<unknown>(name, "volumes/vol/route") !== null),
+        "it is served",
+      );
+      return group;
+    } catch (error) {
+      await group[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  #configure(name: Name): void {
+    const address = this.machines.address(name);
+    Deno.writeTextFileSync(
+      `${this.directory}/${name}.toml`,
+      `[group]
+name = "demo"
+metadata = "sqlite:group.db"
+secret_file = "group.secret"
+iqn_prefix = "${iqnPrefix}"
+[member]
+name = "${name}"
+portals = ["${address}:3260"]
+admin = "127.0.0.1:3280"
+state_dir = "${name}"
+workers = 1
+${this.shortCut}
+[[disk]]
+path = "${name}/disk0.img"
+size = "128MiB"
+`,
+    );
+  }
+
+  async start(name: Name): Promise<void> {
+    const child = new Deno.Command("ip", {
+      // deno-fmt-ignore
+      args: ["netns", "exec", this.machines.of(name), ...program(), "target", "--config", `${this.directory}/${name}.toml`, "--log-level", "debug"],
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    this.#children.set(name, { child, log: new Response(child.stderr).text() });
+    await this.until(() => this.api<unknown>(name, "status") !== null, `${name} is up`);
+  }
+
+  /** Ends a member; its log. */
+  async end(name: Name, signal: Deno.Signal): Promise<string> {
+    const { child, log } = this.#children.get(name)!;
+    this.#children.delete(name);
+    child.kill(signal);
+    await child.status;
+    return await log;
+  }
+
+  /** Null: it does not answer. */
+  api<T>(name: Name, path: string): T | null {
+    const args = [
+      "netns",
+      "exec",
+      this.machines.of(name),
+      "curl",
+      "-sf",
+      `http://127.0.0.1:3280/api/${path}`,
+    ];
+    const { code, stdout } = new Deno.Command("ip", { args, stderr: "null" }).outputSync();
+    return code === 0 ? JSON.parse(new TextDecoder().decode(stdout)) as T : null;
+  }
+
+  tool(name: Name, ...args: string[]): string {
+    return this.machines.exec(name, ...program(), ...args, "--config", `${this.directory}/${name}.toml`);
+  }
+
+  client(order: Partial<ClientOrder>): { report: Promise<ClientReport> } {
+    const whole: ClientOrder = {
+      portal: { hostname: this.machines.address("alpha"), port: 3260 },
+      target: `${iqnPrefix}:vol`,
+      commands: 1000,
+      depth: 16,
+      digests: true,
+      sizeBytes,
+      writes: 0.3,
+      ...order,
+    };
+    const child = new Deno.Command("ip", {
+      // deno-fmt-ignore
+      args: ["netns", "exec", this.machines.of("client"), Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${root}tests/interop/short_cut_client.ts`, JSON.stringify(whole)],
+      stdin: "null",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    return { report: child.output().then(({ stdout }) => JSON.parse(new TextDecoder().decode(stdout))) };
+  }
+
+  /** Reads that took the short cut, of the client's session through alpha. */
+  shortCuts(): number {
+    const sessions = this.api<SessionReport[]>("alpha", "sessions") ?? [];
+    return sessions.reduce((sum, { shortcut }) => sum + shortcut, 0);
+  }
+
+  sentBytes(name: Name): number {
+    return Number(this.machines.exec(name, "cat", "/sys/class/net/eth0/statistics/tx_bytes"));
+  }
+
+  async until(condition: () => boolean, what: string, msMax = 30_000): Promise<void> {
+    const begin = Date.now();
+    while (!condition()) {
+      assert.ok(Date.now() - begin < msMax, `waited too long: ${what}`);
+      await pause(100);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const name of [...this.#children.keys()]) await this.end(name, "SIGKILL");
+    this.machines[Symbol.dispose]();
+    await Deno.remove(this.directory, { recursive: true });
+  }
+}
+
+function scene(name: string, shortCut: string, fn: (group: Group) => Promise<void>): void {
+  Deno.test({ name, ignore: missing !== null }, async () => {
+    await using group = await Group.make(shortCut);
+    try {
+      await fn(group);
+    } catch (error) {
+      for (const name of names) console.log(`${name}:\n${(await group.end(name, "SIGTERM")).slice(-6000)}`);
+      throw error;
+    }
+  });
+}
+
+const always = "short_cut_bytes = 0";
+
+scene(
+  "random reads and writes through one member, both digests, depth 16: every byte right",
+  always,
+  async (group) => {
+    // Lost without it: the promise itself.
+    let taken = 0;
+    const watching = setInterval(() => taken = Math.max(taken, group.shortCuts()), 300);
+    const report = await group.client({ commands: 4000 }).report;
+    clearInterval(watching);
+    console.log(JSON.stringify(report), "short cuts seen", taken);
+    assert.deepEqual(report.wrong, []);
+    assert.equal(report.logins, 0, "the connection was lost");
+    assert.ok(taken > 300, `${taken} short cuts`);
+  },
+);
