@@ -323,7 +323,11 @@ export class BlockDeviceServer implements DeviceServer {
     this.#truth.change({
       decide: () => ({ by: nameOf(nexus), event, ...afterReset }),
       done: (kept) => {
-        if (!kept) outcome = "rejected";
+        if (!kept) {
+          // The session has aborted the nexus's tasks already, and answers none of them: so it cannot just go on.
+          outcome = "rejected";
+          nexus.drop("a reset could not be made known to the group");
+        }
         one();
       },
       token: victims,

@@ -130,6 +130,7 @@ Deno.test("what cannot be read is said not to be obeyed, and a reset that cannot
   one.server.follow(Infinity, (is) => known = is);
   assert.equal(known, false);
   assert.equal(one.manage(a, "logicalUnitReset").outcome, "rejected");
+  assert.equal(one.dropped.length, 1, "its tasks are aborted, and it would wait for them");
   one.store.away = false;
   assert.equal(one.manage(a, "logicalUnitReset").outcome, "complete");
   assert.equal(other.server.commandsInFlight, 0);

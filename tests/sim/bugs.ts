@@ -2,6 +2,7 @@
 // left out; the others stand in the place of a shipped part, or change one of its methods while a run lasts.
 
 import { BufferPool, type PoolBuffer } from "../../lib/base/buffer_pool.ts";
+import { BlockDeviceServer } from "../../lib/device/block_device_server.ts";
 import { Command } from "../../lib/device/command.ts";
 import { LostWrites } from "../../lib/device/lost_writes.ts";
 import { Reservations } from "../../lib/device/reservations.ts";
@@ -192,6 +193,21 @@ export const bugs: readonly Bug[] = [
         (check) =>
           function (this: Reservations, nexus, cdb) {
             return cdb.getUint8(0) === 0x8a || check.call(this, nexus, cdb);
+          },
+      ),
+  },
+  {
+    // A member says that it obeys a change of the unit, and gets to it later.
+    name: "good-before-peers-obey",
+    seedsMax: 500,
+    install: ({ scheduler }) =>
+      replace<BlockDeviceServer["follow"]>(
+        BlockDeviceServer.prototype,
+        "follow",
+        (follow) =>
+          function (this: BlockDeviceServer, number, done) {
+            scheduler.at(30, () => follow.call(this, number, () => {}));
+            done(true);
           },
       ),
   },

@@ -7,6 +7,9 @@ import { Model, play, type Step } from "../device/reservation_model.ts";
 /** What a command needs (SPC-4 table 69): `always` passes persistent reservations, but not RESERVE. */
 export type Access = "always" | "read" | "write";
 
+/** The RESERVE of a session of `port` that is over, and that the members have not taken away yet: in everybody's way. */
+const ghost = (port: number) => 100 + port;
+
 class State {
   constructor(readonly model: Model, readonly reserver: number) {}
   get text(): string {
@@ -29,7 +32,10 @@ const senses: Record<string, string> = {
 
 export class ReservationOracle {
   #states = new Map<string, State>();
-  /** What the group's metadata may hold beside the states, since a save failed in an unknown way. */
+  /**
+   * What the metadata may hold beside the states, since a change could not be kept as far as the member could tell: it hears
+   * of it by the watch, if it was, or when its next change is refused.
+   */
   #kept = new Map<string, State>();
   readonly #passages = new Set<Passage>();
   #lock: Promise<void> = Promise.resolve();
@@ -103,21 +109,24 @@ export class ReservationOracle {
 
   /** The session of `port` has ended or soon will, in a way that the target may not have noticed yet. */
   mayBeLost(port: number): void {
-    this.#upheaval(
-      [...this.#states.values()].flatMap((s) => s.reserver === port ? [s, new State(s.model, -1)] : [s]),
-    );
+    this.#upheaval((s) => s.reserver === port ? [s, ...ends(s, port)] : [s]);
   }
 
   /** The session of `port` has ended for sure. */
   lost(port: number): void {
-    this.#upheaval([...this.#states.values()].map((s) => s.reserver === port ? new State(s.model, -1) : s));
+    this.#upheaval((s) => s.reserver === port ? ends(s, port) : [s]);
   }
 
-  /** The member starts anew: what was not to persist is gone. */
+  /** The only member starts anew: what was not to persist is gone. */
   restarted(): void {
-    const kept = [...this.#states.values(), ...this.#kept.values()];
+    this.#set([...this.#states.values(), ...this.#kept.values()]);
     this.#kept.clear();
-    this.#upheaval(kept.map(({ model }) => new State(model.persist ? model : new Model(), -1)));
+    this.#upheaval((s) => [poweredOn(s)]);
+  }
+
+  /** One of several members starts anew: the state goes with the last that knew it, when the others were away too. */
+  memberRestarted(): void {
+    this.#upheaval((s) => [s, ...(s.reserver >= 0 ? ends(s, s.reserver) : []), poweredOn(s)]);
   }
 
   forget(passage: Passage): void {
@@ -160,9 +169,9 @@ export class ReservationOracle {
         this.#set(before);
         return null;
       }
-      if (verdict === "4/44/00") { // it could not be kept; the metadata may have got it
+      if (verdict === "4/44/00") { // not kept, or not known to be obeyed by all: the change may stand
         for (const state of before) this.#kept.set(act(state).after.text, act(state).after);
-        this.#set(before);
+        this.#set([...before, ...this.#kept.values()]);
         return null;
       }
       const matching = before.filter((state) => act(state).verdict === verdict);
@@ -170,24 +179,39 @@ export class ReservationOracle {
         const expected = before.map((state) => `${act(state).verdict} in ${state.text}`).join(", ");
         return `a reservation command ended with ${verdict}; expected: ${expected}`;
       }
-      if (verdict === "good") this.#kept.clear();
-      this.#set(matching.map((state) => act(state).after));
+      const after = matching.map((state) => act(state).after);
+      // What has been changed was the last of it; what was left as it is may have been old.
+      if (after.every(({ text }, i) => text !== matching[i]!.text)) this.#kept.clear();
+      this.#set([...after, ...this.#kept.values()]);
       return null;
     };
   }
 
   /** The command under way may come before it or after it. */
-  #upheaval(states: readonly State[]): void {
+  #upheaval(change: (state: State) => State[]): void {
     this.#upheavals++;
+    const states = [...this.#states.values()].flatMap(change);
+    this.#kept = new Map([...this.#kept.values()].flatMap(change).map((state) => [state.text, state]));
     this.#set(this.#acting === null ? states : [...states, ...states.map(this.#acting)]);
   }
 
+  /** Whatever is in the way of everybody may be gone by now. */
   #set(states: readonly State[]): void {
-    this.#states = new Map(states.map((state) => [state.text, state]));
+    const gone = states.filter(({ reserver }) => reserver >= 100).map(({ model }) => new State(model, -1));
+    this.#states = new Map([...states, ...gone].map((state) => [state.text, state]));
     for (const { states } of this.#passages) {
       for (const [text, state] of this.#states) states.set(text, state);
     }
   }
+}
+
+/** `port` holds the unit by RESERVE no more, but may be in the way for a while. */
+function ends({ model }: State, port: number): State[] {
+  return [new State(model, -1), new State(model, ghost(port % 100))];
+}
+
+function poweredOn({ model }: State): State {
+  return new State(model.persist ? model : new Model(), -1);
 }
 
 function allows({ model, reserver }: State, port: number, access: Access): boolean {

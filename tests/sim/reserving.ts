@@ -124,7 +124,7 @@ async function reserve(seat: Seat, client: InitiatorClient, take: boolean): Prom
 function told(seat: Seat, text: string, answered: (verdict: string | null) => string | null): void {
   seat.world.coverage.hit(`reservation ${text}`);
   const unknown = ["lost", "aborted", "status 64", "5/25/00", "2/04/03"].includes(text);
-  const problem = text.startsWith("6/") || text === "notSent"
+  const problem = text.startsWith("6/") || text === "notSent" || text === "busy"
     ? answered("refused")
     : answered(unknown ? null : text);
   if (problem !== null) seat.problem(problem);

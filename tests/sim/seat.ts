@@ -358,23 +358,23 @@ export class Seat {
 
   /** LOGICAL UNIT RESET, TARGET WARM RESET or TARGET COLD RESET, which ends the target's sessions (RFC 7143 §11.5.1). */
   async reset(client: InitiatorClient): Promise<void> {
-    const { volume: { reservations }, attentions } = this;
+    const { volume: { reservations } } = this;
     const [fn, name] = this.random.pick(resets);
     await reservations.alone(async () => {
-      const { present } = attentions;
-      const sentAt = attentions.now();
+      const done = this.volume.resets(this.port);
       const told = reservations.sentReset();
       this.world.coverage.hit(name);
       const response = await client.taskManagement(fn);
       this.world.trace.event(name, this.port, response ?? -1);
-      // "Function rejected": the group's metadata did not take it.
+      // Rejected: it could not be kept, or not every member has said that it obeys.
       const { errorChance, unknownChance, slowChance } = this.world.weather.metadata;
-      if (response === 255 && errorChance + unknownChance + slowChance > 0) return;
-      if (response !== null && response !== 0) this.problem(`a ${name} was answered ${response}`);
-      if (response !== 0) return;
-      const problem = told("good");
+      const faulty = this.volume.members > 1 || errorChance + unknownChance + slowChance > 0;
+      if (response !== null && response !== 0 && !(response === 255 && faulty)) {
+        this.problem(`a ${name} was answered ${response}`);
+      }
+      const problem = told(response === 0 ? "good" : response === null ? null : "4/44/00");
       if (problem !== null) this.problem(problem);
-      attentions.reset(this.port, sentAt, present);
+      if (response === 0) done();
     });
   }
 

@@ -81,11 +81,20 @@ export class Volume {
     return this.grownBytes / blockBytes;
   }
 
+  /** A reset is about to be sent: hand its good end to what this returns. */
+  resets(port: number): () => void {
+    const told = [...this.#attentions.values()].map((attentions) => {
+      const { present } = attentions;
+      const sentAt = attentions.now();
+      return () => attentions.reset(port, sentAt, present);
+    });
+    return () => told.forEach((tell) => tell());
+  }
+
   crashed(member: string, powerLost: boolean): void {
     this.oracle.crashed(powerLost);
     this.bits.crashed(powerLost);
-    this.reservations.restarted();
-    this.attentionsAt(member).forget();
+    this.#memberRestarted(member);
   }
 
   /** `clean`: every disk was marked as cleanly closed. */
@@ -93,7 +102,12 @@ export class Volume {
     if (!clean) return this.crashed(member, false);
     this.oracle.stopped();
     this.bits.stopped();
-    this.reservations.restarted();
+    this.#memberRestarted(member);
+  }
+
+  #memberRestarted(member: string): void {
+    if (this.members === 1) this.reservations.restarted();
+    else this.reservations.memberRestarted();
     this.attentionsAt(member).forget();
   }
 

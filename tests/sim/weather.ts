@@ -257,12 +257,11 @@ const losses: Theme = (weather, random) => {
   };
 };
 
-/** Several members; reservations need one (docs/consistency.md). */
+/** Several members. */
 const group: Theme = (weather, random) => ({
   ...weather,
   machines: random.pick([2, 3]),
   grouped: true,
-  client: { ...weather.client, reserveChance: 0 },
   seatsPerVolume: random.pick([2, 3, 4]),
   spareBytes: 16_777_216,
   churn: false,
