@@ -13,6 +13,7 @@ import {
   checkDiskReport,
   checkGroupSecret,
   checkMetadata,
+  checkShortCut,
   checkStateDir,
 } from "./doctor_member.ts";
 import { configDefault } from "./group_options.ts";
@@ -79,7 +80,7 @@ async function examine(path: string): Promise<Check[]> {
       },
   );
   checks.push(...await checkStateDir(config.member.stateDir), await checkGroupSecret(config));
-  checks.push(await checkMetadata(config.group));
+  checks.push(await checkMetadata(config.group), ...checkShortCut(config.member));
   return [...checks, ...status === null ? await stopped(config) : served(config, status)];
 }
 

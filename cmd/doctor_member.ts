@@ -6,10 +6,12 @@ import { silentLog } from "../lib/base/log.ts";
 import { formatSocketAddress, type SocketAddress } from "../lib/base/network.ts";
 import type { DiskConfig, MemberConfig } from "../lib/config/mod.ts";
 import { DiskOpenError, type FileDisk, openFileDisk } from "../lib/io/file_disk.ts";
+import { flowProblems } from "../lib/io/native/flow_tools.ts";
 import { readToken } from "../lib/mgmt/http_token.ts";
 import { inspectDisk } from "../lib/store/mod.ts";
 import type { DiskReport } from "../lib/mgmt/control.ts";
 import type { Check } from "./doctor.ts";
+import { wantsFlows } from "./flows.ts";
 import { openMetadata } from "./metadata.ts";
 import { formatBytes } from "./quantity.ts";
 
@@ -96,6 +98,18 @@ export async function checkMetadata(group: MemberConfig["group"]): Promise<Check
   // SQLite makes its journal beside the file, so the directory must be writable too.
   if (!await writable(metadata.path) || !await writable(directory)) return notWritable(name);
   return { name, outcome: "ok", detail: `${metadata.path}, ${formatBytes(info.size)}` };
+}
+
+/** What is missing for short cuts, where they are wanted. Finding out makes a table and a rule that are gone at once. */
+export function checkShortCut(member: MemberConfig["member"]): Check[] {
+  if (!wantsFlows(member) || member.engine === "portable") return [];
+  const problems = flowProblems();
+  const name = "short cut";
+  if (problems.length === 0) {
+    return [{ name, outcome: "ok", detail: "this machine can lend and borrow connections" }];
+  }
+  const advice = 'Answers of other members are forwarded, which costs speed only. Or say short_cut = "off".';
+  return problems.map((detail) => ({ name, outcome: "warn", detail, advice }));
 }
 
 /** Asks as a start would. */
