@@ -24,6 +24,7 @@ import { multipathHandlers, type MultipathService } from "./multipath_commands.t
 import type { ForwardedPages } from "./forwarded_pages.ts";
 import { NexusState } from "./nexus_state.ts";
 import { parameterHandlers } from "./parameter_commands.ts";
+import { passedReservationHandlers } from "./passed_reservations.ts";
 import { reportHandlers } from "./report_commands.ts";
 import { type NexusName, rebound, sameNexus } from "./persistent_reservation_state.ts";
 import { Reservations } from "./reservations.ts";
@@ -49,7 +50,11 @@ export type UnitEvent =
   /** A disk came back after a power loss: writes that were acknowledged may be gone. */
   | "writesLost"
   /** The store is nearly full (thin provisioning soft threshold). */
-  | "softThreshold";
+  | "softThreshold"
+  /** Of reservations that are kept elsewhere (passed_reservations.ts). */
+  | "reservationsPreempted"
+  | "reservationsReleased"
+  | "registrationsPreempted";
 
 /** Told by a device server whose unit other threads read and write as well (gated_device_server.ts). */
 export interface UnitWatch {
@@ -132,7 +137,9 @@ export class BlockDeviceServer implements DeviceServer {
       ...inquiryHandlers((command, stopped, flushes) => this.#stop(command, stopped, flushes)),
       ...parameterHandlers((command, values) => this.#modesChanged(command, values)),
       ...reportHandlers(() => this.#handlers.shapes),
-      ...(parts.reserves === false ? [] : this.#reservationHandlers()),
+      ...(parts.passReservation === undefined
+        ? this.#reservationHandlers()
+        : passedReservationHandlers(parts.passReservation)),
     ]);
     this.#multipath = parts.multipath ?? null;
     this.#vendorHandlers = this.#multipath && new HandlerTable(multipathHandlers(this.#multipath));
@@ -223,8 +230,8 @@ export class BlockDeviceServer implements DeviceServer {
 
   /** Tells every nexus of something that happened below. */
   raise(event: UnitEvent): void {
-    if (event === "softThreshold") return this.#raiseForAll(Sense.softThresholdReached);
-    this.writesLost([]);
+    if (event === "writesLost") return this.writesLost([]);
+    this.#raiseForAll(event === "softThreshold" ? Sense.softThresholdReached : Sense[event]);
   }
 
   /** As raise("writesLost"), `told` aside: these initiator ports know. `keep` gets all who know whenever one is told. */

@@ -2,6 +2,7 @@
 // logged in; the role then calls DeviceServer's update method, which raises the unit attention that the change asks for.
 
 import type { BlockService } from "../extent/operation.ts";
+import type { PassReservation } from "./passed_reservations.ts";
 import type { MultipathService } from "./multipath_commands.ts";
 import type { UnitStore } from "./unit_truth.ts";
 
@@ -33,8 +34,8 @@ export interface LogicalUnitParts {
   readonly store: UnitStore;
   /** False: what is known here of reservations may be older than what others know; commands about them are BUSY. */
   readonly mayDecide?: () => boolean;
-  /** False: RESERVE and PERSISTENT RESERVE are not there. */
-  readonly reserves?: boolean;
+  /** Reservations are kept elsewhere: PERSISTENT RESERVE is passed on there, RESERVE and RELEASE are not there. */
+  readonly passReservation?: PassReservation;
   /** What initiator-proxies ask; absent: the vendor commands are not there. */
   readonly multipath?: MultipathService;
 }

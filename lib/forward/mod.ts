@@ -4,6 +4,7 @@ export { type HopClass, MemberDirectory } from "./member_directory.ts";
 export { type HomeRoutes, HomeServer, type KeepOff } from "./home_server.ts";
 export { type IncomingPage, IncomingPages, type IncomingStore } from "./incoming_pages.ts";
 export type { HomeLink, Peer } from "./home_link.ts";
+export { readSense } from "./volume_command.ts";
 export { Path, type PathPlace } from "./path.ts";
 export { PathForwarder, type PathForwarderParts } from "./path_forwarder.ts";
 export { hopsMax, isProxyName, memberName, proxyIsid, proxyName, proxyProofs } from "./identity.ts";

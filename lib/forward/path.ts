@@ -122,7 +122,18 @@ export class Path {
   }
 
   /** The answer's data to a command of the control kind; rejects with why not. */
-  ask(cdb: Uint8Array, room: number, dataOut: Uint8Array | null = null): Promise<Uint8Array> {
+  async ask(cdb: Uint8Array, room: number, dataOut: Uint8Array | null = null): Promise<Uint8Array> {
+    const { status, sense, data } = await this.pass(cdb, room, dataOut);
+    if (status !== 0) throw new Error(`status ${status}, sense ${sense.toHex()}`);
+    return data;
+  }
+
+  /** A command that is carried out as it is; rejects when there is no answer. */
+  pass(
+    cdb: Uint8Array,
+    room: number,
+    dataOut: Uint8Array | null,
+  ): Promise<{ readonly status: number; readonly sense: Uint8Array; readonly data: Uint8Array }> {
     const command = new InitiatorCommand();
     command.cdb.set(cdb);
     command.dataOut = dataOut;
@@ -132,10 +143,9 @@ export class Path {
     return new Promise((resolve, reject) => {
       command.done = () => {
         if (command.outcome !== "completed") return reject(new Error(command.reason));
-        if (command.response !== 0 || command.status !== 0) {
-          return reject(new Error(`status ${command.status}, sense ${command.sense.toHex()}`));
-        }
-        resolve((command.dataIn ?? nothing).slice(0, command.dataInReceived));
+        if (command.response !== 0) return reject(new Error(`iSCSI response ${command.response}`));
+        const { status, sense } = command;
+        resolve({ status, sense, data: (command.dataIn ?? nothing).slice(0, command.dataInReceived) });
       };
       if (this.#session === null) reject(new Error("the session is over"));
       else this.#session.submit(command);

@@ -211,7 +211,7 @@ interface SenseParts {
 }
 
 /** Either format; null: it is neither. */
-function readSense(bytes: Uint8Array): SenseParts | null {
+export function readSense(bytes: Uint8Array): SenseParts | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const format = (bytes[0] ?? 0) & 0x7f;
   if (format === 0x70 && bytes.length >= 14) {

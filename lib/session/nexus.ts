@@ -30,6 +30,31 @@ export interface VendorNotice {
   readonly parameter3: number;
 }
 
+/** Target port of all hosts that have proven the group's secret: theirs is one nexus, whichever members its sessions end at. */
+const multipathTargetPort = 0xffff;
+const multipathIsid = 0x8000_0001_0000;
+
+/**
+ * The ports of a session's nexus. An entitled host has many sessions for one disk; to reservations and unit attentions of the
+ * whole group they are one nexus, of its name.
+ */
+export function portsOf(
+  session: {
+    readonly isid: number;
+    readonly relativeTargetPort: number;
+    readonly target: EntitledOrNot | null;
+  },
+): Pick<Nexus, "isid" | "relativeTargetPort"> {
+  if (session.target?.entitled === true) {
+    return { isid: multipathIsid, relativeTargetPort: multipathTargetPort };
+  }
+  return { isid: session.isid, relativeTargetPort: session.relativeTargetPort };
+}
+
+interface EntitledOrNot {
+  readonly entitled?: boolean;
+}
+
 /** "iqn.…,i,0x00023d000001": the name of an initiator port (RFC 7143 §4.4.5, SPC-4 §7.6.4.6). */
 export function initiatorPortName(nexus: Pick<Nexus, "initiatorName" | "isid">): string {
   return `${nexus.initiatorName},i,0x${nexus.isid.toString(16).padStart(12, "0")}`;

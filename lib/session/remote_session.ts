@@ -5,7 +5,7 @@ import { assert } from "../base/assert.ts";
 import type { SocketAddress } from "../base/network.ts";
 import type { Handover } from "./handover.ts";
 import type { SessionParameters } from "./negotiation.ts";
-import type { Nexus, VendorNotice } from "./nexus.ts";
+import { type Nexus, portsOf, type VendorNotice } from "./nexus.ts";
 import type { SessionIdentity } from "./target_session.ts";
 import type { DeviceServer } from "./task.ts";
 
@@ -57,9 +57,8 @@ export class RemoteSession {
     this.nexus = {
       id: identity.id,
       initiatorName: identity.initiatorName,
-      isid: identity.isid,
+      ...portsOf(identity),
       targetPortalGroupTag: identity.portal.targetPortalGroupTag,
-      relativeTargetPort: identity.relativeTargetPort,
       deviceServer: identity.target!.deviceServer,
       entitled: identity.target!.entitled === true,
       drop: (reason) => this.dismiss(reason),

@@ -15,7 +15,7 @@ import type { FrameReader } from "./framing.ts";
 import type { Answer, Link } from "./link.ts";
 import { RemoteAnswer } from "./remote_answer.ts";
 import type { SessionParameters } from "./negotiation.ts";
-import type { Nexus, VendorNotice } from "./nexus.ts";
+import { type Nexus, portsOf, type VendorNotice } from "./nexus.ts";
 import { CommandWindow } from "./sequence.ts";
 import { SessionBuffers } from "./session_buffers.ts";
 import type { TargetPortal, TargetRecord } from "./target_directory.ts";
@@ -101,9 +101,8 @@ export class TargetSession implements CommandHost, DataOutHost {
     this.nexus = {
       id: identity.id,
       initiatorName: identity.initiatorName,
-      isid: identity.isid,
+      ...portsOf(identity),
       targetPortalGroupTag: identity.portal.targetPortalGroupTag,
-      relativeTargetPort: identity.relativeTargetPort,
       deviceServer: target === null ? noDevice : target.deviceServer,
       entitled: target?.entitled === true,
       drop: (reason) => this.dismiss(reason),

@@ -51,6 +51,8 @@ export interface TargetOptions {
   /** What to run instead of program(): the packed file, say. Its arguments follow. */
   readonly command?: readonly string[];
   readonly environment?: Record<string, string>;
+  /** An initiator-proxy instead of a member: what is beside its addresses in [proxy], a line each. */
+  readonly proxy?: readonly string[];
   /** How long the portals may take until they accept logins, milliseconds. */
   readonly readyMsMax?: number;
 }
@@ -92,6 +94,20 @@ function configurationText(
   o: TargetOptions,
 ): string {
   const quote = JSON.stringify;
+  if (o.proxy !== undefined) {
+    return [
+      "[group]",
+      `name = "demo"`,
+      `secret_file = ${quote(o.secretFile ?? "var/group.secret")}`,
+      `iqn_prefix = ${quote(iqnPrefix)}`,
+      "[proxy]",
+      `listen = ${quote(portals[0])}`,
+      `admin = ${quote(admin)}`,
+      `state_dir = "var/proxy"`,
+      ...o.proxy,
+      "",
+    ].join("\n");
+  }
   const lines = [
     "[group]",
     `name = "demo"`,
@@ -205,7 +221,12 @@ export class TargetProcess implements AsyncDisposable {
     if (this.#child !== undefined) throw new Error("The target process runs already.");
     const [program, ...prefix] = this.#command();
     const child = new Deno.Command(program!, {
-      args: [...prefix, "target", "--config", this.configuration],
+      args: [
+        ...prefix,
+        this.options.proxy === undefined ? "target" : "initiator-proxy",
+        "--config",
+        this.configuration,
+      ],
       cwd: this.directory,
       env: this.options.environment ?? {},
       stdin: "null",

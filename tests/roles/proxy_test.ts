@@ -221,3 +221,36 @@ Deno.test("local initiators prove themselves to the proxy, whatever the volume a
   const lun = await proxy.login({ chap: { user: "u", secret: new TextEncoder().encode("a local secret") } });
   assert.equal(await lun.write(0, pattern(8, 1)), "good");
 });
+
+Deno.test("reservations are the group's: the proxy's sessions are one nexus, and obey what others hold", async () => {
+  await using group = await Group.start();
+  await group.volume("vol0", 6);
+  await using proxy = await TestProxy.of(group);
+  const lun = await proxy.login();
+  const others = await group.login("vol0");
+  const writeAll = async (through: Lun) => {
+    const verdicts = new Set<string>();
+    for (let page = 0; page < 6; page++) verdicts.add(await through.write(page * 2048, pattern(8, page)));
+    return [...verdicts].join();
+  };
+  const register = 6, reserve = 1, preempt = 4, release = 2, writeExclusive = 1, registrantsOnly = 5;
+  assert.equal(await lun.reserveOut(register, 0, 0xa1), "good");
+  assert.equal(await lun.reserveOut(reserve, 0xa1, 0, writeExclusive), "good");
+  assert.equal(await writeAll(lun), "good"); // over every path
+  assert.deepEqual(await lun.reservation(), { keys: [0xa1], type: writeExclusive });
+  for (const other of others) assert.equal(await writeAll(other), "conflict");
+  assert.equal(await lun.reserveOut(release, 0xa1, 0, writeExclusive), "good");
+  for (const other of others) assert.equal(await writeAll(other), "good");
+
+  const [first] = others as [Lun];
+  assert.equal(await first.reserveOut(register, 0, 0xb2), "good");
+  assert.equal(await first.reserveOut(preempt, 0xb2, 0xa1, registrantsOnly), "good");
+  assert.equal(await first.reserveOut(reserve, 0xb2, 0, registrantsOnly), "good");
+  assert.equal(await writeAll(first), "good");
+  // Told once that its registration is gone, and kept out from then on.
+  const seen: string[] = [];
+  for (let i = 0; i < 12; i++) seen.push(await lun.write((i % 6) * 2048, pattern(8, i)));
+  assert.deepEqual([...new Set(seen)].sort(), ["6/2a/05", "conflict"]);
+  assert.equal(seen.filter((v) => v !== "conflict").length, 1);
+  assert.deepEqual(await lun.read(0, 8), pattern(8, 0)); // write exclusive: reading goes on
+});

@@ -4,9 +4,10 @@
 import type { Timer } from "../../base/clock.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import { parseAddress } from "../../config/address.ts";
-import { BlockDeviceServer } from "../../device/block_device_server.ts";
+import { BlockDeviceServer, type UnitEvent } from "../../device/block_device_server.ts";
 import type { LogicalUnitSettings } from "../../device/logical_unit.ts";
-import { type Path, PathForwarder, type PathPlace } from "../../forward/mod.ts";
+import type { PassedAnswer } from "../../device/passed_reservations.ts";
+import { type Path, PathForwarder, type PathPlace, readSense } from "../../forward/mod.ts";
 import type { PathParts } from "../../forward/path.ts";
 import type { ProxiedVolume } from "../../mgmt/control.ts";
 import { MultipathIn, MultipathReport } from "../../wire/scsi/multipath.ts";
@@ -15,6 +16,8 @@ import {
   type MultipathPlan,
   multipathReplyBytes,
 } from "../../wire/scsi/multipath_reply.ts";
+import { ScsiStatus } from "../../session/task.ts";
+import { Sense, SenseKey } from "../../wire/scsi/sense.ts";
 import { memoryUnitStore } from "./unit_store.ts";
 import { RouteCopy, type Taken } from "./route_copy.ts";
 
@@ -34,6 +37,15 @@ const seedPort = 255;
 /** Without a word from the members, they are asked so often: a notice may have been lost with its session. */
 const askMs = 5_000;
 const retryMs = 250;
+/** Unit attentions of one session are fewer. */
+const passAttemptsMax = 16;
+/** What the sessions of one host tell within this time is one event. */
+const raisedMs = 1_000;
+const reservationEvents: Readonly<Record<number, UnitEvent>> = {
+  0x2a03: "reservationsPreempted",
+  0x2a04: "reservationsReleased",
+  0x2a05: "registrationsPreempted",
+};
 const replyRoom = multipathReplyBytes + 65_536;
 
 export class ProxyVolume {
@@ -49,6 +61,8 @@ export class ProxyVolume {
   #reason = "no member has been reached yet";
   #told = "";
   #closed = false;
+  /** When an event was passed on last, by the clock. */
+  readonly #raised = new Map<UnitEvent, number>();
 
   constructor(parts: ProxyVolumeParts) {
     this.#parts = parts;
@@ -249,7 +263,8 @@ export class ProxyVolume {
     const made = new BlockDeviceServer(settings, {
       blocks: this.#forwarder,
       store: memoryUnitStore(),
-      reserves: false,
+      passReservation: (cdb, dataOut, room, done) =>
+        void this.#passReservation(cdb, dataOut, room).then(done),
     });
     await made.start();
     if (this.#closed) return;
@@ -307,7 +322,36 @@ export class ProxyVolume {
     return known.run === run;
   }
 
+  /**
+   * To any member: they obey one truth. What was lost on the way is ABORTED COMMAND, since nobody knows whether it was done:
+   * whoever reserves reads back.
+   */
+  async #passReservation(cdb: Uint8Array, dataOut: Uint8Array | null, room: number): Promise<PassedAnswer> {
+    for (let i = 0; i < passAttemptsMax; i++) {
+      const path = this.#forwarder.anyOpen();
+      if (path === null) break;
+      try {
+        const answer = await path.pass(cdb, room, dataOut);
+        const sense = answer.status === ScsiStatus.checkCondition ? readSense(answer.sense) : null;
+        if (sense?.key !== SenseKey.unitAttention) return answer;
+        this.#attention(sense.code);
+      } catch {
+        const { fixed } = Sense.logicalUnitCommunicationFailure;
+        return { status: ScsiStatus.checkCondition, sense: fixed, data: new Uint8Array(0) };
+      }
+    }
+    return { status: ScsiStatus.busy, sense: null, data: new Uint8Array(0) };
+  }
+
   #attention(code: number): void {
+    const event = reservationEvents[code];
+    // Each session tells of it, and all of them are one nexus.
+    if (
+      event !== undefined && this.#parts.clock.nowMs() - (this.#raised.get(event) ?? -Infinity) > raisedMs
+    ) {
+      this.#raised.set(event, this.#parts.clock.nowMs());
+      this.server?.raise(event);
+    }
     if (code === 0x3807) this.server?.raise("softThreshold");
     if (code === 0x2a09 || code === 0x2a01 || code === 0x3f03) this.#ask();
   }
