@@ -218,3 +218,63 @@ Deno.test(`kill -9 of the source or the destination in the middle of page moves,
   await whole.close();
   for (const member of members) assert.equal((await member.stop()).code, 0, member.log);
 });
+
+Deno.test("a member is drained under verified load, removed, and another one joins and gets its share", async () => {
+  const small: TargetOptions = { volumes: [], diskSize: "512MiB", workers: 2 };
+  await using alpha = await TargetProcess.start(small);
+  const shared = {
+    ...small,
+    metadata: `sqlite:${alpha.directory}/var/group.db`,
+    secretFile: `${alpha.directory}/var/group.secret`,
+  };
+  await using beta = await TargetProcess.start({ ...shared, member: "beta" });
+  await using gamma = await TargetProcess.start({ ...shared, member: "gamma" });
+  const made = await alpha.run("volume", "create", "shared", "--size", `${pages * pageBytes / MiB}MiB`);
+  assert.equal(made.code, 0, made.stderr);
+  for (const member of [alpha, beta, gamma]) {
+    await until(
+      async () => (await fetch(`http://${member.admin}/api/volumes/shared/route`)).ok,
+      "it is served",
+    );
+  }
+  const writers = Array.from({ length: 4 }, (_, number) => new Writer([alpha, beta], number));
+  const failed = Promise.all(writers.map((writer) => writer.run()));
+  failed.catch(() => {});
+  const homes = async () => {
+    const { pages } = await api<RouteReport>(alpha, "/api/volumes/shared/route");
+    return (name: string) => pages!.filter((home) => home === name).length;
+  };
+  await until(() => Promise.resolve(writers.every(({ writes }) => writes > pages)), "every page is written");
+  const early = await alpha.run("member", "remove", "gamma");
+  assert.equal(early.code, 1);
+  assert.match(early.stderr, /it is running/);
+  assert.equal((await alpha.run("member", "drain", "gamma")).code, 0);
+  const begin = Date.now();
+  await Promise.race([until(async () => (await homes())("gamma") === 0, "gamma is empty"), failed]);
+  const drainedMs = Date.now() - begin;
+  assert.match((await alpha.run("member", "list")).stdout, /^gamma .* empty$/m);
+  await until(
+    async () => (await api<StatusReport>(gamma, "/api/status")).disks[0]!.allocatedBytes === 0,
+    "and its disk",
+  );
+  assert.equal((await gamma.stop()).code, 0, gamma.log);
+  const removed = await alpha.run("member", "remove", "gamma");
+  assert.equal(removed.code, 0, removed.stderr);
+  assert.doesNotMatch((await alpha.run("member", "list")).stdout, /gamma/);
+  await using delta = await TargetProcess.start({ ...shared, member: "delta" });
+  const joined = Date.now();
+  await Promise.race([
+    until(async () => (await homes())("delta") >= 6, "delta has its share", 90_000),
+    failed,
+  ]);
+  for (const writer of writers) writer.stop = true;
+  await failed;
+  for (const writer of writers) await writer.checkAll();
+  const writes = writers.reduce((sum, writer) => sum + writer.writes, 0);
+  console.log(
+    `drained in ${drainedMs} ms; the new one has its share ${
+      Date.now() - joined
+    } ms after its start; ${writes} writes`,
+  );
+  for (const member of [alpha, beta, delta]) assert.equal((await member.stop()).code, 0, member.log);
+});
