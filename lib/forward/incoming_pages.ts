@@ -11,6 +11,8 @@ import type { HomeRoutes, KeepOff } from "./home_server.ts";
 
 /** What is asked of a disk that pages come to. */
 export interface IncomingStore {
+  /** Not through the router, which knows these pages as another member's. */
+  submit(operation: BlockOperation): void;
   hasPage(image: number, page: number): boolean;
   /** False: a page without a slot may have been lost here with a damaged entry sector, so that none can be said to be empty. */
   emptyIsZero(image: number): boolean;
@@ -26,6 +28,8 @@ export interface IncomingParts {
   readonly initiatorOf: (placement: number) => string | null;
   /** A disk of this member; null: it is none. */
   readonly storeOf: (placement: number) => IncomingStore | null;
+  /** The page is on its way from here, or has just gone: its old slot is not given back yet. */
+  readonly leaving: (image: number, page: number) => boolean;
   /** An asker knows a newer route table of the image than this member. */
   readonly behind: (image: number, epoch: number) => void;
 }
@@ -94,7 +98,6 @@ export class IncomingPages {
     placement: number,
     done: (outcome: BlockOutcome) => void,
   ): void {
-    const { routes } = this.#parts;
     switch (operation.moveStep!) {
       case "begin":
         return this.#begin(initiator, operation, placement, done);
@@ -110,7 +113,7 @@ export class IncomingPages {
           return done("interrupted");
         }
         operation.done = () => done(operation.outcome);
-        return routes.submitTo(placement, operation, 1);
+        return this.#parts.storeOf(placement)!.submit(operation);
     }
   }
 
@@ -152,7 +155,9 @@ export class IncomingPages {
     done: (outcome: BlockOutcome) => void,
   ): void {
     const { image, page, movePages, buffer, bufferStart } = operation;
-    const store = this.#parts.storeOf(placement)!;
+    const { storeOf, leaving } = this.#parts;
+    const store = storeOf(placement)!;
+    for (let i = 0; i < movePages; i++) if (leaving(image, page + i)) return done("busy");
     if (!store.emptyIsZero(image) || this.#count + movePages > limits.incomingPagesMax) {
       return done("notReady");
     }
@@ -186,7 +191,7 @@ export class IncomingPages {
     placement: number,
     done: (outcome: BlockOutcome) => void,
   ): void {
-    const { routes, pageBytes, exclude, storeOf } = this.#parts;
+    const { pageBytes, exclude, storeOf } = this.#parts;
     const store = storeOf(placement)!;
     const unmap = new Operation();
     unmap.kind = "unmap";
@@ -205,7 +210,7 @@ export class IncomingPages {
           if (unmap.outcome === "done") next();
           else done(unmap.outcome);
         };
-        routes.submitTo(placement, unmap, 1);
+        store.submit(unmap);
       });
     };
     next();

@@ -62,25 +62,28 @@ function scene(homes: number[], epoch = 5) {
   const submitted: [number, BlockOperation][] = [];
   const behind: number[] = [];
   let generation = 0;
+  let leaving = -1;
   let outcome: BlockOutcome = "done";
   const incoming = new IncomingPages({
     routes: {
       table: (image) => image === 7 ? table : null,
       isLocal: (placement) => placement <= 2,
-      submitTo(placement, op) {
-        submitted.push([placement, op]);
-        op.outcome = outcome;
-        if (op.outcome === "done" && op.kind === "unmap") slots.delete(`${placement}/${op.page}`);
-        if (op.outcome === "done" && op.kind === "write") slots.add(`${placement}/${op.page}`);
-        op.done(op);
-      },
+      submitTo: () => assert.fail("the router knows these pages as another member's"),
       cancel: () => {},
     },
     pageBytes,
     exclude: (_image, run) => run(() => {}),
+    leaving: (_image, page) => page === leaving,
     initiatorOf: (placement) => ["", "me", "me", "beta", "gamma"][placement] ?? null,
     storeOf: (placement) =>
       placement > 2 ? null : {
+        submit(op) {
+          submitted.push([placement, op]);
+          op.outcome = outcome;
+          if (op.outcome === "done" && op.kind === "unmap") slots.delete(`${placement}/${op.page}`);
+          if (op.outcome === "done" && op.kind === "write") slots.add(`${placement}/${op.page}`);
+          op.done(op);
+        },
         hasPage: (_image, page) => slots.has(`${placement}/${page}`),
         emptyIsZero: () => true,
         raiseGeneration: (to) => generation = Math.max(generation, to),
@@ -111,6 +114,7 @@ function scene(homes: number[], epoch = 5) {
       return generation;
     },
     fail: (o: BlockOutcome) => outcome = o,
+    leave: (page: number) => leaving = page,
   };
 }
 
@@ -124,6 +128,10 @@ Deno.test("only the home of a page begins its move, and what is not expected is 
   assert.equal(s.run("beta", s.begin(0), 3), 5); // no disk of this member
   assert.equal(s.run("beta", Object.assign(s.begin(0), { image: 8 })), 0); // not known here
   assert.deepEqual([s.submitted.length, s.incoming.size, s.behind.length > 0], [0, 0, true]);
+  s.leave(0); // its own move away from here is not over: what lies here is not the new copy's yet
+  assert.equal(s.run("beta", s.begin(0)), "busy");
+  assert.deepEqual([s.submitted.length, s.incoming.size], [0, 0]);
+  s.leave(-1);
   assert.equal(s.run("beta", s.begin(0)), "done");
   assert.equal(s.generation, 4_711);
   assert.equal(s.run("gamma", step("copy", 0, { lengthBytes: 512 })), 5);

@@ -58,6 +58,7 @@ export interface ForwardingParts {
   readonly members: Pick<Members, "find" | "fellows" | "held">;
   readonly exclude: KeepOff;
   /** Disks of this member. */
+  readonly leaving: (image: number, page: number) => boolean;
   readonly storeOf: (placement: number) => IncomingStore | null;
   /** Absent: connections are neither lent nor borrowed. */
   readonly shortCuts?: ShortCutParts | null;
@@ -119,6 +120,7 @@ export class Forwarding {
       pageBytes: group.pageBytes,
       exclude: parts.exclude,
       storeOf: parts.storeOf,
+      leaving: parts.leaving,
       initiatorOf: (placement) => {
         const home = this.memberOf(placement);
         return home === null ? null : memberName(group.iqnPrefix, home);

@@ -86,6 +86,11 @@ export class Mover {
     return this.#batch;
   }
 
+  /** The page is of what is being moved, or was until its slot is given back. */
+  moves(image: number, page: number): boolean {
+    return this.#batch !== null && this.#batch.image === image && this.#batch.pages.includes(page);
+  }
+
   /** False: a batch is on its way, or its end is not known, or the member stops. */
   get idle(): boolean {
     return this.#batch === null && !this.#closed;

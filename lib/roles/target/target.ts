@@ -522,6 +522,7 @@ async function assemble(
     shortCuts: parts.flows === undefined || parts.flows === null
       ? null
       : { flows: parts.flows, bytesMin: config.member.shortCutBytes },
+    leaving: (image: number, page: number): boolean => mover.moves(image, page),
     storeOf: (placement) => disks.find(({ record }) => record.placement === placement)?.store ?? null,
     behind: (image) => volumes.behind(image),
     homeReturned: () => volumes.hearLostWrites(),
@@ -574,7 +575,7 @@ async function assemble(
     runOf: (name) => members.find(name)?.run ?? null,
   });
   dataPlane?.setMayShow((image, page, placement) => arrivals.mayShow(image, page, placement));
-  const mover = new Mover({
+  const mover: Mover = new Mover({
     metadata,
     clock,
     log,
