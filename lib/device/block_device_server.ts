@@ -222,9 +222,8 @@ export class BlockDeviceServer implements DeviceServer {
     if (settings.writeCache !== before.writeCache || settings.writeProtected !== before.writeProtected) {
       this.#raiseForAll(Sense.modeParametersChanged);
     }
-    if (JSON.stringify(settings.targetPortGroups) !== JSON.stringify(before.targetPortGroups)) {
-      this.#raiseForAll(Sense.inquiryDataHasChanged);
-    }
+    if (portsOf(settings) !== portsOf(before)) this.#raiseForAll(Sense.inquiryDataHasChanged);
+    else if (statesOf(settings) !== statesOf(before)) this.#raiseForAll(Sense.asymmetricAccessStateChanged);
     this.watch.accessChanged();
   }
 
@@ -583,4 +582,13 @@ function missing(what: "opcode" | "serviceAction"): SenseData {
 function reservedBit(shape: CdbShape, view: DataView): SenseData {
   const at = firstReservedBit(shape, view, 0);
   return invalidFieldInCdb(Math.floor(at / 8), at % 8);
+}
+
+/** What VPD 83 and the tags of all portals say of the target's ports. */
+function portsOf({ targetPortGroups }: LogicalUnitSettings): string {
+  return targetPortGroups.map(({ tag, relativeTargetPorts }) => `${tag}:${relativeTargetPorts}`).join(" ");
+}
+
+function statesOf({ targetPortGroups }: LogicalUnitSettings): string {
+  return targetPortGroups.map(({ state }) => state).join(" ");
 }

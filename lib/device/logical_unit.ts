@@ -3,6 +3,7 @@
 
 import type { BlockService } from "../extent/operation.ts";
 import type { PassReservation } from "./passed_reservations.ts";
+import type { TargetPortGroupReport } from "../wire/scsi/report.ts";
 import type { MultipathService } from "./multipath_commands.ts";
 import type { UnitStore } from "./unit_truth.ts";
 
@@ -22,10 +23,7 @@ export interface LogicalUnitSettings {
   /** INQUIRY product revision level, 4 characters. */
   readonly revision: string;
   /** All target port groups of the volume, for REPORT TARGET PORT GROUPS. */
-  readonly targetPortGroups: readonly {
-    readonly tag: number;
-    readonly relativeTargetPorts: readonly number[];
-  }[];
+  readonly targetPortGroups: readonly TargetPortGroupReport[];
 }
 
 export interface LogicalUnitParts {

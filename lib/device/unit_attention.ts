@@ -3,7 +3,7 @@
 import type { SenseData } from "../wire/scsi/sense.ts";
 import { Sense } from "../wire/scsi/sense.ts";
 
-/** There are 13 different conditions; no condition is queued twice, so this bound is never in the way. */
+/** There are 14 different conditions; no condition is queued twice, so this bound is never in the way. */
 const conditionsMax = 16;
 
 export class UnitAttentions {

@@ -312,7 +312,7 @@ export const settings: LogicalUnitSettings = {
   writeCache: true,
   writeProtected: false,
   revision: "0.1 ",
-  targetPortGroups: [{ tag: 0x0102, relativeTargetPorts: [0x0304] }],
+  targetPortGroups: [{ tag: 0x0102, state: "activeOptimized", relativeTargetPorts: [0x0304] }],
 };
 
 export function pattern(lengthBytes: number, seed = 1): Uint8Array {

@@ -183,8 +183,9 @@ Deno.test("REPORT SUPPORTED OPERATION CODES lists every command, and tells of on
 Deno.test("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS and REPORT TARGET PORT GROUPS", async () => {
   // Without this, ALUA hosts would find no active path.
   const bench = await DeviceBench.create({
-    targetPortGroups: [{ tag: 1, relativeTargetPorts: [1] }, {
+    targetPortGroups: [{ tag: 1, state: "activeOptimized", relativeTargetPorts: [1] }, {
       tag: 0x0203,
+      state: "unavailable",
       relativeTargetPorts: [4, 0x0506],
     }],
   });
@@ -198,8 +199,8 @@ Deno.test("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS and REPORT TARGET PORT GRO
   const extended = bench.run(nexus, [0xa3, 0x0d, 0x80, 0, 0, 0, ...be32(255), 0, 0]).answer;
   assert.deepEqual([extended.length, extended[3]], [16, 12]);
   const groups = [
-    ...[0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1],
-    ...[0, 1, 2, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 5, 6],
+    ...[0, 0x09, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1],
+    ...[3, 0x09, 2, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 5, 6],
   ];
   const plain = bench.run(nexus, [0xa3, 0x0a, 0, 0, 0, 0, ...be32(255), 0, 0]).answer;
   assert.deepEqual([...plain], [...be32(28), ...groups]);

@@ -11,7 +11,13 @@ const register = 0, reserve = 1, preempt = 4;
 
 async function two() {
   const group = new UnitGroup();
-  const ports = { targetPortGroups: [1, 2].map((tag) => ({ tag, relativeTargetPorts: [tag] })) };
+  const ports = {
+    targetPortGroups: [1, 2].map((tag) => ({
+      tag,
+      state: "activeOptimized" as const,
+      relativeTargetPorts: [tag],
+    })),
+  };
   const [one, other] = [
     await DeviceBench.create(ports, group, "run 1"),
     await DeviceBench.create(ports, group, "run 2"),

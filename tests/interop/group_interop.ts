@@ -2,7 +2,7 @@
 
 import { strict as assert } from "node:assert";
 import type { RouteReport } from "../../lib/mgmt/control.ts";
-import { cdb16, PlainInitiator } from "./plain_initiator.ts";
+import { cdb16, PlainInitiator, senseKey } from "./plain_initiator.ts";
 import { pause, type TargetOptions, TargetProcess } from "./target_process.ts";
 import { finish, interop } from "./tools.ts";
 
@@ -31,10 +31,18 @@ function pattern(page: number, round: number, bytes = 64 * 1024): Uint8Array {
   return out;
 }
 
+/** Unit attentions are taken and the command sent again: a login has one, and others tell of members that come and go. */
+async function told(lun: PlainInitiator, cdb: number[], data: { write?: Uint8Array; readBytes?: number }) {
+  for (;;) {
+    const answer = await lun.command(cdb, data);
+    if (answer.status !== 2 || senseKey(answer.sense) !== 6) return answer;
+  }
+}
+
 const write = (lun: PlainInitiator, page: number, data: Uint8Array) =>
-  lun.command(cdb16(0x8a, page * pageBlocks, data.length / 512), { write: data });
+  told(lun, cdb16(0x8a, page * pageBlocks, data.length / 512), { write: data });
 const read = (lun: PlainInitiator, page: number, bytes = 64 * 1024) =>
-  lun.command(cdb16(0x88, page * pageBlocks, bytes / 512), { readBytes: bytes });
+  told(lun, cdb16(0x88, page * pageBlocks, bytes / 512), { readBytes: bytes });
 
 interop(
   "three members as processes: a volume over all of them, one killed and started again",

@@ -219,6 +219,7 @@ Deno.test("mode parameters and START STOP UNIT are of the unit, not of the membe
   assert.equal(await again.read(0, 8), "6/29/00");
   assert.equal(await again.read(0, 8), "2/04/02", "alpha has kept it");
   assert.equal(verdict(await again.client.command([0x1b, 0, 0, 0, 1, 0])), "good");
+  await settled(async () => (await near.attentions()).includes("6/2a/06")); // beta was away
   assert.equal(typeof await near.read(0, 8), "object");
   assert.equal(await again.write(0, pattern(8, 1)), "7/27/02");
   assert.equal(await near.client.taskManagement(5), 0);

@@ -114,6 +114,8 @@ Deno.test("a member that is down: its pages are busy, the others' are served; al
   for (let page = 0; page < 6; page++) assert.equal(await one!.write(page * 2048, pattern(8, page)), "good");
   const { pages } = await group.worlds[0]!.target.control.route("vol0");
   await group.worlds[1]!.kill();
+  await away(three!);
+  await away(one!);
   const seen = async (lun: Lun) => {
     const out: string[] = [];
     for (const [page, home] of pages!.entries()) {
@@ -129,7 +131,39 @@ Deno.test("a member that is down: its pages are busy, the others' are served; al
   await settled(async () =>
     (await three!.attentions(), (await seen(three!)).join()) === "alpha good,beta good,gamma good"
   );
+  await one!.attentions();
   assert.equal(await one!.sync(), "good");
+});
+
+/** The member that was killed is known to be down where `lun` is logged in, and `lun` has been told. */
+async function away(lun: Lun): Promise<void> {
+  await settled(async () => (await lun.attentions()).includes("6/2a/06"));
+}
+
+Deno.test("REPORT TARGET PORT GROUPS calls the group of a member that is down unavailable, through every other, until it is back", async () => {
+  // Lost without it: multipath goes on trying the portals of a member that is down, each command for its time-out.
+  await using group = await Group.start();
+  await group.volume("vol0", 3);
+  const [one, , three] = await group.login("vol0");
+  const states = async (lun: Lun) => {
+    const cdb = [0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+    const { data } = await lun.client.command(cdb, { dataInMax: 256 });
+    return [0, 1, 2].map((n) => [data[4 + n * 12 + 3]!, data[4 + n * 12]!]); // tag and state (SPC-4 §6.37)
+  };
+  for (const lun of [one!, three!]) {
+    assert.deepEqual(await states(lun), [[1, 0], [2, 0], [3, 0]]);
+  }
+  await group.worlds[1]!.kill();
+  for (const lun of [one!, three!]) {
+    await away(lun);
+    assert.deepEqual(await states(lun), [[1, 0], [2, 3], [3, 0]]);
+    assert.deepEqual(await lun.attentions(), [], "told once");
+  }
+  await group.worlds[1]!.start();
+  for (const lun of [one!, three!]) {
+    await away(lun);
+    assert.deepEqual(await states(lun), [[1, 0], [2, 0], [3, 0]]);
+  }
 });
 
 Deno.test("power loss of one member fails the next flush through every other", async () => {
@@ -191,6 +225,7 @@ Deno.test("ABORT TASK and LOGICAL UNIT RESET end what waits for a member that is
   const lba = pages!.indexOf("beta") * 2048;
   await one!.read(0, 8);
   await group.worlds[1]!.kill();
+  await away(one!);
   for (const fn of [1, 5]) {
     const aborted: InitiatorCommand[] = [];
     const cdb = [0x88, 0, 0, 0, 0, 0, 0, 0, lba >> 8, lba & 0xff, 0, 0, 0, 8, 0, 0];

@@ -184,6 +184,7 @@ Deno.test("a drained member is empty in the end and can be removed once it is st
     assert.deepEqual(await luns[1]!.read(page * blocksPerPage, 16), pattern(16, page));
   }
   await gamma!.stop();
+  await settled(async () => (await luns[0]!.attentions()).includes("6/2a/06")); // a member is away
   await control.removeMember("gamma");
   assert.deepEqual((await control.members()).map(({ name }) => name), ["alpha", "beta"]);
   for (let page = 0; page < 12; page += 2) {

@@ -293,7 +293,7 @@ export class ProxyVolume {
       writeCache: plan.writeCache,
       writeProtected: plan.writeProtected,
       revision,
-      targetPortGroups: [{ tag, relativeTargetPorts: [tag] }],
+      targetPortGroups: [{ tag, state: "activeOptimized", relativeTargetPorts: [tag] }],
     };
   }
 

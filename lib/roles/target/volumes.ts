@@ -179,14 +179,14 @@ export class Volumes implements TargetDirectory {
     void this.refresh(served.record.name).then(() => this.#behind.delete(image));
   }
 
-  /** The members of the group have changed: every volume has their target port groups. */
+  /** The members of the group have changed: every volume has their target port groups, with their states. */
   fellowsChanged(): Promise<void> {
     return this.#inTurn(async () => {
-      const groups = JSON.stringify(this.#targetPortGroups());
       for (const { record, server, gated } of this.served()) {
-        if (JSON.stringify(server.settings.targetPortGroups) === groups) continue;
-        if (gated === null) server.update(this.#settings(record));
-        else await gated.update(this.#settings(record));
+        const settings = this.#settings(record);
+        if (sameSettings(settings, server.settings)) continue;
+        if (gated === null) server.update(settings);
+        else await gated.update(settings);
       }
     });
   }
@@ -316,11 +316,16 @@ export class Volumes implements TargetDirectory {
     };
   }
 
-  /** One a member, also of those that are down: they come back with the same. */
+  /** One a member, also of those that are down: they come back with the same. Why no third state: docs/group.md. */
   #targetPortGroups(): LogicalUnitSettings["targetPortGroups"] {
     const { member, fellows } = this.#parts;
-    return [member, ...fellows().map(({ record }) => record)]
-      .map((m) => ({ tag: m.targetPortalGroupTag, relativeTargetPorts: [m.relativeTargetPort] }))
+    const serves = ({ live }: Fellow) => live !== null && live.state !== "joining";
+    const groupOf = (m: MemberRecord, up: boolean) => ({
+      tag: m.targetPortalGroupTag,
+      state: up ? "activeOptimized" as const : "unavailable" as const,
+      relativeTargetPorts: [m.relativeTargetPort],
+    });
+    return [groupOf(member, true), ...fellows().map((f) => groupOf(f.record, serves(f)))]
       .sort((a, b) => a.tag - b.tag);
   }
 }

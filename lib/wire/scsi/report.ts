@@ -108,11 +108,17 @@ export const TargetPortGroup = table({
 });
 const targetPortGroupBytes = 8;
 
-/** All groups are active/optimized: any member answers for any page. `extended`: the header of parameter data format 001b. */
-export function targetPortGroups(
-  groups: readonly { readonly tag: number; readonly relativeTargetPorts: readonly number[] }[],
-  extended: boolean,
-): Uint8Array {
+/** ASYMMETRIC ACCESS STATE (SPC-4 §6.37), as far as groups of members have them. */
+export const AccessState = Object.freeze({ activeOptimized: 0x0, unavailable: 0x3 });
+
+export interface TargetPortGroupReport {
+  readonly tag: number;
+  readonly state: keyof typeof AccessState;
+  readonly relativeTargetPorts: readonly number[];
+}
+
+/** `extended`: the header of parameter data format 001b. */
+export function targetPortGroups(groups: readonly TargetPortGroupReport[], extended: boolean): Uint8Array {
   const headerBytes = extended ? 8 : 4;
   const body = groups.reduce((sum, g) => sum + targetPortGroupBytes + 4 * g.relativeTargetPorts.length, 0);
   const bytes = new Uint8Array(headerBytes + body);
@@ -121,7 +127,9 @@ export function targetPortGroups(
   if (extended) view.setUint8(4, 0x10); // FORMAT TYPE 001b; implicit transition time 0: none is given
   let at = headerBytes;
   for (const group of groups) {
+    TargetPortGroup.asymmetricAccessState.set(view, at, AccessState[group.state]);
     TargetPortGroup.optimizedSupported.set(view, at, 1);
+    TargetPortGroup.unavailableSupported.set(view, at, 1);
     TargetPortGroup.group.set(view, at, group.tag);
     TargetPortGroup.ports.set(view, at, group.relativeTargetPorts.length);
     at += targetPortGroupBytes;

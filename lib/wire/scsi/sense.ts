@@ -188,6 +188,7 @@ export const Sense = Object.freeze({
   reservationsPreempted: makeSense(key.unitAttention, 0x2a, 0x03),
   reservationsReleased: makeSense(key.unitAttention, 0x2a, 0x04),
   registrationsPreempted: makeSense(key.unitAttention, 0x2a, 0x05),
+  asymmetricAccessStateChanged: makeSense(key.unitAttention, 0x2a, 0x06),
   capacityDataHasChanged: makeSense(key.unitAttention, 0x2a, 0x09),
   softThresholdReached: makeSense(key.unitAttention, 0x38, 0x07),
   inquiryDataHasChanged: makeSense(key.unitAttention, 0x3f, 0x03),
