@@ -16,6 +16,8 @@ export interface Opinion extends Move {
 
 /** So much of the average must lie with another member's pages before affinity alone moves a connection. */
 const affinityMin = 0.25;
+/** Of the members with the least to do so many are looked at, beside those that a client uses. */
+const emptiestMax = 4;
 /** Members that have refused are not asked again for so long, milliseconds. */
 const refusedMs = 10_000;
 
@@ -28,13 +30,22 @@ export class Balancer {
 
   /** Everything that could be done now, the best first, whether it is done or not. */
   opinions(group: GroupView, settings: BalanceSettings): Opinion[] {
+    return this.#weigh(group, settings, group.connections, () => true);
+  }
+
+  #weigh(
+    group: GroupView,
+    settings: BalanceSettings,
+    connections: readonly ConnectionView[],
+    candidate: (connection: ConnectionView, to: MemberView) => boolean,
+  ): Opinion[] {
     const from = group.members.find(({ load }) => load.tag === group.own);
     if (from === undefined) return [];
     const pressed = from.load.draining || this.#excess(group, from, settings) > 0;
     const out: Opinion[] = [];
-    for (const connection of group.connections) {
+    for (const connection of connections) {
       for (const to of group.members) {
-        if (to === from) continue;
+        if (to === from || !candidate(connection, to)) continue;
         const score = scoreMove(group, from, to, connection, settings);
         const worth = score.total > 0 && (pressed || drawn(group, score));
         out.push({ connection, to, score, verdict: worth ? "move" : "stay" });
@@ -50,13 +61,25 @@ export class Balancer {
   next(group: GroupView, settings: BalanceSettings, nowMs: number, underWay: number): Move | null {
     const from = group.members.find(({ load }) => load.tag === group.own);
     if (from === undefined || group.members.length < 2) return null;
-    this.#look(group, from, settings, nowMs);
-    if (underWay >= settings.movesMax) return null;
+    if (this.#excess(group, from, settings) <= 0) this.#aboveSinceMs = -1;
+    else if (this.#aboveSinceMs < 0) this.#aboveSinceMs = nowMs;
     if (group.policy === "none" && !from.load.draining) return null;
     const lasts = (sinceMs: number | undefined) =>
       sinceMs !== undefined && sinceMs >= 0 && nowMs - sinceMs >= settings.settleMs;
     const pressed = from.load.draining || lasts(this.#aboveSinceMs);
-    const best = this.opinions(group, settings).find(({ verdict, connection, to, score }) =>
+    if (!pressed && group.policy !== "affinity") return null;
+    const emptiest = new Set(
+      group.members.filter((to) => to !== from && !to.load.draining)
+        .toSorted((a, b) => a.load.work - b.load.work).slice(0, emptiestMax),
+    );
+    const uses = ({ recent, history }: ConnectionView, { load: { tag } }: MemberView) =>
+      recent.has(tag) || history.has(tag);
+    const opinions = this.#weigh(group, settings, group.connections, (connection, to) => {
+      return uses(connection, to) || pressed && emptiest.has(to);
+    });
+    this.#noteStrangers(group, opinions, nowMs);
+    if (underWay >= settings.movesMax) return null;
+    const best = opinions.find(({ verdict, connection, to, score }) =>
       verdict === "move" &&
       (pressed || drawn(group, score) && lasts(this.#strangerSinceMs.get(connection.id))) &&
       !this.#refused(connection, to, nowMs)
@@ -70,13 +93,6 @@ export class Balancer {
     this.#refusedMs.set(`${connection.id} ${to.load.tag}`, nowMs + refusedMs);
   }
 
-  /** A move has begun: what is left is to be seen before the next. */
-  begun(nowMs: number, settings: BalanceSettings): void {
-    if (this.#aboveSinceMs >= 0) {
-      this.#aboveSinceMs = Math.max(this.#aboveSinceMs, nowMs - settings.settleMs / 2);
-    }
-  }
-
   #refused(connection: ConnectionView, to: MemberView, nowMs: number): boolean {
     return (this.#refusedMs.get(`${connection.id} ${to.load.tag}`) ?? 0) > nowMs;
   }
@@ -85,13 +101,9 @@ export class Balancer {
     return excessOf(from, group.members, workMin) - deadBand;
   }
 
-  #look(group: GroupView, from: MemberView, settings: BalanceSettings, nowMs: number): void {
-    if (this.#excess(group, from, settings) <= 0) this.#aboveSinceMs = -1;
-    else if (this.#aboveSinceMs < 0) this.#aboveSinceMs = nowMs;
+  #noteStrangers(group: GroupView, opinions: readonly Opinion[], nowMs: number): void {
     const strangers = new Set(
-      this.opinions(group, settings).filter(({ score }) => drawn(group, score)).map(({ connection }) =>
-        connection.id
-      ),
+      opinions.filter(({ score }) => drawn(group, score)).map(({ connection }) => connection.id),
     );
     for (const id of [...this.#strangerSinceMs.keys()]) {
       if (!strangers.has(id)) this.#strangerSinceMs.delete(id);

@@ -18,8 +18,8 @@ export type TermName = (typeof termNames)[number];
 export interface Term {
   readonly name: TermName;
   readonly value: number;
-  /** What it says, in words. */
-  readonly why: string;
+  /** What it says, in words; made when somebody asks. */
+  readonly why: () => string;
 }
 
 export interface Score {
@@ -30,8 +30,9 @@ export interface Score {
 /** What no sum of the others outweighs. */
 const never = -1000;
 const always = 100;
-/** So much must a move be worth. */
-const effort = 0.1;
+/** So much of what it brings is a move's price, and as much again for each of the connection's last moves; and at least. */
+const effortShare = 0.2;
+const effortMin = 0.001;
 const volumeWeight = 0.25;
 const historyWeight = 0.5;
 /** A connection is held by so many of its last moves at most: 2 to the power of this times dwellMs. */
@@ -84,42 +85,46 @@ export function scoreMove(
     {
       name: "load",
       value: moves,
-      why: from.load.draining
-        ? `${from.name} is being drained`
-        : `takes ${Math.round(Math.min(work, excess))} of the ${
-          Math.round(excess)
-        } that ${from.name} is above the average`,
+      why: () =>
+        from.load.draining
+          ? `${from.name} is being drained`
+          : `takes ${Math.round(Math.min(work, excess))} of the ${
+            Math.round(excess)
+          } that ${from.name} is above the average`,
     },
     {
       name: "charge",
       value: -over / average,
-      why: `with its ${Math.round(work)}, ${to.name} would be ${Math.round(over)} above the average`,
+      why: () => `with its ${Math.round(work)}, ${to.name} would be ${Math.round(over)} above the average`,
     },
     {
       name: "affinity",
       value: affinity,
-      why: `${percent(recent.get(to.load.tag) ?? 0)} of what it used lately lies on ${to.name}, ` +
+      why: () =>
+        `${percent(recent.get(to.load.tag) ?? 0)} of what it used lately lies on ${to.name}, ` +
         `${percent(recent.get(from.load.tag) ?? 0)} on ${from.name}`,
     },
     {
       name: "history",
       value: past,
-      why: `over hours ${percent(history.get(to.load.tag) ?? 0)} on ${to.name}, ` +
+      why: () =>
+        `over hours ${percent(history.get(to.load.tag) ?? 0)} on ${to.name}, ` +
         `${percent(history.get(from.load.tag) ?? 0)} on ${from.name}`,
     },
     {
       name: "volume",
       value: holds,
-      why: `other clients of the volume use ${from.name} with ${Math.round(crowd(from))}, ` +
+      why: () =>
+        `other clients of the volume use ${from.name} with ${Math.round(crowd(from))}, ` +
         `${to.name} with ${Math.round(crowd(to))}`,
     },
     classTerm(connection, affinity),
     {
       name: "effort",
-      value: -effort * (1 + Math.min(connection.moves, movesCountedMax)),
-      why: connection.moves === 0 ? "a move costs something" : `moved ${connection.moves} times lately`,
+      value: -effortShare * (1 + Math.min(connection.moves, movesCountedMax)) * work / average - effortMin,
+      why: () => connection.moves === 0 ? "a move costs something" : `moved ${connection.moves} times lately`,
     },
-    { name: "limits", value: limit === null ? 0 : never, why: limit ?? "none in the way" },
+    { name: "limits", value: limit === null ? 0 : never, why: () => limit ?? "none in the way" },
   ];
   return { total: terms.reduce((sum, { value }) => sum + value, 0), terms };
 }
@@ -128,11 +133,11 @@ function classTerm({ volumeClass }: ConnectionView, affinity: number): Term {
   const name = "class";
   switch (volumeClass) {
     case "fixed":
-      return { name, value: never, why: "the clients of this volume are not moved (class fixed)" };
+      return { name, value: never, why: () => "the clients of this volume are not moved (class fixed)" };
     case "local":
-      return { name, value: affinity, why: "affinity counts twice for this volume (class local)" };
+      return { name, value: affinity, why: () => "affinity counts twice for this volume (class local)" };
     case "normal":
-      return { name, value: 0, why: "class normal" };
+      return { name, value: 0, why: () => "class normal" };
   }
 }
 
@@ -162,17 +167,11 @@ function limitOf(
 }
 
 /** Would two paths of one initiator to one volume end at one member while another has none? */
-function sharesMember(
-  group: GroupView,
-  to: MemberView,
-  { client, image, reachable }: ConnectionView,
-): boolean {
-  const has = (member: MemberView) =>
-    member.load.clients.some((c) => c.client === client && c.image === image && c.sessions > 0);
-  if (!has(to)) return false;
-  const rest = group.members.filter(({ load }) => reachable.has(load.tag) || load.tag === group.own);
-  // Its own place is one that has a session; at a place of its own it stays.
-  const here = group.members.find(({ load }) => load.tag === group.own);
-  const own = here?.load.clients.find((c) => c.client === client && c.image === image)?.sessions ?? 0;
-  return own <= 1 || rest.some((member) => !member.load.draining && !has(member));
+function sharesMember(group: GroupView, to: MemberView, connection: ConnectionView): boolean {
+  const { pathsAt, pathsHere, reachable } = connection;
+  if (!pathsAt.has(to.load.tag)) return false;
+  // Its own place would be the free one.
+  return pathsHere <= 1 || group.members.some(({ load }) => {
+    return reachable.has(load.tag) && !load.draining && !pathsAt.has(load.tag);
+  });
 }

@@ -75,6 +75,9 @@ export interface ConnectionView {
   readonly moves: number;
   /** Why it may not be moved; null: it may. */
   readonly pinned: string | null;
+  /** Members with a session of the same initiator to the same volume, and how many the deciding one has. */
+  readonly pathsAt: ReadonlySet<MemberTag>;
+  readonly pathsHere: number;
   /** Members whose portals it can be expected to reach. */
   readonly reachable: ReadonlySet<MemberTag>;
 }

@@ -67,6 +67,6 @@ export function opinionReport(parts: BalanceReportParts, opinion: Opinion): Bala
     to: to.name,
     verdict,
     total: hundredths(score.total),
-    terms: score.terms.map(({ name, value, why }) => ({ name, value: hundredths(value), why })),
+    terms: score.terms.map(({ name, value, why }) => ({ name, value: hundredths(value), why: why() })),
   };
 }

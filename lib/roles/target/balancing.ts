@@ -173,12 +173,20 @@ export class Balancing {
       const load = live?.state === "up" ? this.loadOf(record.targetPortalGroupTag) : null;
       return load === null ? [] : [view(record.name, load)];
     });
-    return {
-      own: this.own,
-      policy: records.policy,
-      members: [view(member.name, this.ownLoad()), ...others],
-      connections: this.meter.sessions().map((session) => this.#connection(session)),
-    };
+    const all = [view(member.name, this.ownLoad()), ...others];
+    const paths = new Map<string, Set<MemberTag>>();
+    for (const { load } of all) {
+      for (const { client, image, sessions } of load.clients) {
+        if (sessions === 0) continue;
+        const key = `${client}/${image}`;
+        paths.set(key, (paths.get(key) ?? new Set()).add(load.tag));
+      }
+    }
+    const connections = this.meter.sessions().map((session) => {
+      const pathsAt = paths.get(`${session.client}/${session.image}`) ?? new Set();
+      return { ...this.#connection(session), pathsAt };
+    });
+    return { own: this.own, policy: records.policy, members: all, connections };
   }
 
   opinions() {
@@ -299,11 +307,10 @@ export class Balancing {
   }
 
   #begin(move: Move): void {
-    const { clock, settings, log } = this.#parts;
+    const { clock, log } = this.#parts;
     const session = this.meter.find(move.connection.id);
     if (session === null) return;
     const purpose = this.draining ? "drain" : "balance";
-    this.#balancer.begun(clock.nowMs(), settings);
     const reason = purpose === "drain" ? "the member is being drained" : "the load is spread anew";
     void this.#move(session, move.to, purpose, reason).then((outcome) => {
       if (outcome.kind === "taken") return;
@@ -480,6 +487,8 @@ export class Balancing {
       history: this.meter.history.long(client, image),
       ageMs: now - session.bornMs,
       moves,
+      pathsAt: new Set(),
+      pathsHere: this.meter.sessions().filter((s) => s.client === client && s.image === image).length,
       pinned: volume === null ? "its volume is not served any more" : this.#pinned(volume, initiator, isid),
       reachable: address.kind === "address" ? this.#reachable(address.address) : new Set(),
     };
