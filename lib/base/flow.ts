@@ -54,6 +54,8 @@ export interface BorrowedFlow {
 
 /** What the borrower's machine must be able to do. */
 export interface FlowBorrower {
+  /** Whether packets can be steered to this address: it is a neighbour. */
+  reaches(address: string): boolean;
   /** A string says why not. */
   borrow(state: TcpState): BorrowedFlow | string;
 }

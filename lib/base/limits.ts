@@ -152,8 +152,11 @@ export const limits = Object.freeze({
   storeScratchBuffersMax: 32,
   /** Requests of one session of our initiator in flight: twice the deepest window of the targets known (Linux: 512). */
   initiatorTasksMax: 1024,
-  /** Short cuts (docs/short-cut.md). One answer of another member on a client's connection, bytes: the largest transfer and its headers. */
-  shortCutBytesMax: 8 * MiB + 64 * KiB,
+  /**
+   * Short cuts (docs/short-cut.md). Data of one answer, bytes: an initiator that reads 42 KB a second still gets it within
+   * shortCutSendMs. Larger ones are forwarded.
+   */
+  shortCutBytesMax: 1 * MiB,
   /**
    * Bytes sent and not acknowledged that go along with a connection when it is lent or given back: several delayed
    * acknowledgements' worth (two segments each), and half of a message between members.
@@ -161,10 +164,14 @@ export const limits = Object.freeze({
   shortCutTailBytesMax: 32 * KiB,
   /** Until what was sent before has left, the answer is forwarded instead, milliseconds: 6 MiB at 1 Gbit/s. */
   shortCutWaitMs: 50,
-  /** A borrower that has not sent everything after so long, milliseconds, resets the connection: several retransmissions. */
-  shortCutSendMs: 8_000,
+  /** A borrower that has not sent everything after so long, milliseconds, resets the connection: it is not read (as stalledLooksMax). */
+  shortCutSendMs: 25_000,
   /** And a lender that has not heard of it after so long resets it as well, milliseconds. */
-  shortCutLeaseMs: 10_000,
+  shortCutLeaseMs: 30_000,
+  /** For a member to say that it has a message of these, milliseconds: it does so at once. */
+  shortCutMessageMs: 5_000,
+  /** A member that could not send an answer is not asked again for so long, milliseconds. */
+  shortCutRestMs: 10_000,
   /** Data that a borrower has read and not sent yet, bytes: 64 of 1 MiB, of as many connections. */
   shortCutBufferBytesMax: 64 * MiB,
   /** `plimsoll bench`: sessions, half of a member's connectionsInLoginMax; commands of each, half of initiatorTasksMax. */

@@ -200,7 +200,7 @@ function engineOf(text: string): Check<"auto" | "portable"> {
 
 const shortCutBytesDefault = 256 * 1024;
 const shortCutExpected = '"auto" or "off"';
-const shortCutBytesExpected = `a size from 0 to ${formatSize(limits.transferBytesMax)}`;
+const shortCutBytesExpected = `a size from 0 to ${formatSize(limits.shortCutBytesMax)}`;
 
 function shortCutOf(given: string): Check<"auto" | "off"> {
   return given === "auto" || given === "off" ? right(given) : wrong("it is neither");
@@ -209,7 +209,7 @@ function shortCutOf(given: string): Check<"auto" | "off"> {
 function shortCutBytesOf(given: string | number): Check<number> {
   const bytes = Number(given) === 0 ? 0 : parseSize(given);
   if (bytes === null) return wrong("it is not a size");
-  return bytes <= limits.transferBytesMax ? right(bytes) : wrong(`it is ${formatSize(bytes)}`);
+  return bytes <= limits.shortCutBytesMax ? right(bytes) : wrong(`it is ${formatSize(bytes)}`);
 }
 
 const workersExpected = `"auto" or a whole number from 1 to ${limits.workersMax}`;

@@ -94,7 +94,9 @@ function answeredElsewhere(
 ): boolean {
   const { blocks } = c.unit.target;
   const extent = blocks.answerer === undefined ? null : onePage(c, forceUnitAccess);
-  const answerer = extent === null ? null : blocks.answerer!(extent);
+  // An initiator that expects less gets less, by the usual way.
+  const whole = extent !== null && extent.lengthBytes <= c.task.expectedDataTransferLength;
+  const answerer = !whole ? null : blocks.answerer!(extent);
   if (answerer === null) return false;
   const { serial } = c;
   const otherwise = () => {

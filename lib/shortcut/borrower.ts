@@ -83,7 +83,7 @@ export class Borrower {
 
   #giveBack(from: string, number: number, sent: boolean, state: TcpState): void {
     const body = encodeGiveBack({ number, sent, state });
-    this.#parts.messenger.send(from, MessageKind.giveBack, body, limits.shortCutLeaseMs, (outcome) => {
+    this.#parts.messenger.send(from, MessageKind.giveBack, body, limits.shortCutMessageMs, (outcome) => {
       if (outcome.kind === "taken") return;
       this.#parts.log.debug("a lent connection could not be given back", { from, outcome: outcome.kind });
     });

@@ -15,6 +15,8 @@ export interface LenderParts {
   readonly messenger: Pick<Messenger, "send">;
   /** Where a member that is up serves its peers; null: it is down. */
   readonly addressOf: (member: string) => string | null;
+  /** Whether packets can be steered to an address. */
+  readonly reaches: (address: string) => boolean;
   /** Smallest answer that is worth it, bytes. */
   readonly bytesMin: number;
 }
@@ -28,6 +30,8 @@ interface Lent {
 export class Lender {
   readonly #parts: LenderParts;
   readonly #lent = new Map<number, Lent>();
+  /** Members that could not, by the clock. */
+  readonly #restUntil = new Map<string, number>();
   #number = 0;
 
   constructor(parts: LenderParts) {
@@ -44,7 +48,8 @@ export class Lender {
     const { lengthBytes } = extent;
     if (lengthBytes < this.#parts.bytesMin || lengthBytes > limits.shortCutBytesMax) return null;
     const borrower = this.#parts.addressOf(member);
-    if (borrower === null) return null;
+    if (borrower === null || !this.#parts.reaches(borrower)) return null;
+    if (this.#parts.clock.nowMs() < (this.#restUntil.get(member) ?? 0)) return null;
     return { borrower, send: (state, answer, done) => this.#lend(member, extent, state, answer, done) };
   }
 
@@ -77,7 +82,7 @@ export class Lender {
     const late = () =>
       this.#end(number, { kind: "unknown", reason: `${member} did not give a connection back` });
     this.#lent.set(number, { member, done, timer: this.#parts.clock.after(limits.shortCutLeaseMs, late) });
-    this.#parts.messenger.send(member, MessageKind.lend, body, limits.shortCutLeaseMs, (outcome) => {
+    this.#parts.messenger.send(member, MessageKind.lend, body, limits.shortCutMessageMs, (outcome) => {
       if (outcome.kind === "refused") {
         this.#end(number, { kind: "unsent", reason: `${member} refused it (${outcome.reason})` });
       } else if (outcome.kind === "lost") this.#end(number, { kind: "unknown", reason: outcome.reason });
@@ -90,6 +95,9 @@ export class Lender {
     this.#lent.delete(number);
     lent.timer.cancel();
     const { kind } = outcome;
+    if (kind !== "sent") {
+      this.#restUntil.set(lent.member, this.#parts.clock.nowMs() + limits.shortCutRestMs);
+    }
     this.#parts.log.debug("short cut", {
       member: lent.member,
       outcome: kind,

@@ -217,8 +217,7 @@ for (const victim of names) {
     always,
     async (group) => {
       // Lost without it: what a kernel sends for a process that is gone.
-      const kills = 5;
-      const running = group.client({ commands: 6000, depth: 8 });
+      const running = group.client({ commands: 1200 * kills, depth: 8 });
       let over = false;
       void running.report.finally(() => over = true);
       let killed = 0;

@@ -2,6 +2,7 @@
 
 import { strict as assert } from "node:assert";
 import type { BorrowedFlow, RemoteAnswerOutcome, TcpState } from "../../lib/base/flow.ts";
+import { limits } from "../../lib/base/limits.ts";
 import { silentLog } from "../../lib/base/log.ts";
 import type { BlockOperation } from "../../lib/extent/operation.ts";
 import type { MessageAnswer, MessageOutcome } from "../../lib/forward/mod.ts";
@@ -46,6 +47,7 @@ class Pair {
   readonly outcomes: RemoteAnswerOutcome[] = [];
   sent: Uint8Array | null = null;
   home = true;
+  unreachable = "";
   serves = true;
   borrowed: ((state: TcpState | null) => void) | null = null;
   borrowProblem = "";
@@ -66,6 +68,7 @@ class Pair {
       log,
       messenger,
       bytesMin: 512,
+      reaches: (address) => address !== this.unreachable,
       addressOf: (name) => name === "beta" ? "10.1.2.5" : null,
     });
     const table = new RouteTable(1, 1, Uint8Array.of(2));
@@ -84,6 +87,7 @@ class Pair {
         },
       },
       flows: {
+        reaches: () => true,
         borrow: () => {
           if (this.borrowProblem !== "") return this.borrowProblem;
           const flow: BorrowedFlow = {
@@ -170,7 +174,7 @@ Deno.test("a message that is lost, or an answer that never comes, leaves the con
   silent.deliver();
   silent.borrowed!(null); // the borrower has reset it
   assert.equal(silent.wire.length, 0);
-  silent.clock.advance(9_999);
+  silent.clock.advance(limits.shortCutLeaseMs - 1);
   assert.equal(silent.outcomes.length, 0);
   silent.clock.advance(1);
   assert.deepEqual(silent.outcomes.map(({ kind }) => kind), ["unknown"]);
@@ -195,8 +199,19 @@ Deno.test("a message that comes twice, too late or from another member changes n
 
 Deno.test("small answers, and those of members that are down, are forwarded", () => {
   // Lost without it: short cuts where they cost more than they save.
-  const { lender } = new Pair();
+  const pair = new Pair();
+  const { lender } = pair;
   assert.equal(lender.answerer("beta", { ...extent, lengthBytes: 511 }), null);
   assert.equal(lender.answerer("gamma", extent), null);
+  assert.notEqual(lender.answerer("beta", extent), null);
+  assert.equal(lender.answerer("beta", { ...extent, lengthBytes: limits.shortCutBytesMax + 512 }), null);
+  pair.unreachable = "10.1.2.5";
+  assert.equal(lender.answerer("beta", extent), null);
+  pair.unreachable = "";
+  pair.home = false;
+  pair.lend();
+  pair.deliver();
+  assert.equal(lender.answerer("beta", extent), null, "it could not just now");
+  pair.clock.advance(limits.shortCutRestMs);
   assert.notEqual(lender.answerer("beta", extent), null);
 });

@@ -59,19 +59,20 @@ export class FlowTools implements FlowBorrower {
     if (client.hostname === portal.hostname || client.hostname.startsWith("127.")) {
       return "the initiator is on this machine";
     }
-    return this.#isNeighbour(borrower) ? null : `${borrower} is no neighbour in a network of this machine`;
+    return this.reaches(borrower) ? null : `${borrower} is no neighbour in a network of this machine`;
   }
 
   borrow(state: TcpState): BorrowedFlow | string {
     try {
-      if (!this.#isNeighbour(state.client.hostname)) return "the initiator is no neighbour of this machine";
+      if (!this.reaches(state.client.hostname)) return "the initiator is no neighbour of this machine";
       return new BorrowedSocket(this.#loop, state, (lent) => this.provoke(lent));
     } catch (error) {
       return (error as Error).message;
     }
   }
 
-  #isNeighbour(address: string): boolean {
+  reaches(address: string): boolean {
+    if (address.includes(":")) return false;
     const known = this.#neighbours.get(address);
     const nowMs = this.#loop.turnMs;
     if (known !== undefined && nowMs < known.untilMs) return known.neighbour;

@@ -20,6 +20,8 @@ const eagerMs = 0.2;
 /** Looks in every turn for so long, milliseconds; later with pauses. */
 const patientMs = 3;
 const pauseMs = 1;
+/** With headers and digests. */
+const sentBytesMax = 2 * limits.shortCutBytesMax;
 /** Packets get lost. */
 const provokeMs = [0, 200, 1_000];
 
@@ -87,7 +89,7 @@ export class LentSide implements LoopTask {
     const sent = (state.sendNext - lent.sendNext) | 0;
     const acknowledged = (state.sendUnacknowledged - lent.sendNext) | 0;
     const fits = acknowledged >= -lent.unacknowledged.length && sent >= 0 &&
-      sent - acknowledged === state.unacknowledged.length && sent <= limits.shortCutBytesMax;
+      sent - acknowledged === state.unacknowledged.length && sent <= sentBytesMax;
     if (!fits) return false;
     this.#lent = null;
     try {

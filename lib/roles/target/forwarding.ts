@@ -163,6 +163,7 @@ export class Forwarding {
       log,
       messenger,
       bytesMin: shortCuts.bytesMin,
+      reaches: (address) => shortCuts.flows.reaches(address),
       addressOf: (name) => this.#peerOf(name)?.address.hostname ?? null,
     });
     const { flows } = shortCuts;
