@@ -89,6 +89,8 @@ export async function movePages(parts: PageMoveParts): Promise<MoveOutcome> {
     if (!omit.has("settleBeforeRoute")) {
       check("settle", await parts.destination.settle(pages[0]!));
     }
+    // Whoever wants it no more may have let changes go on: from here to the change of routes nothing may come between.
+    if (!parts.wanted()) throw new Failed("it is wanted no more");
     if (!omit.has("decideBeforeRoute")) leaving.decide();
     if (omit.has("routeBeforeFree")) await freeAll(parts);
   } catch (error) {

@@ -114,15 +114,23 @@ export class Mover {
   /** Ends what is under way, of this image or at all; resolves when nothing works on it any more. */
   async abort(image: number | null = null): Promise<void> {
     if (this.#batch === null || (image !== null && this.#batch.image !== image)) return;
-    this.#unwanted = true;
-    this.#parts.router.leaving?.refuse();
-    if (this.#asked?.ticket != null) this.#parts.forwarder.cancel(this.#asked);
+    this.#giveUp();
     await this.#running;
   }
 
-  async close(): Promise<void> {
+  /** Nothing is moved any more, and nobody waits for what was: what is left on disks the next start takes back. */
+  close(): void {
     this.#closed = true;
-    await this.abort();
+    if (this.#batch !== null) this.#giveUp();
+  }
+
+  #giveUp(): void {
+    const { router, forwarder } = this.#parts;
+    const { leaving } = router;
+    this.#unwanted = true; // so the routes are not asked to change any more, unless they have been
+    if (leaving?.undecided === true) leaving.refuse();
+    else if (leaving !== null) this.#release(leaving);
+    if (this.#asked?.ticket != null) forwarder.cancel(this.#asked);
   }
 
   async #move(batch: PageBatch): Promise<MoveOutcome> {
@@ -165,7 +173,9 @@ export class Mover {
   }
 
   #release(leaving: LeavingPages): void {
-    this.#parts.router.setLeaving(null);
+    const { router } = this.#parts;
+    if (router.leaving !== leaving) return; // given up before
+    router.setLeaving(null);
     leaving.release((placement, operation, hops) => this.#again(placement, operation, hops));
   }
 

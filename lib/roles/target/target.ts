@@ -247,7 +247,7 @@ export class Target {
     members.draining();
     this.#state.decider.close();
     this.#state.drains.close();
-    await mover.close();
+    mover.close();
     progress("no more logins; finishing commands in flight");
     await portals.close();
     // By then nobody is there any more to be answered, and another member may not end what it has for as long as it likes.
