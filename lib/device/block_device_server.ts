@@ -442,7 +442,8 @@ export class BlockDeviceServer implements DeviceServer {
   #obey(record: UnitRecord, changes: readonly UnitChange[] | null, token: unknown, done: () => void): void {
     this.watch.exclude((made) => {
       this.#takeOver(record);
-      const alone = this.#nexuses.size === 1;
+      // Whether others are logged in at other members nobody knows.
+      const alone = this.#nexuses.size === 1 && this.#unit.settings.targetPortGroups.length <= 1;
       for (const [nexus, state] of this.#nexuses) {
         for (const sense of attentionsOf(nexus, changes, alone)) state.attentions.add(sense);
       }

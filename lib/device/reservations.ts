@@ -105,12 +105,16 @@ export class Reservations {
   obey(record: UnitRecord): void {
     this.#obeyed = record;
     this.#fullAccess.clear();
-    this.#reserver = null;
-    const { reserver } = record;
-    if (reserver === null) return;
-    this.#reserver = "elsewhere";
-    if (reserver.run !== this.#truth.run) return;
-    for (const nexus of this.#hooks.nexuses()) if (nexus.id === reserver.id) this.#reserver = nexus;
+    const reserver = this.#reserverOf(record);
+    this.#reserver = reserver === null ? null : "elsewhere";
+    for (const nexus of this.#hooks.nexuses()) {
+      if (reserver !== null && this.#isOf(nexus, reserver)) this.#reserver = nexus;
+    }
+  }
+
+  /** A nexus of this member that is gone holds nothing any more, though the record may still say so. */
+  #reserverOf({ reserver }: UnitRecord): Reserver | null {
+    return reserver !== null && this.#isThere(reserver, () => true) ? reserver : null;
   }
 
   /**
@@ -176,7 +180,7 @@ export class Reservations {
   /** Ends the SPC-2 reservation of the nexus. Persistent ones stay. */
   nexusLost(nexus: Nexus): void {
     this.#fullAccess.delete(nexus.id);
-    if (this.#reserver === nexus) this.#reserver = "elsewhere";
+    if (this.#reserver === nexus) this.#reserver = null;
     this.#endReservation((reserver) => this.#isOf(nexus, reserver));
   }
 
@@ -212,7 +216,9 @@ export class Reservations {
   #reserve(task: Task): void {
     const { nexus } = task;
     const { run } = this.#truth;
-    this.#propose(task, ({ reservations, reserver }) => {
+    this.#propose(task, (record) => {
+      const { reservations } = record;
+      const reserver = this.#reserverOf(record);
       const own = reserver !== null && this.#isOf(nexus, reserver);
       if (reservations.registrations.length > 0 || (reserver !== null && !own)) return this.#conflict(task);
       if (own) return "same";
@@ -231,9 +237,9 @@ export class Reservations {
   }
 
   #persistentReserveIn(task: Task): void {
-    const { reservations, reserver } = this.#truth.record;
-    if (reserver !== null) return task.finish(ScsiStatus.reservationConflict);
-    const answer = persistentReserveIn(reservations, InCdb.serviceAction.get(task.cdb, 0));
+    const { record } = this.#truth;
+    if (this.#reserverOf(record) !== null) return task.finish(ScsiStatus.reservationConflict);
+    const answer = persistentReserveIn(record.reservations, InCdb.serviceAction.get(task.cdb, 0));
     if (answer === null) return this.#hooks.fail(task, Sense.invalidFieldInCdb);
     this.#pending.set(task, { kind: "answering", answer });
     task.takeDataIn(answer.length, this.#answer);
@@ -253,7 +259,7 @@ export class Reservations {
   };
 
   #persistentReserveOut(task: Task): void {
-    if (this.#truth.record.reserver !== null) return task.finish(ScsiStatus.reservationConflict);
+    if (this.#reserverOf(this.#truth.record) !== null) return task.finish(ScsiStatus.reservationConflict);
     const action = OutCdb.serviceAction.get(task.cdb, 0);
     if (action > Action.registerAndMove) return this.#hooks.fail(task, Sense.invalidFieldInCdb);
     const length = OutCdb.parameterListLength.get(task.cdb, 0);
@@ -266,13 +272,13 @@ export class Reservations {
 
   #decide(task: Task, request: PersistentReserveOutRequest, record: UnitRecord): Decision {
     // A RESERVE may have come while the parameters did.
-    if (record.reserver !== null) return this.#conflict(task);
+    if (this.#reserverOf(record) !== null) return this.#conflict(task);
     const outcome = persistentReserveOut(record.reservations, request, this.#registrationsMax);
     switch (outcome.kind) {
       case "good": {
         const { state, attentions, abort } = outcome;
         if (state === record.reservations) return "same";
-        return { by: request.nexus, reservations: state, attentions, abort };
+        return { by: request.nexus, reservations: state, reserver: null, attentions, abort };
       }
       case "conflict":
         return this.#conflict(task);

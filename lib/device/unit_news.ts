@@ -22,7 +22,7 @@ export function isReset(event: ChangeEvent | null): boolean {
   return event !== null && event !== "modes";
 }
 
-/** `alone`: no other nexus is logged in at this member. */
+/** `alone`: no other nexus is logged in. */
 export function attentionsOf(
   nexus: NexusName,
   changes: readonly UnitChange[] | null,
