@@ -1,7 +1,8 @@
 // plimsoll route: which member holds which page of a volume.
 
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { RouteReport } from "../lib/mgmt/control.ts";
+import { regionMappings, switchTable } from "../lib/route/dm_switch.ts";
 import { addGroupOptions, type GroupOptions, openGroup } from "./group_options.ts";
 import { withExamples } from "./help.ts";
 import { formatBytes, table } from "./quantity.ts";
@@ -21,7 +22,74 @@ export function registerRoute(program: Command, terminal: Terminal): void {
     "plimsoll route show vol0",
     "plimsoll route show vol0 --json | jq .allocated",
   ]);
+  registerExport(route, terminal);
   withExamples(route, ["plimsoll route show vol0"]);
+}
+
+interface ExportOptions extends GroupOptions {
+  readonly format: string;
+  readonly device: string;
+}
+
+function registerExport(route: Command, terminal: Terminal): void {
+  const command = addGroupOptions(route.command("export <volume>"))
+    .description("print the route table for another program: dmsetup's commands for Linux's dm-switch")
+    .addOption(
+      new Option("--format <format>", "language of the table").choices(["dm-switch"]).default("dm-switch"),
+    )
+    .option(
+      "--device <pattern>",
+      "block device of the whole volume at one member, MEMBER being its name",
+      "/dev/mapper/VOLUME-MEMBER",
+    )
+    .action(async (volume: string, options: ExportOptions) => {
+      const group = await openGroup(options);
+      const [report, { sizeBytes }] = await Promise.all([group.route(volume), group.volume(volume)]);
+      const exported = exportRoutes(report, sizeBytes, options.device);
+      if (options.json) return printJson(terminal, exported);
+      const { name, table, messages } = exported;
+      terminal.out([
+        `# Route table of epoch ${report.epoch}. The switch passes no flush on: each device below it must be write through`,
+        "# (plimsoll volume set --write-cache off), and none may be one that multipathd merges with the others.",
+        `dmsetup create ${name} --table "${table}"`,
+        ...messages.map((message) => `dmsetup message ${name} 0 ${message}`),
+        "",
+      ].join("\n"));
+    });
+  withExamples(command, [
+    "plimsoll route export vol0",
+    "plimsoll route export vol0 --device /dev/disk/by-id/MEMBER-vol0 | sudo sh",
+  ]);
+}
+
+export interface ExportedRoutes {
+  /** Of the device to be made. */
+  readonly name: string;
+  readonly epoch: number;
+  readonly members: readonly string[];
+  readonly table: string;
+  readonly messages: readonly string[];
+}
+
+export function exportRoutes(report: RouteReport, sizeBytes: number, pattern: string): ExportedRoutes {
+  const members = [...new Set(report.runs.map(([home]) => home))].sort();
+  const pages = report.runs.reduce((sum, [, count]) => sum + count, 0);
+  const paths = new Uint8Array(pages);
+  let page = 0;
+  for (const [home, count] of report.runs) {
+    paths.fill(members.indexOf(home), page, page + count);
+    page += count;
+  }
+  const devices = members.map((member) =>
+    pattern.replaceAll("VOLUME", report.volume).replaceAll("MEMBER", member)
+  );
+  return {
+    name: report.volume,
+    epoch: report.epoch,
+    members,
+    table: switchTable(sizeBytes, report.pageBytes, devices),
+    messages: regionMappings(paths),
+  };
 }
 
 const rowsMax = 16;
