@@ -27,9 +27,10 @@ export async function runInitiatorProxy(options: ServeOptions): Promise<number> 
   endOnOwnMistakes(log, () => Deno.exit(70)); // EX_SOFTWARE: systemd starts the proxy again
   const stop = stopSignal();
   const running = await start(config, log);
-  for (const sentence of guardWriteBack()) {
+  const trouble = guardWriteBack();
+  if (trouble !== null) {
     log.warn(
-      `${sentence} Until then do not swap, or write dirty pages, to a volume that comes through this proxy.`,
+      `${trouble} Until then memory pressure may stop writes to volumes that come through this proxy.`,
     );
   }
   log.info("serving", {
