@@ -332,7 +332,9 @@ export class World {
 
   async #stop(machine: Machine, random: SeededRandom): Promise<void> {
     const stop = ended(machine.stop());
-    const endMs = this.scheduler.nowMs + stopMs;
+    // A deletion and the disk's close each wait for flushes, one after the other.
+    const { stuckFlushChance, stuckMs } = this.weather.disk;
+    const endMs = this.scheduler.nowMs + stopMs + (stuckFlushChance > 0 ? 4 * stuckMs : 0);
     const cutMs = random.chance(0.3) ? this.scheduler.nowMs + random.below(1500) : Infinity;
     while (!stop.over()) {
       await this.scheduler.sleep(5);
