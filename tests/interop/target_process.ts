@@ -30,6 +30,8 @@ export interface VolumeOptions {
 export interface TargetOptions {
   readonly volumes?: readonly VolumeOptions[];
   readonly diskSize?: string;
+  /** Of the group. Default: the program's. */
+  readonly pageSize?: string;
   /** Where state, disk and metadata lie; made and removed by the process object when left out. */
   readonly directory?: string;
   readonly diskPath?: string;
@@ -37,6 +39,8 @@ export interface TargetOptions {
   readonly metadata?: string;
   /** Default "alpha". */
   readonly member?: string;
+  /** Of the two portals; the peers' door is at the first. Default 127.0.0.1 and 127.0.0.2. */
+  readonly addresses?: readonly [string, string];
   /** Default: a file below the directory. */
   readonly secretFile?: string;
   /** The disk past the page cache. */
@@ -82,6 +86,10 @@ export function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
+function addressesOf({ addresses }: TargetOptions): readonly [string, string] {
+  return addresses ?? ["127.0.0.1", "127.0.0.2"];
+}
+
 function workersLine({ workers }: TargetOptions): string[] {
   const wanted = workers ?? Deno.env.get("PLIMSOLL_WORKERS");
   return wanted === undefined ? [] : [`workers = ${wanted}`];
@@ -115,11 +123,12 @@ function configurationText(
     `secret_file = ${quote(o.secretFile ?? "var/group.secret")}`,
     `iqn_prefix = ${quote(iqnPrefix)}`,
     `login_policy = ${quote(o.loginPolicy ?? "none")}`,
+    ...o.pageSize === undefined ? [] : [`page_size = ${quote(o.pageSize)}`],
     "[member]",
     `name = ${quote(o.member ?? "alpha")}`,
     `portals = [${portals.map((p) => quote(p)).join(", ")}]`,
     `admin = ${quote(admin)}`,
-    `peer = "127.0.0.1:${freePort()}"`,
+    `peer = "${addressesOf(o)[0]}:${freePort(addressesOf(o)[0])}"`,
     `state_dir = "var/alpha"`,
     `engine = ${quote(o.engine ?? (engineOfRun === "portable" ? "portable" : "auto"))}`,
     ...workersLine(o),
@@ -157,7 +166,8 @@ export class TargetProcess implements AsyncDisposable {
   /** Writes a configuration with two portals, starts the process and waits until it accepts logins. */
   static async start(options: TargetOptions = {}): Promise<TargetProcess> {
     const directory = options.directory ?? await Deno.makeTempDir({ prefix: "plimsoll-interop-" });
-    const portals = [`127.0.0.1:${freePort()}`, `127.0.0.2:${freePort("127.0.0.2")}`] as const;
+    const [first, second] = addressesOf(options);
+    const portals = [`${first}:${freePort(first)}`, `${second}:${freePort(second)}`] as const;
     const target = new TargetProcess(directory, [...portals], `127.0.0.1:${freePort()}`, options);
     await Deno.writeTextFile(
       target.configuration,

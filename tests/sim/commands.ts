@@ -4,7 +4,6 @@
 import type { InitiatorClient } from "../../lib/session/initiator/client.ts";
 import { blockBytes } from "./pattern.ts";
 import type { Change } from "./oracle.ts";
-import { pageBytes } from "./machine.ts";
 import { hex, type Seat } from "./seat.ts";
 
 const be16 = (n: number) => [n >>> 8 & 0xff, n & 0xff];
@@ -19,8 +18,6 @@ interface Range {
   readonly blocks: number;
 }
 
-const pageBlocks = pageBytes / blockBytes;
-
 /** Many initiators meet on few blocks, often across a page border. */
 function rangeOf(seat: Seat, max = Infinity): Range {
   const { random, volume } = seat;
@@ -32,8 +29,8 @@ function rangeOf(seat: Seat, max = Infinity): Range {
   const room = Math.min(volume.shared, hotBlocks);
   const most = Math.min(random.pick([1, 4, blocksMax]), max, volume.shared);
   const blocks = 1 + random.below(most);
-  // The hot blocks lie around the border between the first two pages.
-  const first = Math.max(0, Math.min(pageBlocks - (room >> 1), volume.shared - room));
+  const border = volume.borders === 1 ? 1 : 1 + random.below(volume.borders);
+  const first = Math.max(0, Math.min(border * volume.pageBlocks - (room >> 1), volume.shared - room));
   const lba = first + random.below(room) - random.below(blocks);
   return { lba: Math.max(0, Math.min(lba, volume.shared - blocks)), blocks };
 }
@@ -139,6 +136,7 @@ const writeSame: Act = async (seat, client) => {
 function wholePages(seat: Seat): Range {
   const { lba, blocks } = rangeOf(seat);
   if (seat.random.chance(0.4) || lba >= seat.volume.blocks) return { lba, blocks };
+  const { pageBlocks } = seat.volume;
   const first = lba - lba % pageBlocks;
   return {
     lba: first,

@@ -2,6 +2,7 @@
 // commands on the shipped initiator, keeps the books of what they may have done, and says what went wrong.
 
 import type { Clock } from "../../lib/base/clock.ts";
+import type { Network } from "../../lib/base/network.ts";
 import {
   type CommandOptions,
   type CommandResult,
@@ -21,8 +22,9 @@ import type { Trace } from "./trace.ts";
 import type { Volume } from "./volume.ts";
 import type { Coverage, Weather } from "./weather.ts";
 
+/** Of the simulated world, or of the real one (tests/interop/storm.ts). */
 export interface SeatWorld {
-  readonly scheduler: Scheduler;
+  readonly scheduler: Pick<Scheduler, "nowMs" | "sleep">;
   readonly trace: Trace;
   readonly weather: Weather;
   readonly coverage: Coverage;
@@ -55,6 +57,7 @@ const worldly = new RegExp(
     "connection (was lost: )?(connection )?(reset|timed out)",
     "connection reset",
     "connection timed out",
+    "broken pipe",
     "connection refused",
     "no answer",
     "closed by peer",
@@ -63,6 +66,7 @@ const worldly = new RegExp(
     "aborted",
     "by the simulation",
   ].join("|"),
+  "i",
 );
 
 export interface CommandSpec {
@@ -101,12 +105,13 @@ export class Seat {
 
   constructor(
     readonly world: SeatWorld,
-    readonly machine: Machine,
+    readonly machine: Pick<Machine, "name" | "portal">,
     readonly volume: Volume,
     /** Number of the port at its volume. */
     readonly port: number,
     readonly address: string,
-    readonly network: ProcessNetwork,
+    /** One whose cable can be pulled, where the weather has that. */
+    readonly network: Network & Partial<Pick<ProcessNetwork, "pullCable">>,
     readonly clock: Clock,
     readonly random: SeededRandom,
   ) {
@@ -386,7 +391,7 @@ export class Seat {
     this.volume.reservations.mayBeLost(this.port);
     this.#gone(client);
     this.#rejoins = client.session;
-    this.network.pullCable();
+    this.network.pullCable!();
   }
 
   /** Cuts the connection. */

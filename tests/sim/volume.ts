@@ -52,11 +52,21 @@ export class Volume {
   readonly bytesMax: number;
   readonly cacheOff: Setting;
   readonly protection = new Setting(false);
+  readonly pageBlocks: number;
+  /** Page borders, from the first on, around which the hot blocks may lie. */
+  readonly borders: number;
   /** By member: each has its own task set and tells its own sessions. */
   readonly #attentions = new Map<string, Attentions>();
 
   /** `members`: how many the volume may lie on. */
-  constructor(readonly spec: VolumeSpec, readonly targetName: string, readonly members: number = 1) {
+  constructor(
+    readonly spec: VolumeSpec,
+    readonly targetName: string,
+    readonly members: number = 1,
+    shape: { readonly pageBytes: number; readonly borders: number } = { pageBytes, borders: 1 },
+  ) {
+    this.pageBlocks = shape.pageBytes / blockBytes;
+    this.borders = shape.borders;
     this.blocks = spec.bytes / blockBytes;
     this.shared = this.blocks - bitBlocks;
     this.bytesMax = spec.bytes + growthMax * pageBytes;
