@@ -49,6 +49,7 @@ name = "demo"
 metadata = "sqlite:group.db"
 secret_file = "group.secret"
 iqn_prefix = "${iqnPrefix}"
+login_policy = "none"
 [member]
 name = "${name}"
 portals = ["${address}:3260"]

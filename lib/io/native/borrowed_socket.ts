@@ -6,11 +6,11 @@ import { limits } from "../../base/limits.ts";
 import { Errno } from "./errno.ts";
 import { flowCalls } from "./flow_calls.ts";
 import { epollOut, type EventSource, type LoopTask, type NativeLoop, type Watch } from "./loop.ts";
-import { closeSilently, outstandingBytes, readState, restore, unsentBytes } from "./tcp_repair.ts";
+import { closeSilently, outstandingBytes, readState, restore, tellWhenSent } from "./tcp_repair.ts";
 
-/** Waits for the very last acknowledgement for so long, milliseconds, before the client is made to send it: it may be delayed. */
+/** Looks for the last acknowledgement in every turn for so long, milliseconds, then makes the client send it: it may be delayed. */
 const eagerMs = 0.2;
-/** And then so long, as for those before it. */
+/** What is unacknowledged after so long, if little, goes along. */
 const patientMs = 3;
 const pauseMs = 1;
 const sendFlags = 0x40 | 0x4000; // MSG_DONTWAIT, MSG_NOSIGNAL
@@ -25,9 +25,8 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
   #bytes: readonly Uint8Array[] = [];
   #index = 0;
   #at = 0;
-  #sentMs = -1;
-  /** Since when little is unacknowledged. */
-  #nearMs = -1;
+  /** When the last byte left. */
+  #leftMs = 0;
   #provoked = false;
   #closed = false;
   #done: ((state: TcpState | null) => void) | null = null;
@@ -56,31 +55,31 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
     this.#close();
   }
 
-  /** EventSource: there is room, or the connection is over. */
+  /** EventSource: there is room, everything has left, or the connection is over. */
   ready(events: number): void {
     if (this.#closed) return;
     if ((events & ~epollOut) !== 0) return this.#fail();
-    this.#push();
+    if (this.#index < this.#bytes.length) return this.#push();
+    this.#watch!.modify(0);
+    this.#leftMs = this.#loop.nowMs();
+    this.runTask();
   }
 
-  /** LoopTask: looks at what is acknowledged. */
+  /** LoopTask: everything has left; looks at what is acknowledged. */
   runTask(): void {
     if (this.#closed) return;
     const outstanding = outstandingBytes(this.#fd);
     const nowMs = this.#loop.nowMs();
     if (nowMs > this.#dueMs) return this.#fail();
-    // What the congestion window still holds back has not been sent: it would travel as if it had been, and be missed.
-    if (outstanding <= limits.shortCutTailBytesMax && unsentBytes(this.#fd) === 0) {
-      if (this.#nearMs < 0) this.#nearMs = nowMs;
-      if (outstanding === 0 || nowMs - this.#nearMs > patientMs) return this.#giveBack();
-      if (!this.#provoked && nowMs - this.#nearMs > eagerMs) {
-        this.#provoked = true;
-        this.#provoke(this.#state);
-      }
-    } else if (nowMs - this.#sentMs > patientMs) {
-      return void this.#loop.after(pauseMs, () => this.runTask());
+    const waitedMs = nowMs - this.#leftMs;
+    const few = outstanding <= limits.shortCutTailBytesMax && waitedMs > patientMs;
+    if (outstanding === 0 || few) return this.#giveBack();
+    if (!this.#provoked && waitedMs > eagerMs) {
+      this.#provoked = true;
+      this.#provoke(this.#state);
     }
-    this.#loop.nextTurn(this);
+    if (waitedMs < 2 * eagerMs) this.#loop.nextTurn(this);
+    else this.#loop.after(pauseMs, () => this.runTask());
   }
 
   #push(): void {
@@ -98,9 +97,8 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
       this.#at = 0;
       this.#index++;
     }
-    this.#watch!.modify(0);
-    this.#sentMs = this.#loop.nowMs();
-    this.runTask();
+    tellWhenSent(this.#fd);
+    this.#watch!.modify(epollOut);
   }
 
   #giveBack(): void {

@@ -15,9 +15,9 @@ import {
   unsentBytes,
 } from "./tcp_repair.ts";
 
-/** Waits for the last acknowledgement for so long, milliseconds, before the client is made to send it. */
+/** Looks for the last acknowledgement in every turn for so long, milliseconds, then makes the client send it. */
 const eagerMs = 0.2;
-/** Looks in every turn for so long, milliseconds; later with pauses. */
+/** What is unacknowledged after so long, if little, goes along. */
 const patientMs = 3;
 const pauseMs = 1;
 /** With headers and digests. */
@@ -79,7 +79,7 @@ export class LentSide implements LoopTask {
     if (waitedMs > limits.shortCutWaitMs) {
       return this.#end({ kind: "refused", reason: "what was sent before does not leave" });
     }
-    if (waitedMs < patientMs) this.#loop.nextTurn(this);
+    if (waitedMs < 2 * eagerMs) this.#loop.nextTurn(this);
     else this.#loop.after(pauseMs, () => this.runTask());
   }
 

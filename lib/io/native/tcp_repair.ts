@@ -23,6 +23,7 @@ const Tcp = {
   queueSequence: 21,
   repairOptions: 22,
   timestamp: 24,
+  unsentLow: 25,
   repairWindow: 29,
 };
 const repairOn = 1;
@@ -57,6 +58,11 @@ export function outstandingBytes(fd: number): number {
 
 export function unsentBytes(fd: number): number {
   return getNumber(fd, outQueueUnsentBytes, "Cannot read a socket's queue");
+}
+
+/** From now on a socket has room (EPOLLOUT) when nothing of its queue is unsent. */
+export function tellWhenSent(fd: number): void {
+  set(fd, Tcp.unsentLow, 1);
 }
 
 /** While it is lent, the end of the process is the end of the connection: nothing is sent on its behalf. */
