@@ -254,3 +254,39 @@ Deno.test("reservations are the group's: the proxy's sessions are one nexus, and
   assert.equal(seen.filter((v) => v !== "conflict").length, 1);
   assert.deepEqual(await lun.read(0, 8), pattern(8, 0)); // write exclusive: reading goes on
 });
+
+Deno.test("pages move while they are written to: every byte is right, and forwarding ends when the proxy has heard of it", async () => {
+  await using group = await Group.start();
+  await group.volume("vol0", 12);
+  await using proxy = await TestProxy.of(group);
+  const lun = await proxy.login();
+  const [alpha] = group.worlds as [World];
+  const rounds = new Array<number>(12).fill(0);
+  const use = async (page: number) => {
+    const round = ++rounds[page]!;
+    assert.equal(await lun.write(page * 2048, pattern(64, page * 1000 + round)), "good");
+    assert.deepEqual(await lun.read(page * 2048, 64), pattern(64, page * 1000 + round));
+  };
+  for (let page = 0; page < 12; page++) await use(page);
+  assert.equal(await forwarded(group), 0);
+  await alpha.target.control.drainMember("gamma", true);
+  let turns = 0;
+  await settled(async () => {
+    for (let page = 0; page < 12; page++) await use(page);
+    turns++;
+    return !(await alpha.target.control.route("vol0")).pages!.includes("gamma");
+  });
+  const { epoch, pages } = await alpha.target.control.route("vol0");
+  await settled(async () => (await proxy.volume()).epoch >= epoch);
+  const counted = Object.fromEntries(
+    ["alpha", "beta"].map((name) => [name, pages!.filter((p) => p === name).length]),
+  );
+  assert.deepEqual((await proxy.volume()).pages, counted);
+  const before = await forwarded(group);
+  for (let page = 0; page < 12; page++) await use(page);
+  assert.equal(
+    await forwarded(group),
+    before,
+    `${before} were forwarded in ${turns} turns while pages moved`,
+  );
+});
