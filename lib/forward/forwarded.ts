@@ -76,9 +76,9 @@ export class Forwarded {
   /** What the completed command says; an ended operation has its outcome then. */
   takeAnswer(): Answer {
     const { command, operation } = this;
-    if (command.response !== 0) return { kind: "later" };
+    if (command.response !== 0) return later;
     if (command.status === ScsiStatus.good) return this.#good();
-    if (command.status !== ScsiStatus.checkCondition) return { kind: "later" }; // BUSY, TASK SET FULL, TASK ABORTED
+    if (command.status !== ScsiStatus.checkCondition) return later; // BUSY, TASK SET FULL, TASK ABORTED
     const sense = readEnvelopeSense(command.sense);
     switch (sense?.code) {
       case EnvelopeSense.outcome: {
@@ -86,18 +86,18 @@ export class Forwarded {
         if (outcome === null) return { kind: "refused", reason: `unknown outcome ${sense.qualifier}` };
         operation.outcome = outcome;
         if (outcome === "miscompare") operation.miscompareOffsetBytes = sense.information;
-        return { kind: "ended" };
+        return ended;
       }
       case EnvelopeSense.staleEpoch:
         return { kind: "stale", epoch: sense.information };
       case EnvelopeSense.tooManyHops:
-        return { kind: "later" };
+        return later;
       case EnvelopeSense.otherVersion:
         return { kind: "refused", reason: `it speaks version ${sense.information} of the member protocol` };
       case EnvelopeSense.malformed:
         return { kind: "refused", reason: "it says that the envelope contradicts itself" };
       default: // of the session: data that never came, a digest
-        return { kind: "later" };
+        return later;
     }
   }
 
@@ -129,8 +129,10 @@ export class Forwarded {
       operation.mappedLengthBytes = BlockStatusData.lengthBytes.get(view, 0);
     }
     operation.outcome = "done";
-    return { kind: "ended" };
+    return ended;
   }
 }
 
 const none = new BlockOperation();
+const ended: Answer = { kind: "ended" };
+const later: Answer = { kind: "later" };

@@ -103,6 +103,7 @@ export class HomeLink {
     const open = this.#state === "open";
     const bound = open ? limits.forwardHeldBytesMax : limits.forwardAwayBytesMax;
     this.#heldBytes += heldBytes;
+    if (this.#waiting.size === 0 && this.#maySend && this.#heldBytes <= bound) return this.#send(forwarded);
     forwarded.state = "waiting";
     this.#waiting.add(forwarded);
     if (this.#state === "closed" || this.#graceOver) return this.#end(forwarded, "notReady");
@@ -220,28 +221,35 @@ export class HomeLink {
   }
 
   #end(forwarded: Forwarded, outcome: BlockOutcome): void {
-    this.#waiting.delete(forwarded);
-    this.#unknown.delete(forwarded);
+    if (forwarded.state === "waiting") this.#waiting.delete(forwarded);
+    else if (forwarded.state === "unknown") this.#unknown.delete(forwarded);
     this.#heldBytes -= forwarded.heldBytes;
     forwarded.end(outcome);
     this.#owner.ended(forwarded);
   }
 
+  get #maySend(): boolean {
+    return this.#state === "open" && this.#session!.state === "fullFeature" &&
+      this.#sent < this.#parts.commandsMax;
+  }
+
   #pump(): void {
     if (this.#pumping) return;
     this.#pumping = true;
-    while (this.#state === "open" && this.#session!.state === "fullFeature") {
-      if (this.#sent >= this.#parts.commandsMax) break;
-      const first = this.#waiting.values().next().value;
-      if (first === undefined) break;
+    while (this.#waiting.size > 0 && this.#maySend) {
+      const first = this.#waiting.values().next().value!;
       this.#waiting.delete(first);
-      first.state = "sent";
-      first.login = this.#logins;
-      this.#sent++;
-      first.load();
-      this.#session!.submit(first.command);
+      this.#send(first);
     }
     this.#pumping = false;
+  }
+
+  #send(forwarded: Forwarded): void {
+    forwarded.state = "sent";
+    forwarded.login = this.#logins;
+    this.#sent++;
+    forwarded.load();
+    this.#session!.submit(forwarded.command);
   }
 
   // The session.

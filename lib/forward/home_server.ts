@@ -76,19 +76,22 @@ export function judge(
   operation: Pick<BlockOperation, "kind" | "page">,
   route: Readonly<Route>,
   table: RouteTable | null,
-  isLocal: (placement: number) => boolean,
+  routes: Pick<HomeRoutes, "isLocal">,
 ): Verdict {
   if (table === null) return { kind: "stale", epoch: 0 };
-  const stale: Verdict = { kind: "stale", epoch: table.epoch };
   if (operation.kind === "flush") {
-    return isLocal(route.placement) ? { kind: "local", placement: route.placement } : stale;
+    return routes.isLocal(route.placement) ? { kind: "local", placement: route.placement } : staleBy(table);
   }
-  if (operation.page >= table.pages) return stale;
+  if (operation.page >= table.pages) return staleBy(table);
   const home = table.homeOf(operation.page);
-  if (home !== route.placement && table.epoch <= route.epoch) return stale;
-  if (isLocal(home)) return { kind: "local", placement: home };
-  if (home === route.placement) return stale; // sent to the wrong member
+  if (home !== route.placement && table.epoch <= route.epoch) return staleBy(table);
+  if (routes.isLocal(home)) return { kind: "local", placement: home };
+  if (home === route.placement) return staleBy(table); // sent to the wrong member
   return route.hops < hopsMax ? { kind: "forward", placement: home } : { kind: "tooManyHops" };
+}
+
+function staleBy({ epoch }: RouteTable): Verdict {
+  return { kind: "stale", epoch };
 }
 
 export class HomeServer implements DeviceServer {
@@ -248,7 +251,7 @@ class ServedOperation {
   #judge(): Verdict {
     const { routes } = this.#parts;
     const operation = this.#operation;
-    return judge(operation, this.#route, routes.table(operation.image), (p) => routes.isLocal(p));
+    return judge(operation, this.#route, routes.table(operation.image), routes);
   }
 
   /** All that the operation needs is here; what was true when it came may have changed while it waited. */
