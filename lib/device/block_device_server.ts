@@ -344,6 +344,10 @@ export class BlockDeviceServer implements DeviceServer {
     this.#gained(nexus);
   }
 
+  leaves(nexus: Nexus, done: () => void): void {
+    this.#reservations.leaves(nexus, done);
+  }
+
   nexusLost(nexus: Nexus): void {
     this.#nexuses.delete(nexus);
     this.#reservations.nexusLost(nexus);

@@ -122,6 +122,10 @@ export class GatedDeviceServer implements DeviceServer, UnitWatch {
     this.inner.nexusGained(nexus);
   }
 
+  leaves(nexus: Nexus, done: () => void): void {
+    this.inner.leaves(nexus, done);
+  }
+
   nexusLost(nexus: Nexus): void {
     this.detach(nexus);
     this.inner.nexusLost(nexus);

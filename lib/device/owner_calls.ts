@@ -5,6 +5,7 @@ import type { PoolBuffer } from "../base/buffer_pool.ts";
 import type { Task, TaskManagementFunction, TaskManagementOutcome } from "../session/task.ts";
 import {
   ExecuteWord,
+  leavesFunction,
   managementFunctions,
   managementOutcomes,
   MessageKind,
@@ -103,6 +104,12 @@ export class OwnerCalls {
     this.#managing.set(id, done);
     const index = managementFunctions.indexOf(fn);
     sendWords(this.#port, MessageKind.manage, id, session, lunHigh, lunLow, index);
+  }
+
+  leaves(session: number, done: () => void): void {
+    const id = this.#lastManaged = (this.#lastManaged + 1) >>> 0;
+    this.#managing.set(id, done);
+    sendWords(this.#port, MessageKind.manage, id, session, 0, 0, leavesFunction);
   }
 
   /** The last command in flight of the unit has ended while its gate is closed. */

@@ -6,6 +6,7 @@ import type { GatedDeviceServer } from "./gated_device_server.ts";
 import { type Buffers, RemoteTask, type TaskOrigin } from "./remote_task.ts";
 import {
   ExecuteWord,
+  leavesFunction,
   managementFunctions,
   managementOutcomes,
   MessageKind,
@@ -83,8 +84,13 @@ export class RemoteTasks implements TaskOrigin {
 
   #manage(words: Uint32Array): void {
     const { nexus, device } = this.#find(words[2]!);
+    const id = words[1]!;
+    if (words[5] === leavesFunction) {
+      const complete = managementOutcomes.indexOf("complete");
+      return device.leaves(nexus, () => sendWords(this.port, MessageKind.managed, id, complete));
+    }
     device.manage(nexus, words[3]!, words[4]!, managementFunctions[words[5]!]!, (outcome) => {
-      sendWords(this.port, MessageKind.managed, words[1]!, managementOutcomes.indexOf(outcome));
+      sendWords(this.port, MessageKind.managed, id, managementOutcomes.indexOf(outcome));
     });
   }
 }

@@ -177,6 +177,13 @@ export class Reservations {
     this.#finish(task, ScsiStatus.taskAborted);
   }
 
+  /** As nexusLost, before it is; `done` when every member has let go of it, or that cannot be had. */
+  leaves(nexus: Nexus, done: () => void): void {
+    const { reserver } = this.#truth.record;
+    if (reserver === null || !this.#isOf(nexus, reserver)) return done();
+    this.#endReservation((now) => this.#isOf(nexus, now), done);
+  }
+
   /** Ends the SPC-2 reservation of the nexus. Persistent ones stay. */
   nexusLost(nexus: Nexus): void {
     this.#fullAccess.delete(nexus.id);
@@ -189,10 +196,13 @@ export class Reservations {
     this.#endReservation((reserver) => !this.#isThere(reserver, lives));
   }
 
-  #endReservation(which: (reserver: Reserver) => boolean): void {
-    const decide = ({ reserver }: UnitRecord): Decision =>
-      reserver !== null && which(reserver) ? { reserver: null } : "over";
-    this.#truth.change({ decide, done: () => {}, token: null });
+  #endReservation(which: (reserver: Reserver) => boolean, done: () => void = () => {}): void {
+    const decide = ({ reserver }: UnitRecord): Decision => {
+      if (reserver !== null && which(reserver)) return { reserver: null };
+      done();
+      return "over";
+    };
+    this.#truth.change({ decide, done, token: null });
   }
 
   #isOf(nexus: Nexus, { run, id }: Reserver): boolean {

@@ -74,6 +74,9 @@ export const managementFunctions: readonly Exclude<TaskManagementFunction, "abor
   "targetColdReset",
 ];
 
+/** Stands in the place of a function: the nexus leaves (DeviceServer.leaves). */
+export const leavesFunction: number = managementFunctions.length;
+
 export const managementOutcomes: readonly TaskManagementOutcome[] = [
   "complete",
   "taskDoesNotExist",

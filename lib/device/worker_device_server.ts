@@ -147,6 +147,10 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     });
   }
 
+  leaves(_nexus: Nexus, done: () => void): void {
+    this.#calls.leaves(this.session, done);
+  }
+
   nexusGained(): void {
     this.unit.devices.add(this); // the owner has told its device server before
   }

@@ -199,8 +199,12 @@ export class TargetSession implements CommandHost, DataOutHost {
     this.#abortEach(this.logoutRequested);
     this.whenIdle(() => {
       this.#connection = null;
-      this.#finishEnd();
-      then();
+      const left = () => {
+        this.#finishEnd();
+        then();
+      };
+      if (this.deviceServer.leaves === undefined) left();
+      else this.deviceServer.leaves(this.nexus, left);
     });
   }
 

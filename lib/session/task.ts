@@ -137,6 +137,11 @@ export interface DeviceServer {
   ): void;
   /** A new nexus has reached full feature phase (power-on unit attention and so on). */
   nexusGained(nexus: Nexus): void;
+  /**
+   * The nexus is about to go by a logout, and its tasks have finished. `done` is called when nothing of it is in anybody's way
+   * any more, so that a Logout Response says so too; absent: nothing ever is.
+   */
+  leaves?(nexus: Nexus, done: () => void): void;
   /** The nexus is gone; its tasks have finished already. */
   nexusLost(nexus: Nexus): void;
 }
