@@ -153,10 +153,10 @@ export const limits = Object.freeze({
   /** Requests of one session of our initiator in flight: twice the deepest window of the targets known (Linux: 512). */
   initiatorTasksMax: 1024,
   /**
-   * Short cuts (docs/short-cut.md). Data of one answer, bytes: an initiator that reads 42 KB a second still gets it within
-   * shortCutSendMs. Larger ones are forwarded.
+   * Short cuts (docs/short-cut.md). Data of one answer, bytes: what qemu-img reads at a time, and an initiator that takes
+   * 84 KB a second still gets it within shortCutSendMs. Larger ones are forwarded.
    */
-  shortCutBytesMax: 1 * MiB,
+  shortCutBytesMax: 2 * MiB,
   /**
    * Bytes sent and not acknowledged that go along with a connection when it is lent or given back: several delayed
    * acknowledgements' worth (two segments each), and half of a message between members.
@@ -172,7 +172,7 @@ export const limits = Object.freeze({
   shortCutMessageMs: 5_000,
   /** A member that could not send an answer is not asked again for so long, milliseconds. */
   shortCutRestMs: 10_000,
-  /** Data that a borrower has read and not sent yet, bytes: 64 of 1 MiB, of as many connections. */
+  /** Data that a borrower has read and not sent yet, bytes: 32 of 2 MiB, of as many connections. */
   shortCutBufferBytesMax: 64 * MiB,
   /** `plimsoll bench`: sessions, half of a member's connectionsInLoginMax; commands of each, half of initiatorTasksMax. */
   benchConnectionsMax: 32,
