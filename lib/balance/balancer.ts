@@ -119,7 +119,7 @@ function drawn({ policy }: GroupView, { terms }: Score): boolean {
   return value("affinity") + value("history") + Math.max(0, value("class")) >= affinityMin;
 }
 
-/** Whether a member that is asked takes the load on: it must not become what the asker was. */
+/** Whether a member that is asked takes the load on: it must not have more to do then than the asker has now. */
 export function takes(
   own: MemberView,
   members: readonly MemberView[],
@@ -131,5 +131,5 @@ export function takes(
   if (after <= workMin) return true;
   const sum = members.reduce((all, { load }) => all + load.work, 0);
   const average = Math.max(sum / Math.max(1, members.length), workMin);
-  return after <= average * (1 + deadBand) || after <= Math.max(senderWorkAfter, workMin);
+  return after <= average * (1 + deadBand) || after <= senderWorkAfter + work;
 }
