@@ -208,3 +208,27 @@ Deno.test("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS and REPORT TARGET PORT GRO
   assert.deepEqual([...long], [...be32(32), 0x10, 0, 0, 0, ...groups]);
   assert.equal(bench.run(nexus, [0xa3, 0x4a, 0, 0, 0, 0, ...be32(255), 0, 0]).senseText, "5/24/00");
 });
+
+Deno.test("a target port group that comes or goes is told as new inquiry data, one whose state changes as that", async () => {
+  // Without this, multipath would keep to a path that is down, or never learn of one more.
+  const group = (tag: number, state: "activeOptimized" | "unavailable") => ({
+    tag,
+    state,
+    relativeTargetPorts: [tag],
+  });
+  const bench = await DeviceBench.create({ targetPortGroups: [group(1, "activeOptimized")] });
+  const nexuses = [bench.login("a"), bench.login("b")];
+  const become = (...targetPortGroups: ReturnType<typeof group>[]) => {
+    bench.server.update({ ...bench.server.settings, targetPortGroups });
+    return nexuses.map((nexus) => {
+      const seen = bench.run(nexus, [0, 0, 0, 0, 0, 0]).senseText;
+      if (seen !== "status 0") assert.equal(bench.run(nexus, [0, 0, 0, 0, 0, 0]).status, 0, "told once");
+      return seen;
+    });
+  };
+  const [up, down] = [group(2, "activeOptimized"), group(2, "unavailable")];
+  assert.deepEqual(become(group(1, "activeOptimized"), up), ["6/3f/03", "6/3f/03"]);
+  assert.deepEqual(become(group(1, "activeOptimized"), down), ["6/2a/06", "6/2a/06"]);
+  assert.deepEqual(become(group(1, "activeOptimized"), down), ["status 0", "status 0"]);
+  assert.deepEqual(become(group(1, "activeOptimized"), up), ["6/2a/06", "6/2a/06"]);
+});
