@@ -25,6 +25,7 @@ import type { ForwardedPages } from "./forwarded_pages.ts";
 import { NexusState } from "./nexus_state.ts";
 import { parameterHandlers } from "./parameter_commands.ts";
 import { passedReservationHandlers } from "./passed_reservations.ts";
+import { referralHandlers } from "./referral_commands.ts";
 import { reportHandlers } from "./report_commands.ts";
 import { type NexusName, rebound, sameNexus } from "./persistent_reservation_state.ts";
 import { Reservations } from "./reservations.ts";
@@ -110,7 +111,7 @@ export class BlockDeviceServer implements DeviceServer {
   readonly #owner: CommandOwner;
 
   constructor(settings: LogicalUnitSettings, parts: LogicalUnitParts) {
-    const unit = new Unit(settings, parts.blocks);
+    const unit = new Unit(settings, parts.blocks, parts.referrals !== undefined);
     this.#unit = unit;
     this.#mayDecide = parts.mayDecide ?? (() => true);
     this.#truth = new UnitTruth(parts.store, (...news) => this.#obey(...news));
@@ -137,6 +138,7 @@ export class BlockDeviceServer implements DeviceServer {
       ...inquiryHandlers((command, stopped, flushes) => this.#stop(command, stopped, flushes)),
       ...parameterHandlers((command, values) => this.#modesChanged(command, values)),
       ...reportHandlers(() => this.#handlers.shapes),
+      ...(parts.referrals === undefined ? [] : referralHandlers(parts.referrals)),
       ...(parts.passReservation === undefined
         ? this.#reservationHandlers()
         : passedReservationHandlers(parts.passReservation)),

@@ -2,6 +2,7 @@
 
 import * as cdb from "../wire/scsi/cdb.ts";
 import * as inquiry from "../wire/scsi/inquiry.ts";
+import { referralsPage } from "../wire/scsi/referrals.ts";
 import { reportLuns } from "../wire/scsi/report.ts";
 import type { SenseData } from "../wire/scsi/sense.ts";
 import { invalidFieldInCdb, Sense } from "../wire/scsi/sense.ts";
@@ -31,7 +32,7 @@ function vpdPage(c: Command, pageCode: number): Uint8Array | null {
   const { settings } = c.unit;
   switch (pageCode) {
     case 0x00:
-      return inquiry.supportedPages();
+      return inquiry.supportedPages(c.unit.refers);
     case 0x80:
       return inquiry.unitSerialNumber(settings.identifier);
     case 0x83:
@@ -42,13 +43,15 @@ function vpdPage(c: Command, pageCode: number): Uint8Array | null {
         targetPortGroupTag: c.nexus.nexus.targetPortalGroupTag,
       });
     case 0x86:
-      return inquiry.extendedInquiry();
+      return inquiry.extendedInquiry(c.unit.refers);
     case 0xb0:
       return inquiry.blockLimits(c.unit.limits);
     case 0xb1:
       return inquiry.blockDeviceCharacteristics();
     case 0xb2:
       return inquiry.logicalBlockProvisioning();
+    case 0xb3:
+      return c.unit.refers ? referralsPage() : null;
     default:
       return null;
   }

@@ -2,6 +2,7 @@
 // logged in; the role then calls DeviceServer's update method, which raises the unit attention that the change asks for.
 
 import type { BlockService } from "../extent/operation.ts";
+import type { ReferralSource } from "./referral_commands.ts";
 import type { PassReservation } from "./passed_reservations.ts";
 import type { TargetPortGroupReport } from "../wire/scsi/report.ts";
 import type { MultipathService } from "./multipath_commands.ts";
@@ -34,6 +35,8 @@ export interface LogicalUnitParts {
   readonly mayDecide?: () => boolean;
   /** Reservations are kept elsewhere: PERSISTENT RESERVE is passed on there, RESERVE and RELEASE are not there. */
   readonly passReservation?: PassReservation;
+  /** Where pages have their homes, for REPORT REFERRALS; absent: it is not there. */
+  readonly referrals?: ReferralSource;
   /** What initiator-proxies ask; absent: the vendor commands are not there. */
   readonly multipath?: MultipathService;
 }

@@ -27,9 +27,12 @@ export class Unit {
   closing = false;
   /** One block of zeroes, for WRITE SAME without data. */
   zeroBlock: Uint8Array;
+  /** It tells which target port group is best for which blocks (REPORT REFERRALS). */
+  readonly refers: boolean;
   readonly #blocks: BlockService;
 
-  constructor(settings: LogicalUnitSettings, blocks: BlockService) {
+  constructor(settings: LogicalUnitSettings, blocks: BlockService, refers = false) {
+    this.refers = refers;
     this.#blocks = blocks;
     this.settings = settings;
     this.modes = defaultModes(settings);

@@ -130,3 +130,71 @@ Deno.test("declarations and questions that are wrong are refused, and change not
   assert.equal(typeof cut === "string" ? cut : cut.kind, "bad");
   assert.equal(await declare(lun), "good");
 });
+
+interface Segment {
+  readonly first: number;
+  readonly last: number;
+  readonly group: number;
+}
+
+/** REPORT REFERRALS from `lba` on; a verdict when it is not "good". Bytes by hand from SBC-3 §5.20 and §4.23.2. */
+async function referrals(
+  lun: Lun,
+  lba: number,
+  oneSegment = false,
+  room = 0x1_0000,
+): Promise<Segment[] | string> {
+  const be32 = (n: number) => [n >>> 24, (n >>> 16) & 0xff, (n >>> 8) & 0xff, n & 0xff];
+  const cdb = [0x9e, 0x13, 0, 0, 0, 0, ...be32(lba), ...be32(room), oneSegment ? 1 : 0, 0];
+  const result = await lun.client.command(cdb, { dataInMax: room });
+  const text = verdict(result);
+  if (text !== "good") return text;
+  const view = new DataView(result.data.buffer, result.data.byteOffset, result.data.length);
+  assert.equal(view.getUint16(2), result.data.length - 4);
+  const out: Segment[] = [];
+  for (let at = 4; at < view.byteLength; at += 24) {
+    assert.deepEqual([view.getUint8(at + 3), view.getUint8(at + 20)], [1, 0]); // one group, active/optimized
+    out.push({
+      first: Number(view.getBigUint64(at + 4)),
+      last: Number(view.getBigUint64(at + 12)),
+      group: view.getUint16(at + 22),
+    });
+  }
+  return out;
+}
+
+Deno.test("REPORT REFERRALS tells any initiator where pages lie, 64 KiB at a time, and VPD pages say that it is there", async () => {
+  await using group = await Group.start();
+  const pages = 3_000;
+  await group.volume("vol0", pages);
+  const [alpha] = group.worlds as [World];
+  const lun = await alpha.login("vol0");
+  const vpd = async (page: number) =>
+    (await lun.client.command([0x12, 1, page, 0, 255, 0], { dataInMax: 255 })).data;
+  assert.ok((await vpd(0)).includes(0xb3));
+  assert.equal((await vpd(0x86))[8], 0x10);
+  assert.deepEqual([...await vpd(0xb3)], [0, 0xb3, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+  const tags = new Map((await alpha.target.control.members()).map((m) => [m.targetPortalGroupTag, m.name]));
+  const homes: string[] = [];
+  let questions = 0;
+  for (let lba = 0; lba < pages * 2048;) {
+    const segments = await referrals(lun, lba);
+    assert.ok(typeof segments !== "string" && segments.length > 0);
+    for (const { first, last, group } of segments) {
+      assert.equal(first, lba);
+      assert.equal((last + 1 - first) % 2048, 0);
+      for (let at = first; at <= last; at += 2048) homes.push(tags.get(group)!);
+      lba = last + 1;
+    }
+    questions++;
+  }
+  assert.deepEqual(homes, (await alpha.target.control.route("vol0")).pages);
+  assert.ok(questions >= 2, "more than one answer holds");
+  const one = await referrals(lun, 5 * 2048 + 7, true);
+  assert.ok(
+    typeof one !== "string" && one.length === 1 && one[0]!.first <= 5 * 2048 + 7 &&
+      one[0]!.last >= 5 * 2048 + 7,
+  );
+  assert.equal(await referrals(lun, pages * 2048), "5/21/00");
+});

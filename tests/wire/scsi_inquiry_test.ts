@@ -48,6 +48,7 @@ Deno.test("pages 86h, B1h and B2h", () => {
   const extended = inquiry.extendedInquiry();
   assert.deepEqual([...extended.subarray(0, 8)], [0, 0x86, 0, 60, 0, 0x07, 0x01, 0x01]);
   assert(rest(extended, 8));
+  assert.equal(inquiry.extendedInquiry(true)[8], 0x10);
   const characteristics = inquiry.blockDeviceCharacteristics();
   assert.deepEqual([...characteristics.subarray(0, 9)], [0, 0xb1, 0, 60, 0, 1, 0, 0, 0x02]);
   assert(rest(characteristics, 9));

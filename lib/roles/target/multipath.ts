@@ -5,6 +5,7 @@ import { planConnections, type PlanSlice } from "../../balance/connection_plan.t
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { formatSocketAddress } from "../../base/network.ts";
+import type { ReferralSource } from "../../device/referral_commands.ts";
 import type { MultipathService } from "../../device/multipath_commands.ts";
 import { isProxyName, proxyProofs } from "../../forward/mod.ts";
 import {
@@ -85,6 +86,34 @@ export class Multipath {
       refused: (nexus) => this.#refuse(nexus),
       nexusLost: (nexus) => this.#lost(nexus),
     };
+  }
+
+  /** The homes of the image's pages, for initiators that speak the standards only. */
+  referralsOf(image: number): ReferralSource {
+    const tags: (number | undefined)[] = [];
+    let known = 0;
+    return {
+      groupOf: (page) => {
+        const table = this.#parts.table(image);
+        if (table === null || page >= table.pages) return 0;
+        const disks = this.#parts.disks();
+        if (disks.length !== known) { // a disk's member never changes, and disks are never forgotten
+          known = disks.length;
+          tags.length = 0;
+        }
+        const placement = table.homeOf(page);
+        const tag = tags[placement] ??
+          this.#tagOf(disks.find((disk) => disk.placement === placement)?.member);
+        if (tag !== 0) tags[placement] = tag;
+        return tag;
+      },
+    };
+  }
+
+  #tagOf(name: string | undefined): number {
+    const { member, fellows } = this.#parts;
+    const records = [member, ...fellows().map(({ record }) => record)];
+    return records.find((record) => record.name === name)?.targetPortalGroupTag ?? 0;
   }
 
   /** The volume's route table has a newer epoch. */

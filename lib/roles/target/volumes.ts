@@ -237,6 +237,7 @@ export class Volumes implements TargetDirectory {
       blocks,
       store: units.storeOf(record.image),
       mayDecide: () => units.mayDecide(),
+      referrals: multipath.referralsOf(record.image),
       multipath: multipath.serviceOf(() => this.#byTarget.get(name)?.record ?? record),
     });
     units.serve(record.image, server); // first: a change that is told from now on is read

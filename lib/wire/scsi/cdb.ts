@@ -284,6 +284,14 @@ export const GetLbaStatus = shape("GET LBA STATUS", 0x9e, 16, {
   control: u8(15),
 }, { serviceAction: 0x12, refused: refusedControl });
 
+export const ReportReferrals = shape("REPORT REFERRALS", 0x9e, 16, {
+  serviceAction: serviceActionField,
+  lba: u64(2),
+  allocationLength: u32(10),
+  oneSegment: bit(14, 0),
+  control: u8(15),
+}, { serviceAction: 0x13, refused: refusedControl });
+
 export const ReportLuns = shape("REPORT LUNS", 0xa0, 12, {
   selectReport: u8(2),
   allocationLength: u32(6),
@@ -418,6 +426,7 @@ export const commands: readonly CdbShape[] = Object.freeze(
     WriteSame16,
     ReadCapacity16,
     GetLbaStatus,
+    ReportReferrals,
     ReportLuns,
     ReportTargetPortGroups,
     ReportSupportedOperationCodes,

@@ -46,6 +46,7 @@ export const ExtendedInquiry = table({
   volatileSupport: bit(6, 0),
   nonVolatileSupport: bit(6, 1),
   luiClear: bit(7, 0),
+  referralsSupport: bit(8, 4),
 });
 
 /** Block limits (SBC-3 §6.6.3). */
@@ -141,8 +142,8 @@ export function standardInquiry(revision: string, connected: boolean): Uint8Arra
 export const vpdPages: readonly number[] = Object.freeze([0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
 
 /** Page 00h: the pages there are. */
-export function supportedPages(): Uint8Array {
-  return page(0x00, new Uint8Array(vpdPages));
+export function supportedPages(referrals = false): Uint8Array {
+  return page(0x00, new Uint8Array(referrals ? [...vpdPages, 0xb3] : vpdPages));
 }
 
 /** Page 80h: the identifier as 32 hexadecimal digits. */
@@ -180,13 +181,14 @@ export function deviceIdentification(unit: UnitIdentity): Uint8Array {
 }
 
 /** Page 86h. */
-export function extendedInquiry(): Uint8Array {
+export function extendedInquiry(referrals = false): Uint8Array {
   const bytes = vpd(0x86, 64);
   const view = new DataView(bytes.buffer);
   ExtendedInquiry.headOfQueueSupport.set(view, 0, 1);
   ExtendedInquiry.orderedSupport.set(view, 0, 1);
   ExtendedInquiry.simpleSupport.set(view, 0, 1);
   ExtendedInquiry.volatileSupport.set(view, 0, 1);
+  ExtendedInquiry.referralsSupport.set(view, 0, referrals ? 1 : 0);
   ExtendedInquiry.luiClear.set(view, 0, 1); // unit attentions of one logical unit do not touch another
   return bytes;
 }
