@@ -240,6 +240,11 @@ scene(
     borrowed.send([data], () => {});
     await s.until(() => s.received > 50_000, "a part of the answer");
     s.machines.exec("entry", "nft", "flush", "ruleset");
+    assert.match(
+      s.machines.exec("entry", "nft", "list", "tables"),
+      /plimsoll_/,
+      "the table is the process's own",
+    );
     s.entryTools.rules.close(); // as the end of the process
     s.entry.abort();
     await s.until(() => s.clientClosed !== "", "the client is told");

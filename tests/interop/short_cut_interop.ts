@@ -227,6 +227,7 @@ for (const victim of names) {
         await pause(300 + Math.random() * 700);
         taken += group.shortCuts();
         await group.end(victim, "SIGKILL");
+        group.machines.exec(victim, "nft", "flush", "ruleset"); // nothing that is safe depends on rules
         killed++;
         await group.start(victim);
       }

@@ -21,6 +21,7 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
   readonly #state: TcpState;
   readonly #fd: number;
   readonly #dueMs: number;
+  readonly #provoke: (state: TcpState) => void;
   #watch: Watch | null = null;
   #bytes: readonly Uint8Array[] = [];
   #index = 0;
@@ -30,8 +31,6 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
   #provoked = false;
   #closed = false;
   #done: ((state: TcpState | null) => void) | null = null;
-
-  readonly #provoke: (state: TcpState) => void;
 
   /** `provoke` makes the client acknowledge at once. Throws CallError. */
   constructor(loop: NativeLoop, state: TcpState, provoke: (state: TcpState) => void) {
