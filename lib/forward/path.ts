@@ -63,8 +63,9 @@ export class Path {
   run = "";
   /** Commands sent and not ended. */
   inFlight = 0;
-  /** Since when it is open; counters for status. */
+  /** Commands given to it so far. */
   commands = 0;
+  /** Why it is away; "": it is not, or nobody has tried. */
   reason = "";
   /** leaving: the member has asked for the session's end. */
   #state: "idle" | "connecting" | "open" | "leaving" | "pausing" | "closed" = "idle";

@@ -2,7 +2,7 @@
 // MAINTENANCE IN and MAINTENANCE OUT (SPC-4 §6.3.2, §6.17; the code is free for vendors). docs/vendor-commands.md has it
 // byte by byte. What the reports are answered with is in multipath_reply.ts.
 
-import { bits, type Field, table, u24, u32, u8 } from "../field.ts";
+import { bits, type Field, u24, u32, u8 } from "../field.ts";
 import { type CdbShape, serviceActionField, shape } from "./cdb_shape.ts";
 import { multipathVersion, textOf } from "./multipath_reply.ts";
 
@@ -45,11 +45,7 @@ export const MultipathReport = Object.freeze({ plan: 1, table: 2, changes: 3 });
 /** Functions of MultipathOut. */
 export const MultipathDeclare = Object.freeze({ object: 1 });
 
-/** The session object: parameter list of the function "object". */
-export const MultipathObject = table({
-  version: u8(0),
-  initiatorPort: u8(1),
-});
+/** Bytes of the session object, the parameter list of the function "object". */
 export const multipathObjectBytes = 64;
 const diskAt = 4;
 const hostAt = 20;
