@@ -89,7 +89,7 @@ export class Storm implements SeatWorld {
     this.weather = weather(this.#random);
     this.trace.nowMs = () => performance.now();
     const shape = { pageBytes, borders: bytes / pageBytes - 1 };
-    const spec = { name, bytes, writeCache: true };
+    const spec = { name, bytes, writeCache: true, blockBytes: 512 as const };
     this.volume = new Volume(spec, `${iqnPrefix}:${name}`, members.length, shape);
     const network = new PortableNetwork();
     this.seats = Array.from({ length: clients }, (_, port) => {

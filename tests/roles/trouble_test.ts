@@ -243,6 +243,30 @@ Deno.test("healthy means that a portal listens: also when its address comes late
   await world.login();
 });
 
+Deno.test("a change that the member cannot take over yet is no success, and is taken over later", async () => {
+  await using world = await World.start();
+  const lun = await world.login();
+  const get = world.metadataStore.get.bind(world.metadataStore);
+  const commit = world.metadataStore.commit.bind(world.metadataStore);
+  world.metadataStore.commit = (compares, changes) => {
+    const result = commit(compares, changes);
+    world.metadataStore.get = () => {
+      throw new Error("database is locked.");
+    };
+    return result;
+  };
+  const protect = () => world.target.control.setVolume("vol0", { writeProtected: true });
+  await assert.rejects(protect(), {
+    kind: "unavailable",
+    message: /vol0" is changed, but .* database is locked\./,
+  });
+  world.metadataStore.commit = commit;
+  world.metadataStore.get = get;
+  await protect();
+  assert.deepEqual(await lun.attentions(), ["6/2a/01"]);
+  assert.equal(await lun.write(0, pattern(8, 1)), "7/27/00");
+});
+
 Deno.test("a volume that could not be opened is tried again by itself", async () => {
   await using world = await World.start();
   const get = world.metadataStore.get.bind(world.metadataStore);

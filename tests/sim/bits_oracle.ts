@@ -1,7 +1,7 @@
 // Blocks that are only ever ORed: every bit has one command that sets it. A bit that was acknowledged is set, one that
 // nobody asked for is not, and a power loss may clear what was not flushed.
 
-import { blockBytes } from "./pattern.ts";
+import { sectorBytes } from "./pattern.ts";
 
 export interface BitChange {
   readonly bit: number;
@@ -25,7 +25,7 @@ export class BitsOracle {
   /** Null when every bit is used. */
   begin(first: number, blocks: number): BitChange | null {
     const bit = this.#changes.length;
-    if (bit >= blockBytes * 8) return null;
+    if (bit >= sectorBytes * 8) return null;
     const change = {
       bit,
       first,
@@ -40,8 +40,8 @@ export class BitsOracle {
   }
 
   dataOf({ bit, blocks }: BitChange): Uint8Array<ArrayBuffer> {
-    const bytes = new Uint8Array(blocks * blockBytes);
-    for (let i = 0; i < blocks; i++) bytes[i * blockBytes + (bit >> 3)] = 1 << (bit & 7);
+    const bytes = new Uint8Array(blocks * sectorBytes);
+    for (let i = 0; i < blocks; i++) bytes[i * sectorBytes + (bit >> 3)] = 1 << (bit & 7);
     return bytes;
   }
 
@@ -85,17 +85,17 @@ export class BitsOracle {
   }
 
   judge(startedAt: number, first: number, data: Uint8Array): string | null {
-    for (let i = 0; i < data.length / blockBytes; i++) {
+    for (let i = 0; i < data.length / sectorBytes; i++) {
       const block = first + i;
-      const wanted = new Uint8Array(blockBytes);
-      const allowed = new Uint8Array(blockBytes);
+      const wanted = new Uint8Array(sectorBytes);
+      const allowed = new Uint8Array(sectorBytes);
       for (const { bit, first, blocks, acknowledgedAt } of this.#changes) {
         if (block < first || block >= first + blocks) continue;
         allowed[bit >> 3]! |= 1 << (bit & 7);
         if (acknowledgedAt < startedAt) wanted[bit >> 3]! |= 1 << (bit & 7);
       }
-      for (let at = 0; at < blockBytes; at++) {
-        const found = data[i * blockBytes + at]!;
+      for (let at = 0; at < sectorBytes; at++) {
+        const found = data[i * sectorBytes + at]!;
         if ((found & ~allowed[at]!) !== 0) {
           return `block of bits ${block} has bits at byte ${at} that nobody set`;
         }

@@ -4,7 +4,7 @@
 import { ControlError } from "../../lib/mgmt/control.ts";
 import type { SeededRandom } from "../store/store_calls.ts";
 import { anyCommand, readAll } from "./commands.ts";
-import { iqnPrefix, type Machine, pageBytes } from "./machine.ts";
+import { iqnPrefix, type Machine, pageBytes, type VolumeSpec } from "./machine.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Seat } from "./seat.ts";
 import { Volume } from "./volume.ts";
@@ -30,15 +30,17 @@ export async function churn(world: ChurnWorld, machine: Machine, random: SeededR
     if (!machine.steady) continue;
     const name = `${machine.name}churn${n}`;
     const bytes = 4 * pageBytes;
-    const made = await called(world, () => machine.target.control.createVolume({ name, sizeBytes: bytes }));
+    const blockBytes = random.pick([512, 4096] as const);
+    const create = () => machine.target.control.createVolume({ name, sizeBytes: bytes, blockBytes });
+    const made = await called(world, create);
     world.coverage.hit(made ? "volume made" : "volume not made");
-    if (made) await use(world, machine, name, bytes, random);
+    if (made) await use(world, machine, { name, bytes, writeCache: true, blockBytes }, random);
     await remove(world, machine, name);
   }
 }
 
-async function use(world: ChurnWorld, machine: Machine, name: string, bytes: number, random: SeededRandom) {
-  const volume = new Volume({ name, bytes, writeCache: true }, `${iqnPrefix}:${name}`);
+async function use(world: ChurnWorld, machine: Machine, spec: VolumeSpec, random: SeededRandom) {
+  const volume = new Volume(spec, `${iqnPrefix}:${spec.name}`);
   const seat = world.seatAt(machine, volume);
   let left = random.below(20);
   while (left-- > 0 && world.stormy()) {

@@ -2,7 +2,7 @@
 // is told of each.
 
 import type { InitiatorClient } from "../../lib/session/initiator/client.ts";
-import { blockBytes } from "./pattern.ts";
+import { sectorBytes } from "./pattern.ts";
 import type { Change } from "./oracle.ts";
 import { hex, type Seat } from "./seat.ts";
 
@@ -18,20 +18,23 @@ interface Range {
   readonly blocks: number;
 }
 
-/** Many initiators meet on few blocks, often across a page border. */
+/** Many initiators meet on few blocks, often across a page border. Whole blocks, at most `max` of them. */
 function rangeOf(seat: Seat, max = Infinity): Range {
   const { random, volume } = seat;
+  const { unit } = volume;
   const { blocksMax, hotBlocks } = seat.world.weather.client;
+  const whole = (least: number, below: number) =>
+    unit * (least + random.below(Math.max(1, Math.floor(below / unit))));
   if (volume.grownBlocks > 0 && random.chance(0.15)) {
-    const blocks = 1 + random.below(Math.min(8, max, volume.grownBlocks));
-    return { lba: volume.blocks + random.below(volume.grownBlocks - blocks + 1), blocks };
+    const blocks = whole(1, Math.min(8, max * unit, volume.grownBlocks));
+    return { lba: volume.blocks + whole(0, volume.grownBlocks - blocks + unit), blocks };
   }
-  const room = Math.min(volume.shared, hotBlocks);
-  const most = Math.min(random.pick([1, 4, blocksMax]), max, volume.shared);
-  const blocks = 1 + random.below(most);
+  const room = Math.max(unit, Math.min(volume.shared, hotBlocks));
+  const most = Math.min(random.pick([1, 4, blocksMax]), max * unit, volume.shared);
+  const blocks = whole(1, most);
   const border = volume.borders === 1 ? 1 : 1 + random.below(volume.borders);
   const first = Math.max(0, Math.min(border * volume.pageBlocks - (room >> 1), volume.shared - room));
-  const lba = first + random.below(room) - random.below(blocks);
+  const lba = first - first % unit + whole(0, room) - whole(0, blocks);
   return { lba: Math.max(0, Math.min(lba, volume.shared - blocks)), blocks };
 }
 
@@ -69,12 +72,13 @@ export const write: Act = async (seat, client) => {
   const { random, volume } = seat;
   const range = rangeOf(seat);
   const { lba, blocks } = range;
+  const { unit } = volume;
   const fua = random.chance(0.15);
   const cdb = random.chance(0.5)
-    ? [0x2a, fua ? 8 : 0, ...be32(lba), 0, ...be16(blocks), 0]
-    : [0x8a, fua ? 8 : 0, ...be64(lba), ...be32(blocks), 0, 0];
+    ? [0x2a, fua ? 8 : 0, ...be32(lba / unit), 0, ...be16(blocks / unit), 0]
+    : [0x8a, fua ? 8 : 0, ...be64(lba / unit), ...be32(blocks / unit), 0, 0];
   // Sometimes the initiator has more to send than the command takes.
-  const extra = random.chance(0.05) ? blockBytes * (1 + random.below(3)) : 0;
+  const extra = random.chance(0.05) ? sectorBytes * (1 + random.below(3)) : 0;
   await change(seat, client, range, { durable: fua, residual: extra }, cdb, (made) => {
     const data = volume.oracle.dataOf(made);
     if (extra === 0) return data;
@@ -85,18 +89,18 @@ export const write: Act = async (seat, client) => {
 };
 
 export const read: Act = async (seat, client) => {
-  const { random, volume: { oracle } } = seat;
+  const { random, volume: { oracle, unit } } = seat;
   const { lba, blocks } = rangeOf(seat);
   const cdb = random.chance(0.5)
-    ? [0x28, random.chance(0.1) ? 8 : 0, ...be32(lba), 0, ...be16(blocks), 0]
-    : [0x88, 0, ...be64(lba), ...be32(blocks), 0, 0];
-  const bytes = blocks * blockBytes;
+    ? [0x28, random.chance(0.1) ? 8 : 0, ...be32(lba / unit), 0, ...be16(blocks / unit), 0]
+    : [0x88, 0, ...be64(lba / unit), ...be32(blocks / unit), 0, 0];
+  const bytes = blocks * sectorBytes;
   // Sometimes there is more room than data, or less.
   const room = random.chance(0.9)
     ? bytes
     : random.chance(0.5)
-    ? bytes + blockBytes
-    : Math.max(blockBytes, bytes - blockBytes);
+    ? bytes + sectorBytes
+    : Math.max(sectorBytes, bytes - sectorBytes);
   const reading = oracle.read(lba, blocks);
   await seat.run(client, {
     cdb,
@@ -117,18 +121,37 @@ export const read: Act = async (seat, client) => {
 const unmap: Act = async (seat, client) => {
   const range = wholePages(seat);
   const { lba, blocks } = range;
-  const list = new Uint8Array([0, 22, 0, 16, 0, 0, 0, 0, ...be64(lba), ...be32(blocks), 0, 0, 0, 0]);
+  const { unit } = seat.volume;
+  const list = new Uint8Array([
+    0,
+    22,
+    0,
+    16,
+    0,
+    0,
+    0,
+    0,
+    ...be64(lba / unit),
+    ...be32(blocks / unit),
+    0,
+    0,
+    0,
+    0,
+  ]);
   await change(seat, client, range, { zero: true }, [0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], () => list);
 };
 
 const writeSame: Act = async (seat, client) => {
-  const { random, volume: { oracle } } = seat;
+  const { random, volume: { oracle, unit } } = seat;
   const range = random.chance(0.5) ? wholePages(seat) : rangeOf(seat);
   const { lba, blocks } = range;
   const kind = random.below(3); // a pattern; zeroes with UNMAP; no data-out buffer
-  const cdb = [0x93, [0, 8, 9][kind]!, ...be64(lba), ...be32(blocks), 0, 0];
+  const cdb = [0x93, [0, 8, 9][kind]!, ...be64(lba / unit), ...be32(blocks / unit), 0, 0];
   await change(seat, client, range, { zero: kind > 0, repeats: kind === 0 }, cdb, (made) => {
-    return kind === 2 ? null : kind === 1 ? new Uint8Array(blockBytes) : oracle.dataOf(made);
+    if (kind === 2) return null;
+    const block = new Uint8Array(unit * sectorBytes);
+    if (kind === 0) { for (let i = 0; i < unit; i++) block.set(oracle.dataOf(made), i * sectorBytes); }
+    return block;
   });
 };
 
@@ -144,21 +167,35 @@ function wholePages(seat: Seat): Range {
   };
 }
 
+/** What the sectors from `lba` on are guessed to hold. */
+function guesses(
+  seat: Seat,
+  lba: number,
+  blocks: number,
+): { guessed: Change[]; data: Uint8Array<ArrayBuffer> } {
+  const { oracle } = seat.volume;
+  const data = new Uint8Array(blocks * sectorBytes);
+  const guessed = Array.from({ length: blocks }, (_, i) => oracle.guess(lba + i));
+  guessed.forEach((guess, i) => {
+    const at = guess.repeats || guess.zero ? 0 : (lba + i - guess.lba) * sectorBytes;
+    data.set(oracle.dataOf(guess).subarray(at, at + sectorBytes), i * sectorBytes);
+  });
+  return { guessed, data };
+}
+
 const compareAndWrite: Act = async (seat, client) => {
-  const { random, volume: { oracle } } = seat;
+  const { random, volume: { oracle, unit } } = seat;
   const { lba } = rangeOf(seat, 1);
-  const expected = oracle.guess(lba);
-  const reading = oracle.read(lba, 1);
-  const made = oracle.begin(seat.portName, lba, 1, false, false);
-  const old = oracle.dataOf(expected);
-  const at = expected.repeats || expected.zero ? 0 : (lba - expected.lba) * blockBytes;
-  const data = new Uint8Array(2 * blockBytes);
-  data.set(old.subarray(at, at + blockBytes));
-  data.set(oracle.dataOf(made), blockBytes);
+  const old = guesses(seat, lba, unit);
+  const reading = oracle.read(lba, unit);
+  const made = oracle.begin(seat.portName, lba, unit, false, false);
+  const data = new Uint8Array(2 * old.data.length);
+  data.set(old.data);
+  data.set(oracle.dataOf(made), old.data.length);
   const spoilt = random.chance(0.1);
-  if (spoilt) data[random.below(blockBytes)]! ^= 1;
+  if (spoilt) data[random.below(old.data.length)]! ^= 1;
   const fua = random.chance(0.1);
-  const cdb = [0x89, fua ? 8 : 0, ...be64(lba), 0, 0, 0, 1, 0, 0];
+  const cdb = [0x89, fua ? 8 : 0, ...be64(lba / unit), 0, 0, 0, 1, 0, 0];
   await seat.run(client, {
     cdb,
     access: "write",
@@ -166,11 +203,11 @@ const compareAndWrite: Act = async (seat, client) => {
     good: (text) => {
       if (text === "good") {
         if (spoilt) return seat.problem(`${hex(cdb)} did not see a difference`);
-        const wrong = oracle.swapped(reading, expected, made);
+        const wrong = oracle.swapped(reading, old.guessed, made);
         if (wrong !== null) seat.problem(wrong);
         return oracle.done(made, fua);
       }
-      if (!spoilt && oracle.certain(reading, 0) === expected) {
+      if (!spoilt && old.guessed.every((guess, i) => oracle.certain(reading, i) === guess)) {
         seat.problem(`${hex(cdb)} sees a difference where there can be none`);
       }
       oracle.never(made);
@@ -182,18 +219,13 @@ const compareAndWrite: Act = async (seat, client) => {
 };
 
 const verify: Act = async (seat, client) => {
-  const { random, volume: { oracle } } = seat;
+  const { random, volume: { oracle, unit } } = seat;
   const { lba, blocks } = rangeOf(seat);
   const reading = oracle.read(lba, blocks);
-  const expected = new Uint8Array(blocks * blockBytes);
-  const guesses = Array.from({ length: blocks }, (_, i) => oracle.guess(lba + i));
-  guesses.forEach((guess, i) => {
-    const at = guess.repeats || guess.zero ? 0 : (lba + i - guess.lba) * blockBytes;
-    expected.set(oracle.dataOf(guess).subarray(at, at + blockBytes), i * blockBytes);
-  });
+  const { guessed, data: expected } = guesses(seat, lba, blocks);
   const spoilt = random.chance(0.2);
   if (spoilt) expected[random.below(expected.length)]! ^= 1;
-  const cdb = [0x8f, 2, ...be64(lba), ...be32(blocks), 0, 0];
+  const cdb = [0x8f, 2, ...be64(lba / unit), ...be32(blocks / unit), 0, 0];
   await seat.run(client, {
     cdb,
     access: "read",
@@ -201,14 +233,14 @@ const verify: Act = async (seat, client) => {
     good: (text) => {
       if (text === "good") {
         if (spoilt) return seat.problem(`${hex(cdb)} did not see a difference`);
-        guesses.forEach((guess, i) => {
+        guessed.forEach((guess, i) => {
           if (!oracle.possible(reading, i, guess)) {
             seat.problem(
               `${hex(cdb)} found ${guess.token} in block ${lba + i}; allowed: ${oracle.allowed(reading, i)}`,
             );
           }
         });
-      } else if (!spoilt && guesses.every((guess, i) => oracle.certain(reading, i) === guess)) {
+      } else if (!spoilt && guessed.every((guess, i) => oracle.certain(reading, i) === guess)) {
         seat.problem(`${hex(cdb)} sees a difference where there can be none`);
       }
     },
@@ -217,13 +249,13 @@ const verify: Act = async (seat, client) => {
 };
 
 const orWrite: Act = async (seat, client) => {
-  const { random, volume: { bits, shared } } = seat;
-  const first = random.below(bits.blocks);
-  const made = bits.begin(first, 1 + random.below(bits.blocks - first));
+  const { random, volume: { bits, shared, unit } } = seat;
+  const first = unit * random.below(bits.blocks / unit);
+  const made = bits.begin(first, unit * (1 + random.below((bits.blocks - first) / unit)));
   if (made === null) return;
   const fua = random.chance(0.1);
   await seat.run(client, {
-    cdb: [0x8b, fua ? 8 : 0, ...be64(shared + first), ...be32(made.blocks), 0, 0],
+    cdb: [0x8b, fua ? 8 : 0, ...be64((shared + first) / unit), ...be32(made.blocks / unit), 0, 0],
     access: "write",
     options: { dataOut: bits.dataOf(made) },
     good: () => bits.done(made, fua),
@@ -231,13 +263,13 @@ const orWrite: Act = async (seat, client) => {
 };
 
 const readBits: Act = async (seat, client) => {
-  const { volume: { bits, shared } } = seat;
+  const { volume: { bits, shared, unit } } = seat;
   const startedAt = bits.read();
-  const cdb = [0x88, 0, ...be64(shared), ...be32(bits.blocks), 0, 0];
+  const cdb = [0x88, 0, ...be64(shared / unit), ...be32(bits.blocks / unit), 0, 0];
   await seat.run(client, {
     cdb,
     access: "read",
-    options: { dataInMax: bits.blocks * blockBytes },
+    options: { dataInMax: bits.blocks * sectorBytes },
     good: (_text, { data }) => {
       const wrong = bits.judge(startedAt, 0, data);
       if (wrong !== null) seat.problem(wrong);
@@ -296,19 +328,19 @@ export function anyCommand(seat: Seat, client: InitiatorClient): Promise<unknown
 /** Reads everything, after unit attentions have been taken; false when it did not come to an end, which in calm weather it must. */
 export async function readAll(seat: Seat, client: InitiatorClient): Promise<boolean> {
   const { volume } = seat;
-  const { oracle, shared } = volume;
+  const { oracle, shared, unit } = volume;
   const step = 64;
   for (let lba = 0; lba < shared || (lba >= volume.blocks && lba < volume.blocks + volume.grownBlocks);) {
     const end = lba < shared ? shared : volume.blocks + volume.grownBlocks;
     const blocks = Math.min(step, end - lba);
     const reading = oracle.read(lba, blocks);
-    const cdb = [0x88, 0, ...be64(lba), ...be32(blocks), 0, 0];
+    const cdb = [0x88, 0, ...be64(lba / unit), ...be32(blocks / unit), 0, 0];
     const text = await seat.run(client, {
       cdb,
       access: "read",
-      options: { dataInMax: blocks * blockBytes },
+      options: { dataInMax: blocks * sectorBytes },
       good: (_text, { data }) => {
-        const wrong = data.length === blocks * blockBytes
+        const wrong = data.length === blocks * sectorBytes
           ? oracle.judge(reading, data)
           : `${data.length} bytes came`;
         if (wrong !== null) seat.problem(`${hex(cdb)} of everything: ${wrong}`);

@@ -61,6 +61,7 @@ export interface VolumeSpec {
   readonly name: string;
   readonly bytes: number;
   readonly writeCache: boolean;
+  readonly blockBytes: 512 | 4096;
   /** The secret of initiators. */
   readonly chap?: string;
 }
@@ -258,8 +259,8 @@ export class Machine {
       `state_dir = "/d/${this.name}"\n` +
       Array.from({ length: disks }, (_, i) => `[[disk]]\npath = "/d/${this.name}-${i}.img"\nsize = "8MiB"\n`)
         .join("") +
-      this.volumes.map(({ name, writeCache, chap }) =>
-        `[[volume]]\nname = "${name}"\nsize = "1MiB"\nwrite_cache = ${writeCache}\n` +
+      this.volumes.map(({ name, writeCache, chap, blockBytes }) =>
+        `[[volume]]\nname = "${name}"\nsize = "1MiB"\nwrite_cache = ${writeCache}\nblock_size = ${blockBytes}\n` +
         (chap === undefined ? "" : `chap = { user = "${chapUser}", secret = "${chap}" }\n`)
       ).join("");
     const parsed = parseConfig(text, "/d/sim.toml");

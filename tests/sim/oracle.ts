@@ -2,7 +2,7 @@
 // outcome until it is known dead. A read may return any change that no later one has replaced for sure, and every read
 // narrows what the next may return. A power loss brings back what was replaced and not flushed; a flush ends that.
 
-import { blockBytes, fillBlock, readBlock } from "./pattern.ts";
+import { fillBlock, readBlock, sectorBytes } from "./pattern.ts";
 
 export interface Change {
   /** In the blocks; zeroes have none. */
@@ -254,7 +254,7 @@ export class BlockOracle {
   /** A sentence about the first wrong block of what was read, or null; right ones narrow what later reads may return. */
   judge(reading: Reading, data: Uint8Array): string | null {
     const now = this.#now++;
-    for (let i = 0; i < Math.min(reading.blocks, data.length / blockBytes); i++) {
+    for (let i = 0; i < Math.min(reading.blocks, data.length / sectorBytes); i++) {
       const problem = this.#judgeBlock(reading, i, data, now);
       if (problem !== null) return problem;
     }
@@ -263,10 +263,10 @@ export class BlockOracle {
 
   #judgeBlock(reading: Reading, i: number, data: Uint8Array, now: number): string | null {
     const lba = reading.lba + i;
-    const found = readBlock(data, i * blockBytes);
+    const found = readBlock(data, i * sectorBytes);
     const tell = () => `; allowed: ${this.allowed(reading, i)}`;
     if (found === null) {
-      const view = new DataView(data.buffer, data.byteOffset + i * blockBytes);
+      const view = new DataView(data.buffer, data.byteOffset + i * sectorBytes);
       return `block ${lba} holds what nobody wrote whole: words ${view.getUint32(0)}, ${
         view.getUint32(4)
       }${tell()}`;
@@ -306,27 +306,30 @@ export class BlockOracle {
   }
 
   /**
-   * A COMPARE AND WRITE found `expected` and wrote `change`: nobody else can find the same value again.
+   * A COMPARE AND WRITE found `expected`, one for each sector, and wrote `change`: nobody else can find the same values again.
    * Returns what is wrong, or null.
    */
-  swapped(reading: Reading, expected: Change, change: Change): string | null {
+  swapped(reading: Reading, expected: readonly Change[], change: Change): string | null {
     if (change.cutShort) return null;
-    const { lba } = change;
-    if (!this.possible(reading, 0, expected)) {
-      return `COMPARE AND WRITE ${change.token} found ${describe(expected)} in block ${lba}; ` +
-        `allowed: ${this.allowed(reading, 0)}`;
+    for (const [i, found] of expected.entries()) {
+      const lba = change.lba + i;
+      if (!this.possible(reading, i, found)) {
+        return `COMPARE AND WRITE ${change.token} found ${describe(found)} in block ${lba}; ` +
+          `allowed: ${this.allowed(reading, i)}`;
+      }
+      if (found.zero || found.repeats) continue;
+      const block = this.#blocks[lba]!;
+      const other = block.consumed.get(found);
+      if (other !== undefined) {
+        return `two COMPARE AND WRITEs, ${other.token} and ${change.token}, found ${
+          describe(found)
+        } in block ${lba}`;
+      }
+      block.consumed.set(found, change);
+      this.#replace(block, block.may.filter((c) => c === found));
     }
-    if (expected.zero || expected.repeats) return null;
-    const block = this.#blocks[lba]!;
-    const other = block.consumed.get(expected);
-    if (other !== undefined) {
-      return `two COMPARE AND WRITEs, ${other.token} and ${change.token}, found ${
-        describe(expected)
-      } in block ${lba}`;
-    }
-    block.consumed.set(expected, change);
-    change.found = expected;
-    this.#replace(block, block.may.filter((c) => c === expected));
+    const [first] = expected;
+    if (!first!.zero && !first!.repeats && expected.every((found) => found === first)) change.found = first!;
     return null;
   }
 
@@ -336,9 +339,9 @@ export class BlockOracle {
 
   dataOf(change: Change): Uint8Array<ArrayBuffer> {
     const count = change.repeats ? 1 : change.blocks;
-    const bytes = new Uint8Array(count * blockBytes);
+    const bytes = new Uint8Array(count * sectorBytes);
     if (!change.zero) {
-      for (let i = 0; i < count; i++) fillBlock(bytes, i * blockBytes, change.token, change.lba + i);
+      for (let i = 0; i < count; i++) fillBlock(bytes, i * sectorBytes, change.token, change.lba + i);
     }
     return bytes;
   }

@@ -124,6 +124,7 @@ export class World {
       name: `m${first}${name}`,
       bytes: pageBytes * (8 + random.below(12)),
       writeCache: !this.weather.writeThrough,
+      blockBytes: this.weather.blockBytes,
       ...(this.weather.chap ? { chap: `the secret of ${name}` } : {}),
     }));
     const { scheduler, network, trace, weather, coverage, random: source, stormy, problem } = this;

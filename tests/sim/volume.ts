@@ -5,10 +5,10 @@ import { BitsOracle } from "./bits_oracle.ts";
 import { BlockOracle } from "./oracle.ts";
 import { ReservationOracle } from "./reservation_oracle.ts";
 import { pageBytes, type VolumeSpec } from "./machine.ts";
-import { blockBytes } from "./pattern.ts";
+import { sectorBytes } from "./pattern.ts";
 
-/** Blocks that are only ORed: the last ones before the volume grows. */
-const bitBlocks = 8;
+/** Sectors that are only ORed: the last ones before the volume grows; one block of 4096 bytes. */
+const bitSectors = 8;
 /** How much a volume grows at most. */
 const growthMax = 4;
 
@@ -41,9 +41,12 @@ export class Setting {
   }
 }
 
+/** All addresses and lengths of a volume are in sectors, whatever its blocks are: a block is some of them. */
 export class Volume {
   readonly blocks: number;
   readonly shared: number;
+  /** Sectors of a block. */
+  readonly unit: number;
   readonly oracle: BlockOracle;
   readonly bits: BitsOracle;
   readonly reservations: ReservationOracle = new ReservationOracle();
@@ -65,14 +68,15 @@ export class Volume {
     readonly members: number = 1,
     shape: { readonly pageBytes: number; readonly borders: number } = { pageBytes, borders: 1 },
   ) {
-    this.pageBlocks = shape.pageBytes / blockBytes;
+    this.pageBlocks = shape.pageBytes / sectorBytes;
     this.borders = shape.borders;
-    this.blocks = spec.bytes / blockBytes;
-    this.shared = this.blocks - bitBlocks;
+    this.blocks = spec.bytes / sectorBytes;
+    this.unit = spec.blockBytes / sectorBytes;
+    this.shared = this.blocks - bitSectors;
     this.bytesMax = spec.bytes + growthMax * pageBytes;
     this.cacheOff = new Setting(!spec.writeCache);
-    this.oracle = new BlockOracle(this.bytesMax / blockBytes, members > 1);
-    this.bits = new BitsOracle(bitBlocks, members > 1);
+    this.oracle = new BlockOracle(this.bytesMax / sectorBytes, members > 1);
+    this.bits = new BitsOracle(bitSectors, members > 1);
   }
 
   attentionsAt(member: string): Attentions {
@@ -86,9 +90,9 @@ export class Volume {
     return this.spec.chap ?? null;
   }
 
-  /** Blocks that have come with its growth; they lie behind `blocks`. */
+  /** Sectors that have come with its growth; they lie behind `blocks`. */
   get grownBlocks(): number {
-    return this.grownBytes / blockBytes;
+    return this.grownBytes / sectorBytes;
   }
 
   /** A reset is about to be sent: hand its good end to what this returns. */

@@ -96,6 +96,8 @@ export interface Weather {
   readonly seatsPerVolume: number;
   readonly commands: number;
   readonly writeThrough: boolean;
+  /** Of the volumes that the configuration has. */
+  readonly blockBytes: 512 | 4096;
   /** Volumes grow, and their settings change. */
   readonly tuning: boolean;
   /** Initiators must prove themselves. */
@@ -351,6 +353,7 @@ function mixedWeather(random: SeededRandom): Weather {
     seatsPerVolume: random.pick([1, 2, 3, 4]),
     commands: random.pick([150, 250, 400]),
     writeThrough: random.chance(0.15),
+    blockBytes: random.pick([512, 512, 512, 4096]),
     tuning: random.chance(0.3),
     chap: random.chance(0.2),
     churn: random.chance(0.3),

@@ -224,14 +224,27 @@ export class TargetControl implements MemberControl {
 
   async setVolume(name: string, change: VolumeChange): Promise<VolumeReport> {
     const volume = await this.#parts.admin.set(name, change);
-    await this.#parts.volumes.refresh(name);
+    await this.#obey(name);
     return this.#report(volume);
   }
 
   async resizeVolume(name: string, sizeBytes: number): Promise<VolumeReport> {
     const { volume } = await this.#parts.admin.resize(name, sizeBytes);
-    await this.#parts.volumes.refresh(name);
+    await this.#obey(name);
     return this.#report(volume);
+  }
+
+  /** A change that this member has not taken over is no success yet: who asked for protection would believe in it. */
+  async #obey(name: string): Promise<void> {
+    const { volumes } = this.#parts;
+    await volumes.refresh(name);
+    const reason = volumes.failure(name);
+    if (reason === null) return;
+    throw new ControlError(
+      "unavailable",
+      `Volume "${name}" is changed, but this member could not take the change over yet: ${reason} ` +
+        `It tries again every few seconds; command it again to see whether it has.`,
+    );
   }
 
   async deleteVolume(name: string): Promise<void> {

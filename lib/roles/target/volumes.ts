@@ -101,6 +101,11 @@ export class Volumes implements TargetDirectory {
     return this.#byTarget.get(this.targetName(name)) ?? null;
   }
 
+  /** Why the volume is not served as the metadata has it; null: it is. */
+  failure(volumeName: string): string | null {
+    return this.#failed.get(this.targetName(volumeName)) ?? null;
+  }
+
   /** A sentence for each volume that could not be opened. */
   failures(): string[] {
     return [...this.#failed].map(([name, reason]) => `Target ${name} cannot be served: ${reason}`);
