@@ -47,6 +47,8 @@ export interface TargetOptions {
   readonly direct?: boolean;
   /** Default "none": tests speak to the member that they log in to. */
   readonly loginPolicy?: string;
+  /** It has the first of its portals only: 127.0.0.1, which a guest can reach. */
+  readonly onePortal?: boolean;
   /** Lines of [balance]. */
   readonly balance?: readonly string[];
   readonly engine?: "auto" | "portable";
@@ -171,7 +173,12 @@ export class TargetProcess implements AsyncDisposable {
     const target = new TargetProcess(directory, [...portals], `127.0.0.1:${freePort()}`, options);
     await Deno.writeTextFile(
       target.configuration,
-      configurationText(directory, portals, target.admin, options),
+      configurationText(
+        directory,
+        options.onePortal === true ? portals.slice(0, 1) : portals,
+        target.admin,
+        options,
+      ),
     );
     try {
       await target.restart();
