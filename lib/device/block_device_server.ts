@@ -32,7 +32,7 @@ import { Reservations } from "./reservations.ts";
 import { Access } from "./shared_cells.ts";
 import { transferHandlers } from "./transfer_commands.ts";
 import { Unit } from "./unit.ts";
-import { attentionsOf, losesTasks } from "./unit_news.ts";
+import { attentionsOf, losesTasks, senseOf } from "./unit_news.ts";
 import {
   afterReset,
   type ChangeEvent,
@@ -85,6 +85,12 @@ const resets: Readonly<Partial<Record<TaskManagementFunction, ChangeEvent>>> = {
   targetWarmReset: "targetReset",
   targetColdReset: "coldReset",
 };
+
+/** A reset through this member, on its way. */
+class OwnReset {
+  /** Who asked for it has not been told by a unit attention. */
+  spared = false;
+}
 
 const good = (command: Command) => command.good();
 
@@ -185,7 +191,7 @@ export class BlockDeviceServer implements DeviceServer {
         done(false);
         return "over";
       },
-      done,
+      done: (told) => done(told !== "unknown"),
       token: null,
     });
   }
@@ -266,6 +272,10 @@ export class BlockDeviceServer implements DeviceServer {
     this.#awaitEnd(this.#select(() => true), done);
   }
 
+  get inUse(): boolean {
+    return this.#nexuses.size > 0;
+  }
+
   /** The volume goes away: ends all tasks, drops all nexuses; later commands find no logical unit. */
   close(reason: string, done: () => void): void {
     this.#unit.closing = true;
@@ -321,6 +331,7 @@ export class BlockDeviceServer implements DeviceServer {
       return this.#abort(own, () => done("complete"));
     }
     const victims = this.#select((c) => !c.committed);
+    const token = new OwnReset();
     let outcome: TaskManagementOutcome = "complete";
     let left = 2;
     const one = () => {
@@ -330,15 +341,18 @@ export class BlockDeviceServer implements DeviceServer {
     this.#abort(victims, one);
     this.#truth.change({
       decide: () => ({ by: nameOf(nexus), event, ...afterReset }),
-      done: (kept) => {
-        if (!kept) {
+      done: (told) => {
+        if (told === "unknown") {
           // The session has aborted the nexus's tasks already, and answers none of them: so it cannot just go on.
           outcome = "rejected";
           nexus.drop("a reset could not be made known to the group");
+        } else if (told === "shared" && token.spared) {
+          this.#nexuses.get(nexus)?.attentions.add(senseOf[event]); // it is not alone: others are logged in elsewhere
+          this.watch.accessChanged();
         }
         one();
       },
-      token: victims,
+      token,
     });
   }
 
@@ -448,20 +462,20 @@ export class BlockDeviceServer implements DeviceServer {
   #obey(record: UnitRecord, changes: readonly UnitChange[] | null, token: unknown, done: () => void): void {
     this.watch.exclude((made) => {
       this.#takeOver(record);
-      // Whether others are logged in at other members nobody knows.
-      const alone = this.#nexuses.size === 1 && this.#unit.settings.targetPortGroups.length <= 1;
+      const alone = this.#nexuses.size === 1;
+      if (token instanceof OwnReset) token.spared = alone;
       for (const [nexus, state] of this.#nexuses) {
         for (const sense of attentionsOf(nexus, changes, alone)) state.attentions.add(sense);
       }
       const spared = token instanceof DelegatedTask ? token.command : token;
       const others = (c: Command) => c !== spared && !c.committed;
       // What ends by a reset of this member has been chosen when that came: what came behind it stays.
-      const ends = Array.isArray(token) && changes?.length === 1
+      const ends = token instanceof OwnReset && changes?.length === 1
         ? () => false
         : (c: Command) => losesTasks(c.nexus.nexus, changes);
       const victims = this.#select((c) => others(c) && ends(c));
       this.#abort(victims, () => this.#awaitEnd(this.#select((c) => others(c) && c.run.inFlight > 0), done));
-      if (!Array.isArray(token) && changes?.some(({ event }) => event === "coldReset")) {
+      if (!(token instanceof OwnReset) && changes?.some(({ event }) => event === "coldReset")) {
         for (const nexus of [...this.#nexuses.keys()]) nexus.drop("TARGET COLD RESET through another member");
       }
       this.watch.accessChanged();
@@ -510,9 +524,9 @@ export class BlockDeviceServer implements DeviceServer {
         command.finish(ScsiStatus.reservationConflict); // a reservation has come meanwhile
         return "over";
       },
-      done: (kept) => {
+      done: (told) => {
         command.committed = false;
-        if (!kept) command.check(Sense.internalTargetFailure);
+        if (told === "unknown") command.check(Sense.internalTargetFailure);
         else if (command.aborted) command.finish(ScsiStatus.taskAborted);
         else if (flushes) command.flush(good);
         else command.good();

@@ -308,9 +308,9 @@ export class Reservations {
         if (decision !== "over") this.#hooks.committed(task);
         return decision;
       },
-      done: (kept) => {
-        if (kept) this.#finish(task, ScsiStatus.good);
-        else this.#fail(task, Sense.internalTargetFailure);
+      done: (told) => {
+        if (told === "unknown") this.#fail(task, Sense.internalTargetFailure);
+        else this.#finish(task, ScsiStatus.good);
       },
       token: task,
     };

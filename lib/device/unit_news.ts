@@ -9,7 +9,7 @@ import type { ChangeEvent, UnitChange } from "./unit_record.ts";
  * SAM-5 §6.3.3 has a unit attention of a reset for every nexus. The one that asked is spared when it is alone: the response
  * has told it, and nobody else's commands were ended.
  */
-const senseOf: Readonly<Record<ChangeEvent, SenseData>> = {
+export const senseOf: Readonly<Record<ChangeEvent, SenseData>> = {
   powerOn: Sense.powerOnReset,
   logicalUnitReset: Sense.busDeviceReset,
   targetReset: Sense.powerOnReset,
@@ -22,7 +22,7 @@ export function isReset(event: ChangeEvent | null): boolean {
   return event !== null && event !== "modes";
 }
 
-/** `alone`: no other nexus is logged in. */
+/** `alone`: no other nexus is logged in at this member. */
 export function attentionsOf(
   nexus: NexusName,
   changes: readonly UnitChange[] | null,

@@ -22,6 +22,12 @@ export interface StoredUnit {
   readonly revision: number;
 }
 
+/**
+ * "alone": all others obey, and nobody is logged in to the unit there; "shared": they obey, and somebody is, or may be.
+ * "unknown": whether they obey cannot be had.
+ */
+export type Told = "alone" | "shared" | "unknown";
+
 /** The unit's record in the group's metadata, and the way to the other members. */
 export interface UnitStore {
   /** This process among all that ever were members. */
@@ -37,8 +43,8 @@ export interface UnitStore {
    * put or not, and load() will tell.
    */
   replace(bytes: Uint8Array, revision: number, done: (outcome: number | "lost" | "unknown") => void): void;
-  /** Calls `done` when every other member that lives obeys the change of this number; false: that cannot be had. */
-  tell(number: number, done: (obeyed: boolean) => void): void;
+  /** Calls `done` when every other member that lives obeys the change of this number. */
+  tell(number: number, done: (told: Told) => void): void;
 }
 
 /** The state after a change, and what follows from it. What is left out stays as it is, and nothing follows. */
@@ -61,8 +67,8 @@ export type Obey = (
 export interface Proposal {
   /** Of the record as it is. Called again when another member was first. */
   readonly decide: (record: UnitRecord) => Decision;
-  /** True: done, and obeyed everywhere. False: it could not be kept, or nobody can tell whether all obey. */
-  readonly done: (kept: boolean) => void;
+  /** Done, and obeyed everywhere; "unknown": it could not be kept, or nobody can tell whether all obey. */
+  readonly done: (told: Told) => void;
   /** Handed on to `obey`. */
   readonly token: unknown;
 }
@@ -219,7 +225,7 @@ export class UnitTruth {
         if (isMade) this.#confirm(record.number, proposal.done); // it has been obeyed like another's
         else if (known && outcome === "lost" && attempt < limits.unitAttemptsMax) {
           this.#propose(proposal, attempt + 1);
-        } else proposal.done(false);
+        } else proposal.done("unknown");
         this.#advance();
       }, proposal.token);
     });
@@ -229,23 +235,23 @@ export class UnitTruth {
     this.#record = record;
     this.#revision = revision;
     let left = 2;
-    let kept = true;
+    let outcome: Told = "unknown";
     const one = () => {
-      if (--left === 0) done(kept);
+      if (--left === 0) done(outcome);
     };
-    this.#confirm(record.number, (obeyed) => {
-      kept = obeyed;
+    this.#confirm(record.number, (told) => {
+      outcome = told;
       one();
     });
     this.#takeUp([record.changes.at(-1)!], token, one);
   }
 
   /** Every other member obeys up to this change: asks them, unless it is known. */
-  #confirm(number: number, done: (obeyed: boolean) => void): void {
-    if (number <= this.#confirmed) return this.#whenObeyed(() => done(true));
-    this.#store.tell(number, (obeyed) => {
-      if (obeyed) this.#confirmed = Math.max(this.#confirmed, number);
-      this.#whenObeyed(() => done(obeyed));
+  #confirm(number: number, done: (told: Told) => void): void {
+    if (number <= this.#confirmed) return this.#whenObeyed(() => done("shared"));
+    this.#store.tell(number, (told) => {
+      if (told !== "unknown") this.#confirmed = Math.max(this.#confirmed, number);
+      this.#whenObeyed(() => done(told));
     });
   }
 

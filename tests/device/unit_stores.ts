@@ -1,6 +1,6 @@
 // A unit's record in memory, as several members see it: every call is answered at once, unless a test holds it back.
 
-import type { StoredUnit, UnitStore } from "../../lib/device/unit_truth.ts";
+import type { StoredUnit, Told, UnitStore } from "../../lib/device/unit_truth.ts";
 
 /** What all members share. */
 export class UnitGroup {
@@ -72,11 +72,11 @@ export class MemberUnitStore implements UnitStore {
     for (const put of this.#held.splice(0)) put();
   }
 
-  tell(number: number, done: (obeyed: boolean) => void): void {
+  tell(number: number, done: (told: Told) => void): void {
     const others = this.group.members.filter((m) => m !== this && m.alive);
     let left = others.length + 1;
     const one = () => {
-      if (--left === 0) done(true);
+      if (--left === 0) done(others.length === 0 ? "alone" : "shared");
     };
     for (const other of others) {
       const tell = () => {

@@ -2,39 +2,21 @@
 // docs/conformance.md gives the reason of each skip; a test that starts to be skipped fails here.
 
 import { strict as assert } from "node:assert";
-import { finish, interop, shared } from "./tools.ts";
+import { failsEverywhere, failsWith512, suiteNeeds, SuiteRun } from "./conformance.ts";
 import { root, TargetProcess } from "./target_process.ts";
+import { ThreeMembers } from "./three_members.ts";
+import { finish, interop } from "./tools.ts";
 
-/** No target passes these as the runner reads them; docs/conformance.md says why. */
-const failsEverywhere = ["iSCSIdatasn.iSCSIDataSnInvalid", "iSCSITMF.LUNResetSimpleAsync"];
-/** This one only where a physical block is a logical block: it asks about one block and expects another. */
-const failsWith512 = "GetLBAStatus.UnmapSingle";
+const skipsMax = 34;
 
-interop("libiscsi's conformance suite: nothing fails, hangs or crashes", [
-  "iscsi-test-cu",
-  "python3",
-  `${shared}/conformance/run.py`,
-], async () => {
+interop("libiscsi's conformance suite: nothing fails, hangs or crashes", suiteNeeds, async () => {
   await using target = await TargetProcess.start({
     volumes: [{ name: "vol0", size: "1GiB" }, { name: "vol4", size: "1GiB", blockSize: 4096 }],
   });
-  const { output } = await finish("python3", [
-    `${shared}/conformance/run.py`,
-    ...[target.url("vol0", 0), "--url2", target.url("vol0", 1)],
-    ...["--tsv", `${target.directory}/verdicts.tsv`],
-  ], { secondsMax: 480 });
-  console.log(output.trim());
-  const last = /PASS (\d+), SKIP (\d+), FAIL (\d+), HANG (\d+), CRASH (\d+)/.exec(output);
-  assert.ok(last, `no summary in:\n${output}`);
-  const rows = (await Deno.readTextFile(`${target.directory}/verdicts.tsv`)).split("\n").map((line) =>
-    line.split("\t")
-  );
-  const named = (verdict: string) =>
-    rows.filter((r) => r[1] === verdict).map((r) => r[0]!.replace("ALL.", ""));
-  const failed = named("FAIL").filter((name) => ![...failsEverywhere, failsWith512].includes(name));
-  assert.deepEqual([...failed, ...named("HANG"), ...named("CRASH")], [], "failed, hung or crashed");
-  assert.ok(rows.length >= 230, `${rows.length} tests ran, not 230`);
-  assert.ok(named("SKIP").length <= 34, `${named("SKIP").length} tests were skipped; 34 are allowed`);
+  const run = await SuiteRun.at(target.url("vol0", 0), target.url("vol0", 1));
+  run.judge();
+  const skipped = run.named("SKIP");
+  assert.ok(skipped.length <= skipsMax, `${skipped.length} tests were skipped; ${skipsMax} are allowed`);
   // The first does pass: the tool says so by its exit status, the runner reads the refusals it logged. The third passes
   // on blocks of 4096 bytes.
   for (const [name, url] of [[failsEverywhere[0], target.url()], [failsWith512, target.url("vol4")]]) {
@@ -44,7 +26,37 @@ interop("libiscsi's conformance suite: nothing fails, hangs or crashes", [
 
   const reasons = await Deno.readTextFile(`${root}docs/conformance.md`);
   const explained = (name: string) => reasons.includes(name) || reasons.includes(name.replace(/\..*/, ".*"));
-  const unexplained = [...named("SKIP"), ...named("FAIL")].filter((name) => !explained(name));
+  const unexplained = [...skipped, ...run.named("FAIL")].filter((name) => !explained(name));
   assert.deepEqual(unexplained, [], "without a reason in docs/conformance.md");
   assert.equal((await target.stop()).code, 0);
 });
+
+/**
+ * The test before this one leaves a reset behind that it does not wait for, and which may reach the second member when this
+ * one has logged in there: it does not expect the unit attention. Alone it passes.
+ */
+const meetsReset = "MultipathIO.Simple";
+
+for (const keeper of ["sqlite", "etcd"] as const) {
+  const needs = keeper === "etcd" ? [...suiteNeeds, "etcd"] : suiteNeeds;
+  interop(`libiscsi's conformance suite through each of three members on ${keeper}`, needs, async () => {
+    await using group = await ThreeMembers.start(keeper);
+    await group.createVolume("wide", "1GiB");
+    const { members } = group;
+    for (const [i, member] of members.entries()) {
+      const other = members[(i + 1) % members.length]!;
+      const urls = [member.url("wide"), other.url("wide")] as const;
+      const run = await SuiteRun.at(...urls);
+      run.judge((name) => name === meetsReset);
+      const alone = await finish("iscsi-test-cu", ["-d", "-t", `ALL.${meetsReset}`, ...urls], {
+        secondsMax: 60,
+      });
+      assert.equal(alone.code, 0, alone.output);
+      const skipped = run.named("SKIP");
+      assert.ok(skipped.length <= skipsMax, `${skipped.length} tests were skipped; ${skipsMax} are allowed`);
+      const multipath = run.named("PASS").filter((name) => name.startsWith("MultipathIO."));
+      assert.ok(multipath.length >= 3, `the second path was used by ${multipath.length} tests`);
+    }
+    await group.stop();
+  });
+}

@@ -190,11 +190,15 @@ Deno.test("LOGICAL UNIT RESET through one member ends tasks and reservations, an
   assert.equal(await reset, 0);
   assert.equal(await write, "status 64", "TASK ABORTED");
   assert.deepEqual(await far.attentions(), ["6/29/03"]);
-  assert.deepEqual(await near.attentions(), ["6/29/03"], "it is not alone: others may be at other members");
+  assert.deepEqual(await near.attentions(), ["6/29/03"], "it is not alone: another is at another member");
   assert.equal(await near.write(0, pattern(8, 2)), "good", "the RESERVE is gone");
   assert.equal(await far.write(0, pattern(8, 2)), "good");
   assert.equal(await near.client.taskManagement(6), 0, "TARGET WARM RESET");
   assert.deepEqual(await far.attentions(), ["6/29/00"]);
+  assert.deepEqual(await near.attentions(), ["6/29/00"]);
+  await far.client.logout();
+  assert.equal(await near.client.taskManagement(5), 0);
+  assert.equal(await near.write(0, pattern(8, 2)), "good", "alone in the group: the response has told it");
 });
 
 Deno.test("mode parameters and START STOP UNIT are of the unit, not of the member that got the command", async () => {

@@ -6,7 +6,7 @@ import type { Clock } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import type { BlockDeviceServer } from "../../device/block_device_server.ts";
-import type { StoredUnit, UnitStore } from "../../device/unit_truth.ts";
+import type { StoredUnit, Told, UnitStore } from "../../device/unit_truth.ts";
 import type { MessageListener, Messenger } from "../../forward/mod.ts";
 import type { Metadata, Watch } from "../../meta/metadata.ts";
 import { keys } from "../../meta/records.ts";
@@ -15,6 +15,7 @@ import {
   MessageRefusal,
   unitChangeBytes,
   UnitChangeMessage,
+  unitUnused,
 } from "../../wire/scsi/member_message.ts";
 import type { Members } from "./members.ts";
 
@@ -80,13 +81,14 @@ export class Units {
     if (body.length !== unitChangeBytes) return answer({ reason: MessageRefusal.malformed });
     const view = new DataView(body.buffer, body.byteOffset, body.length);
     const server = this.#servers.get(UnitChangeMessage.image.get(view, 0));
-    if (server === undefined) return answer(null); // what is served later reads its record then
+    if (server === undefined) return answer({ reason: unitUnused }); // what is served later reads its record then
     let answered = false;
     const once = (obeyed: boolean) => {
       if (answered) return;
       answered = true;
       timer.cancel();
-      answer(obeyed ? null : { reason: MessageRefusal.notNow });
+      if (!obeyed) answer({ reason: MessageRefusal.notNow });
+      else answer(server.inUse ? null : { reason: unitUnused });
     };
     const timer = this.#parts.clock.after(limits.unitObeyMs, () => once(false));
     server.follow(UnitChangeMessage.number.get(view, 0), once);
@@ -148,24 +150,32 @@ export class Units {
     this.#watch?.close();
   }
 
-  /** True: every other member obeys the change, or its lease is over for certain. */
-  async #tell(image: number, number: number): Promise<boolean> {
+  /** Every other member obeys the change, or its lease is over for certain. */
+  async #tell(image: number, number: number): Promise<Told> {
     const { clock, members } = this.#parts;
     const untilMs = clock.nowMs() + limits.unitTellMsMax;
     /** By name: under which lease; null: nobody knows yet. */
     let left: Map<string, number> | null = null;
+    let told: Told = "alone";
     while (!this.#closed) {
       const live = await members.liveNow().catch(() => null);
       if (live !== null) {
         const leases = new Map(live.map(({ record, leaseId }) => [record.name, leaseId]));
         if (left === null) left = leases;
-        for (const [name, leaseId] of left) if (leases.get(name) !== leaseId) left.delete(name);
+        for (const [name, leaseId] of left) {
+          if (leases.get(name) === leaseId) continue;
+          left.delete(name);
+          told = "shared"; // its sessions may live
+        }
       }
       if (left !== null) {
         await Promise.all([...left.keys()].map(async (name) => {
-          if (await this.#tellOne(name, image, number)) left!.delete(name);
+          const one = await this.#tellOne(name, image, number);
+          if (one === "unknown") return;
+          left!.delete(name);
+          if (one === "shared") told = one;
         }));
-        if (left.size === 0) return true;
+        if (left.size === 0) return told;
       }
       if (clock.nowMs() >= untilMs) break;
       await new Promise<void>((resolve) => clock.after(limits.unitTellRetryMs, resolve));
@@ -174,17 +184,18 @@ export class Units {
       image,
       members: [...left?.keys() ?? []].join(", "),
     });
-    return false;
+    return "unknown";
   }
 
-  #tellOne(member: string, image: number, number: number): Promise<boolean> {
+  #tellOne(member: string, image: number, number: number): Promise<Told> {
     const body = new Uint8Array(unitChangeBytes);
     const view = new DataView(body.buffer);
     UnitChangeMessage.image.set(view, 0, image);
     UnitChangeMessage.number.set(view, 0, number);
     return new Promise((resolve) => {
       this.#parts.messenger().send(member, MessageKind.unitChange, body, limits.unitTellTryMs, (outcome) => {
-        resolve(outcome.kind === "taken");
+        if (outcome.kind === "taken") resolve("shared");
+        else resolve(outcome.kind === "refused" && outcome.reason === unitUnused ? "alone" : "unknown");
       });
     });
   }

@@ -31,6 +31,8 @@ export const MessageKind = Object.freeze({
 /** A unit change: the image, and the number of the change. */
 export const UnitChangeMessage = table({ image: u64(0), number: u64(8) });
 export const unitChangeBytes = 16;
+/** Qualifier of a unit change that is obeyed, by a member where nobody is logged in to the unit. */
+export const unitUnused = 1;
 
 /** Additional sense code of a message that was understood and not taken; the qualifier says why, to its kind's own list. */
 export const messageRefusedCode = 0x85;
