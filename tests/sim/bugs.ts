@@ -18,12 +18,15 @@ import type { OrderPoint } from "../../lib/store/mod.ts";
 import type { MoveOrderPoint } from "../../lib/balance/page_move.ts";
 import type { Plant } from "./machine.ts";
 import type { Scheduler } from "./scheduler.ts";
+import type { Weather } from "./weather.ts";
 import type { World } from "./simulation.ts";
 
 export interface Bug {
   readonly name: string;
-  /** Seeds within which it is found; few when absent. Only groups, and few of those, meet what page moves need. */
+  /** Seeds within which it is found; few when absent. */
   readonly seedsMax?: number;
+  /** Makes the seed's weather such that it is met. */
+  readonly weather?: (weather: Weather) => Weather;
   readonly plant?: () => Plant;
   /** Puts something in the place of a shipped part; returns what takes it away again. */
   readonly install?: (world: World) => () => void;
@@ -41,6 +44,23 @@ const omitting = (name: string, point: OrderPoint): Bug => ({
   name,
   plant: () => ({ omit: new Set([point]) }),
 });
+
+/** Pages move all the time, clients flush what they write, and power fails. */
+function groupThatMoves(weather: Weather): Weather {
+  return {
+    ...weather,
+    machines: 2,
+    grouped: true,
+    movePauseMs: 2,
+    churn: false,
+    spareBytes: 16_777_216,
+    network: { ...weather.network, latencyMs: 0.02, jitterMs: 0.1, stallMeanMs: 0, halfOpenMeanMs: 0 },
+    metadata: { ...weather.metadata, latencyMs: 0.01, jitterMs: 1, slowChance: 0 },
+    machine: { ...weather.machine, killMeanMs: 0, powerLossMeanMs: 150, stopMeanMs: 0, downMs: 10 },
+    client: { ...weather.client, reserveChance: 0, flushChance: 0.1 },
+    commands: 500,
+  };
+}
 
 const omittingInMoves = (name: string, point: MoveOrderPoint): Bug => ({
   name,
@@ -258,7 +278,7 @@ export const bugs: readonly Bug[] = [
     name: "buffer-leaked",
     plant: () => ({ pool: (bytesMax, ownBytesMax) => new LeakyPool(bytesMax, ownBytesMax) }),
   },
-  omittingInMoves("early-epoch", "settleBeforeRoute"),
+  { ...omittingInMoves("early-epoch", "settleBeforeRoute"), weather: groupThatMoves, seedsMax: 100 },
   omittingInMoves("double-home", "decideBeforeRoute"),
   omittingInMoves("freed-too-early", "routeBeforeFree"),
 ];

@@ -80,7 +80,8 @@ export class World {
   constructor(readonly seed: number, options: RunOptions) {
     this.trace.nowMs = () => this.scheduler.nowMs;
     this.trace.printer = options.printer ?? null;
-    this.weather = weatherOf(this.random("weather"));
+    const weather = weatherOf(this.random("weather"));
+    this.weather = options.bug?.weather?.(weather) ?? weather;
     this.#commandsLeft = this.weather.commands;
     this.network = new SimNetwork(
       this.scheduler,
