@@ -1,0 +1,29 @@
+// A Linux guest (../shared/linux-guest) as an initiator.
+
+import { shared, succeed } from "./tools.ts";
+import { iqnPrefix, type TargetProcess } from "./target_process.ts";
+
+const cache = Deno.env.get("HARNESS_CACHE") ?? `${shared}/linux-guest/cache`;
+/** What a guest needs to be started. */
+export const guestNeeds: readonly string[] = [`${shared}/linux-guest/run-guest.sh`, `${cache}/READY`];
+
+/** Runs a script in a Linux guest whose initiator is to use the volume at the first portal of the target; what it printed. */
+export async function guest(
+  target: TargetProcess,
+  volume: string,
+  script: string,
+  environment: Record<string, string> = {},
+  /** Called on the host by the guest's hostcall. */
+  hook: string | null = null,
+) {
+  const [host, port] = target.portals[0].split(":");
+  return await succeed(`${shared}/linux-guest/run-guest.sh`, [
+    ...["-t", "240"],
+    ...hook === null ? [] : ["-H", hook],
+    ...Object.entries(environment).flatMap(([k, v]) => ["-e", `${k}=${v}`]),
+    script,
+  ], {
+    env: { HARNESS_CACHE: cache, TGT_HOST: host!, TGT_PORT: port!, TGT_IQN: `${iqnPrefix}:${volume}` },
+    secondsMax: 300,
+  });
+}
