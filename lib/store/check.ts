@@ -125,7 +125,7 @@ function reportTable(
   if (reading.damagedSectors > 0) {
     find(
       "loss",
-      `${reading.damagedSectors} entry sectors are bad in both copies: up to ` +
+      `${reading.damagedSectors} entry sectors are bad in both copies, or cannot be read in the newer one: up to ` +
         `${
           reading.damagedSlots - reading.lostSlots
         } pages are lost; pages without a slot answer MEDIUM ERROR`,

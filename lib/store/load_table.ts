@@ -1,5 +1,6 @@
 // Reading the slot table: of each entry sector the newer valid copy counts. A sector that is bad in both copies is
-// damage, and its slots are nobody's to use; sectors that disagree about which copy of their block is the newer one are
+// damage, and its slots are nobody's to use, and so is one that cannot be read where the other copy may be the older one: a
+// sector with a wrong checksum was torn and never counted, one that cannot be read may be all there is of a page. Sectors that disagree about which copy of their block is the newer one are
 // left to `mixed` repairs, so that the block has one copy again that nothing overwrites.
 
 import type { DiskCalls } from "./disk_calls.ts";
@@ -19,6 +20,14 @@ import { PageMap } from "./page_map.ts";
 import { SlotState, SlotTable } from "./slot_table.ts";
 
 const blocksAtATime = 256;
+/** How often a sector is read before it counts as one that cannot be read. */
+const readTries = 4;
+
+interface TableCopy {
+  readonly bytes: Uint8Array;
+  /** Offsets in `bytes` of sectors that cannot be read; they are zero there, which is no valid entry sector. */
+  readonly unread: Set<number>;
+}
 
 export interface BlockReading {
   sequence: number;
@@ -38,10 +47,11 @@ export interface TableReading {
   readonly blocks: BlockReading[];
   /** Highest generation seen. */
   generation: number;
-  /** Sectors with one bad copy (torn or worn), and sectors bad in both. */
+  /** Sectors with a bad copy (torn or worn). */
   badCopies: number;
   /** Blocks with such a sector. */
   readonly wornBlocks: number[];
+  /** Sectors bad in both copies, or with one that cannot be read and may be the newer one. */
   damagedSectors: number;
   damagedSlots: number;
   /** Slots of sectors that an earlier repair gave up (part of damagedSlots). */
@@ -83,9 +93,11 @@ export async function loadTable(
   const { tableBlocks, tableOffsets } = superblock.layout;
   for (let first = 0; first < tableBlocks; first += blocksAtATime) {
     const count = Math.min(blocksAtATime, tableBlocks - first);
-    const copies: Uint8Array[] = [];
+    const copies: TableCopy[] = [];
     for (const offset of tableOffsets) {
-      copies.push(await readSectors(calls, offset + first * blockBytes, count * blockBytes));
+      const copy: TableCopy = { bytes: new Uint8Array(count * blockBytes), unread: new Set() };
+      await readSectors(calls, offset + first * blockBytes, copy, 0, copy.bytes.length);
+      copies.push(copy);
     }
     for (let i = 0; i < count; i++) readBlock(reading, first + i, copies, i * blockBytes, trustZeroed);
   }
@@ -93,55 +105,68 @@ export async function loadTable(
   return reading;
 }
 
-/** Reads a range; sectors that cannot be read stay zero, which is no valid entry sector. */
-async function readSectors(calls: DiskCalls, offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
-  try {
-    return await calls.read(offsetBytes, lengthBytes);
-  } catch {
-    const bytes = new Uint8Array(lengthBytes);
-    const step = lengthBytes > blockBytes ? blockBytes : sectorBytes;
-    if (lengthBytes === sectorBytes) return bytes;
-    for (let at = 0; at < lengthBytes; at += step) {
-      bytes.set(await readSectors(calls, offsetBytes + at, step), at);
-    }
-    return bytes;
+/** Reads `lengthBytes` at `diskOffset` to `at` in the copy; what cannot be read as a whole in smaller and smaller parts. */
+async function readSectors(
+  calls: DiskCalls,
+  diskOffset: number,
+  copy: TableCopy,
+  at: number,
+  lengthBytes: number,
+): Promise<void> {
+  const tries = lengthBytes === sectorBytes ? readTries : 1;
+  for (let n = 0; n < tries; n++) {
+    try {
+      copy.bytes.set(await calls.read(diskOffset, lengthBytes), at);
+      return;
+    } catch { /* again, or in parts */ }
+  }
+  if (lengthBytes === sectorBytes) {
+    copy.unread.add(at);
+    return;
+  }
+  const step = lengthBytes > blockBytes ? blockBytes : sectorBytes;
+  for (let done = 0; done < lengthBytes; done += step) {
+    await readSectors(calls, diskOffset + done, copy, at + done, step);
   }
 }
 
 function readBlock(
   reading: TableReading,
   block: number,
-  copies: readonly Uint8Array[],
+  copies: readonly TableCopy[],
   at: number,
   trustZeroed: boolean,
 ): void {
   const { table } = reading;
-  const views = copies.map((c) => new DataView(c.buffer, c.byteOffset, c.byteLength));
+  const views = copies.map(({ bytes: b }) => new DataView(b.buffer, b.byteOffset, b.byteLength));
+  const sequences: [number, number][] = []; // per sector, of each copy; negative: bad
+  for (let s = 0; s < sectorsPerBlock && table.sectorUsed(block * sectorsPerBlock + s); s++) {
+    const expected = table.headerOf(block * sectorsPerBlock + s);
+    const of = (c: 0 | 1) => sectorSequence(copies[c]!.bytes, views[c]!, at + s * sectorBytes, expected);
+    sequences.push([of(0), of(1)]);
+  }
+  // All sectors of a copy are written together, so that one tells how new its neighbours are.
+  const newestOf = (c: 0 | 1) => Math.max(...sequences.map((pair) => pair[c]));
+  const missed = (c: 0 | 1, where: number, other: number) =>
+    copies[c]!.unread.has(where) && (newestOf(c) < 0 || newestOf(c) > other);
   const newest: number[] = []; // per sector 0, 1, 2 for both, -1 for neither
   let sequence = 0;
-  for (let s = 0; s < sectorsPerBlock; s++) {
+  sequences.forEach(([a, b], s) => {
     const sector = block * sectorsPerBlock + s;
-    if (!table.sectorUsed(sector)) break;
     const where = at + s * sectorBytes;
-    const [a, b] = [0, 1].map((c) =>
-      sectorSequence(copies[c]!, views[c]!, where, table.headerOf(sector))
-    ) as [
-      number,
-      number,
-    ];
     if (a < 0 || b < 0) {
       reading.badCopies++;
       if (reading.wornBlocks.at(-1) !== block) reading.wornBlocks.push(block);
     }
     sequence = Math.max(sequence, a, b);
-    if (a < 0 && b < 0) {
+    if ((a < 0 && b < 0) || missed(0, where, b) || missed(1, where, a)) {
       newest.push(-1);
       damage(reading, sector);
     } else {
       newest.push(a === b ? 2 : a > b ? 0 : 1);
       readSector(reading, sector, views[a >= b ? 0 : 1]!, where, trustZeroed);
     }
-  }
+  });
   if (newest.includes(-1)) quarantine(table, block);
   const stale = [0, 1].map((copy) => newest.filter((n) => n === 1 - copy).length) as [number, number];
   const durableCopy = stale[0] <= stale[1] ? 0 : 1;
@@ -153,7 +178,7 @@ function readBlock(
     const from = at + s * sectorBytes;
     reading.repairs.push({
       offsetBytes: table.layout.tableOffsets[durableCopy as 0 | 1] + block * blockBytes + s * sectorBytes,
-      bytes: copies[n]!.slice(from, from + sectorBytes),
+      bytes: copies[n]!.bytes.slice(from, from + sectorBytes),
     });
   });
 }

@@ -278,6 +278,53 @@ Deno.test("a table that cannot be read in places is damage there only", async ()
   assert.deepEqual(await read(await open(disk), 1, 0, 0, 512), filled(512, 0x10));
 });
 
+Deno.test("a page whose only entry cannot be read is damage, not zeroes, and is there again when it can", async () => {
+  const wanted = filled(512, 0x5a);
+  for (const whole of [false, true]) {
+    const outcomes: string[] = [];
+    for (const copy of [0, 1] as const) {
+      const inner = await closedDisk(130); // its entry is in the newer copy of the block only
+      const disk = new FaultDisk(inner);
+      const bad = entrySector(inner, copy);
+      const end = bad + (whole ? 4096 : 512);
+      disk.fault = (o) =>
+        o.kind === "read" && o.offsetBytes < end && bad < o.offsetBytes + o.lengthBytes ? EIO : 0;
+      const report = await checkStore(disk);
+      let store = await open(disk);
+      const buffer = filled(512, 0xee);
+      const { outcome } = await call(store, { kind: "read", image: 1, page: 0, lengthBytes: 512, buffer });
+      outcomes.push(outcome);
+      if (outcome === "done") assert.deepEqual(buffer, wanted);
+      assert.equal(report.findings.some(({ severity }) => severity === "loss"), outcome !== "done");
+      await store.close();
+      disk.fault = () => 0;
+      store = await open(disk);
+      assert.deepEqual(await read(store, 1, 0, 0, 512), wanted);
+      assert.equal(store.usage().damagedSlots, 0);
+    }
+    // Neighbours tell which copy is the older one; without any both may be.
+    const expected = whole ? ["mediumReadError", "mediumReadError"] : ["done", "mediumReadError"];
+    assert.deepEqual(outcomes.toSorted(), expected);
+  }
+});
+
+Deno.test("a sector that can be read at the fourth try is no damage", async () => {
+  const inner = await closedDisk(130);
+  for (const copy of [0, 1] as const) {
+    const bad = entrySector(inner, copy);
+    let failures = 3;
+    const disk = new FaultDisk(inner);
+    disk.fault = (o) => {
+      if (o.kind !== "read" || o.offsetBytes > bad || bad >= o.offsetBytes + o.lengthBytes) return 0;
+      return o.lengthBytes > 512 || failures-- > 0 ? EIO : 0;
+    };
+    const store = await open(disk);
+    assert.equal(store.usage().damagedSlots, 0);
+    assert.deepEqual(await read(store, 1, 0, 0, 512), filled(512, 0x5a));
+    await store.close();
+  }
+});
+
 Deno.test("of two slots with one page the newer generation is the page, and the older one is cleared for good", async () => {
   const disk = memoryDisk(130);
   let store = await freshStore(disk);
