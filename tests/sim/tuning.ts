@@ -51,6 +51,9 @@ async function setCache(
   volume.cacheOff.end(!writeCache);
 }
 
+/** Longer than a member waits before it makes a volume of its configuration that it could not make at its start. */
+const calmTriesMax = 100;
+
 /** Taking it away again is tried until it is done. */
 async function protect(world: ChurnWorld, machine: Machine, volume: Volume, on: boolean): Promise<void> {
   if (!on && volume.protection.isOff) return;
@@ -66,7 +69,7 @@ async function protect(world: ChurnWorld, machine: Machine, volume: Volume, on: 
       return volume.protection.end(on);
     }
     if (on) return;
-    if (!world.stormy() && ++calmTries > 20) {
+    if (!world.stormy() && ++calmTries > calmTriesMax) {
       return world.problem(`${volume.spec.name} stays protected in calm weather: ${why}`);
     }
   }
