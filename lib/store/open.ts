@@ -130,19 +130,26 @@ async function settleCache(
   found: FoundSuperblock,
   omit: ReadonlySet<OrderPoint>,
 ): Promise<FoundSuperblock> {
-  const { superblock, copy } = found;
+  const { superblock } = found;
   try {
     if (!omit.has("flushAtOpen")) await calls.flush();
   } catch (error) {
-    await markLost(calls, superblock, 1 - copy as 0 | 1).catch(() => {}); // what was left may be gone with this flush
+    await noteLostFlush(calls, omit).catch(() => {}); // what was left may be gone with this flush
     throw error;
   }
-  if (superblock.state !== "open" || omit.has("dropCacheAtOpen")) return found;
+  if (superblock.state === "closed" || omit.has("dropCacheAtOpen")) return found;
   await calls.disk.dropCache?.();
   const again = await readSuperblock(calls);
   // The mark of a failed flush may have been one of the things that were never written.
   const powerLossSuspected = superblock.powerLossSuspected || again.superblock.powerLossSuspected;
   return { superblock: { ...again.superblock, powerLossSuspected }, copy: again.copy };
+}
+
+/** The superblock found may be one that this flush could not write: of the two, the one that the disk has is kept. */
+async function noteLostFlush(calls: DiskCalls, omit: ReadonlySet<OrderPoint>): Promise<void> {
+  if (!omit.has("dropCacheAtOpen")) await calls.disk.dropCache?.();
+  const { superblock, copy } = await readSuperblock(calls);
+  await markLost(calls, superblock, 1 - copy as 0 | 1);
 }
 
 /**

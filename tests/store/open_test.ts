@@ -183,6 +183,24 @@ Deno.test("an opening whose flush fails is refused, and the next one suspects a 
   assert.equal((await open(inner)).powerLossSuspected, true);
 });
 
+Deno.test("when the flush of an opening and that of its note fail, the superblock that the disk has is left", async () => {
+  for (const copy of superblockOffsets) {
+    const inner = memoryDisk();
+    await write(await freshStore(inner), 5, 0, 0, filled(512, 1));
+    await flush(await open(inner));
+    const garble = (at: number) => void inner.bytes.fill(0xa5, at, at + 512);
+    const disk = new FaultDisk(inner, ({ kind, offsetBytes }) => {
+      if (kind === "write") garble(offsetBytes);
+      return kind === "read" ? 0 : EIO;
+    });
+    // What looked whole in the cache was torn on the disk.
+    const dropCache = () => Promise.resolve(garble(copy));
+    await assert.rejects(open(Object.assign(disk, { dropCache })), /Cannot flush disk "memory": error 5/);
+    garble(copy); // the system forgets it at the latest now
+    assert.deepEqual(await read(await open(inner), 5, 0, 0, 512), filled(512, 1));
+  }
+});
+
 /** Offset of the entry sector of slots 0 to 14 in one copy of the table. */
 function entrySector(disk: MemoryDisk, copy: 0 | 1): number {
   return layoutFor(disk.sizeBytes, pageBytes)!.tableOffsets[copy];
