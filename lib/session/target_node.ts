@@ -307,6 +307,9 @@ export class TargetNode implements ConnectionHost {
   ): void {
     if (!wanted()) return;
     if (this.#stopping !== null) return refused(LoginStatus.serviceUnavailable.code, "the target stops");
+    if (!this.#stillServed(login, portal)) {
+      return refused(LoginStatus.notFound.code, "the target went away during the login");
+    }
     if (login.tsih !== 0) return this.#rejoin(login, wanted, granted, refused, handOver);
     const old = login.discovery ? null : this.#find(login, portal);
     if (old !== null) {
@@ -323,6 +326,13 @@ export class TargetNode implements ConnectionHost {
     const session = this.#make(login, portal);
     session.deviceServer.nexusGained(session.nexus);
     granted(session);
+  }
+
+  /** A login takes its time, above all while an older session's commands end: `dropTarget` may have gone by meanwhile. */
+  #stillServed({ target, initiatorName }: TargetLogin, portal: TargetPortal): boolean {
+    if (target === null) return true;
+    const found = this.directory.lookup(target.name, initiatorName, portal);
+    return found.kind === "found" && found.target.deviceServer === target.deviceServer;
   }
 
   /** A login with a TSIH: connection replacement, since a session has one connection (§6.3.4). */

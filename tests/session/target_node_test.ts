@@ -410,6 +410,24 @@ Deno.test("a device server that is slow to end tasks keeps the session, not the 
   idle(world);
 });
 
+Deno.test("a login that waits for an older session's commands gets no session of a target that goes away meanwhile", () => {
+  // Without this, a session stays at a volume that has been deleted, and nobody ends it.
+  const world = new FakeWorld();
+  loggedIn(world).deliver(hold(1, 1));
+  world.device.slowAborts = true;
+  const again = world.connect(40_001)!;
+  const fields = { currentStage: 1, nextStage: 3, transit: 1, isid: 1, cmdSn: 1 };
+  again.deliver(build({ kind: "login", fields, data: textData([host, vol0]) }));
+  assert.equal(answers(again).length, 0, "it waits");
+  world.targets.shift();
+  world.node.dropTarget(vol0.split("=")[1]!, "the volume is being deleted");
+  world.device.finish(world.device.tasks.get(1)!, 0x40);
+  const { view } = answers(again)[0]!;
+  assert.equal(bhs.LoginResponse.statusClass.get(view, 0), 2);
+  assert.equal(bhs.LoginResponse.statusDetail.get(view, 0), 3);
+  idle(world);
+});
+
 Deno.test("text floods: more than the bound is rejected, and the exchange begins anew", () => {
   // Without this, continued text is unbounded memory.
   const world = new FakeWorld();
