@@ -289,7 +289,7 @@ export class Seat {
   }
 
   #expected(text: string): boolean {
-    const { disk, machine, metadata, roomRatio, churn } = this.world.weather;
+    const { disk, machine, metadata, roomRatio, churn, movePauseMs } = this.world.weather;
     if (text.startsWith("6/")) return true;
     // Of a home that is away: BUSY, NOT READY, and COMPARE AND WRITE is not done twice.
     if (this.volume.members > 1 && ["busy", "2/04/03", "b/08/00", "4/0c/00", "4/44/00"].includes(text)) {
@@ -319,8 +319,9 @@ export class Seat {
         return this.world.weather.tuning;
       case "5/21/00": // a member that has not heard of the growth yet
         return this.world.weather.tuning && this.volume.members > 1;
-      case "7/27/07":
-        return roomRatio < 1.3 || churn || this.world.weather.tuning || disk.fullChance > 0;
+      case "7/27/07": // pages that are moved at random may fill one member
+        return roomRatio < 1.3 || churn || movePauseMs > 0 || this.world.weather.tuning ||
+          disk.fullChance > 0;
       case "5/25/00":
       case "2/04/03":
         return machine.stopMeanMs > 0;

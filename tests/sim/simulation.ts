@@ -1,6 +1,7 @@
 // One run of the simulated world from one seed: a storm, in which everything goes wrong that the seed's weather has, then a
 // calm, in which everything must come to its end: commands, logins, starts, stops, buffers.
 
+import { limits } from "../../lib/base/limits.ts";
 import type { InitiatorClient } from "../../lib/session/initiator/client.ts";
 import { MemoryMetadataStore } from "../../lib/meta/memory_metadata.ts";
 import { SeededRandom } from "../store/store_calls.ts";
@@ -395,7 +396,10 @@ export class World {
       if (sessions.length > 0) {
         this.problem(`${machine.name} has ${sessions.length} sessions after all logouts`);
       }
-      const { bytesOut, bytesReserved } = machine.pool;
+      // A session that was dropped, as by TARGET COLD RESET, has its last answers leave for a while, though nobody reads them.
+      const { pool } = machine;
+      await this.scheduler.run(() => pool.bytesOut === 0, this.scheduler.nowMs + limits.stopCloseTimeMs);
+      const { bytesOut, bytesReserved } = pool;
       // Member sessions stay, and promise room to each other.
       if (bytesOut !== 0 || (bytesReserved !== 0 && !this.weather.grouped)) {
         this.problem(
