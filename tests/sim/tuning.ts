@@ -51,8 +51,8 @@ async function setCache(
   volume.cacheOff.end(!writeCache);
 }
 
-/** Longer than a member waits before it makes a volume of its configuration that it could not make at its start. */
-const calmTriesMax = 100;
+/** Longer than a start with a stuck flush, and than a member waits before it makes a volume that it could not make at its start. */
+const calmTriesMax = 500;
 
 /** Taking it away again is tried until it is done. */
 async function protect(world: ChurnWorld, machine: Machine, volume: Volume, on: boolean): Promise<void> {
