@@ -218,7 +218,7 @@ for (const victim of names) {
     always,
     async (group) => {
       // Lost without it: what a kernel sends for a process that is gone.
-      const running = group.client({ commands: 1200 * kills, depth: 8 });
+      const running = group.client({ commands: 3000 * kills, depth: 8 });
       let over = false;
       void running.report.finally(() => over = true);
       let killed = 0;
