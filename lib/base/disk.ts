@@ -49,6 +49,11 @@ export interface Disk {
    * the system could not write something and keeps it as if it had. For a disk that nobody uses yet. A disk may lack it.
    */
   dropCache?(): Promise<void>;
+  /**
+   * Memory for what is written and must not be garbage, whatever becomes of the thread: while the system still works on a write of
+   * a thread that has died, memory of that thread's own may be somebody else's already. Never released. A disk may lack it.
+   */
+  lastingMemory?(sizeBytes: number): Uint8Array<ArrayBuffer>;
   /** Closes once nothing is in flight. */
   close(): Promise<void>;
 }

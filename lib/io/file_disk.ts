@@ -16,6 +16,10 @@ const errnos: Readonly<Record<string, number>> = {
   EROFS: 30,
   EDQUOT: 122,
 };
+/** How long the lock of a disk is waited for, and between two looks, milliseconds. */
+const lockWaitMs = 2_000;
+const lockRetryMs = 50;
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
 /** What a punch writes where the system has no holes. */
 const zeroesBytes = 1024 * 1024;
 const zeroes = new Uint8Array(zeroesBytes);
@@ -68,7 +72,7 @@ export function openFileDisk(path: string, options: OpenFileDiskOptions = {}): F
   let claim: number | null = null;
   try {
     if (device && !readOnly) claim = claimOf(path);
-    if (!readOnly && lockFile(fd) === "held") {
+    if (!readOnly && !isLocked(fd)) {
       throw new DiskOpenError(
         "inUse",
         `Cannot open disk "${path}": another process has it open. Stop that process first (fuser ${path}).`,
@@ -85,6 +89,15 @@ export function openFileDisk(path: string, options: OpenFileDiskOptions = {}): F
     if (claim !== null) closeClaim(claim);
     throw error;
   }
+}
+
+/** False: somebody else has the lock. One who has just been killed may have it until the system is through with its writes. */
+function isLocked(fd: number): boolean {
+  for (let waitedMs = 0; lockFile(fd) === "held"; waitedMs += lockRetryMs) {
+    if (waitedMs >= lockWaitMs) return false;
+    Atomics.wait(sleeper, 0, 0, lockRetryMs);
+  }
+  return true;
 }
 
 function claimOf(path: string): number | null {

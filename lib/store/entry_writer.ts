@@ -33,17 +33,17 @@ class EntryBlock {
 }
 
 class BlockWrite {
-  readonly bytes = new Uint8Array(blockBytes);
-  readonly view = new DataView(this.bytes.buffer);
+  readonly view: DataView;
   block: EntryBlock | null = null;
   version = 0;
   readonly disk: DiskOperation;
-  constructor(done: (write: BlockWrite) => void) {
+  constructor(readonly bytes: Uint8Array<ArrayBuffer>, done: (write: BlockWrite) => void) {
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.disk = {
       kind: "write",
       offsetBytes: 0,
       lengthBytes: blockBytes,
-      buffer: this.bytes,
+      buffer: bytes,
       bufferStart: 0,
       errno: 0,
       done: () => done(this),
@@ -205,7 +205,7 @@ export class EntryWriter {
   }
 
   #start(block: EntryBlock): void {
-    const write = this.#idle.pop() ?? new BlockWrite((w) => this.#done(w));
+    const write = this.#idle.pop() ?? this.#newWrite();
     block.writing = true;
     block.stale = false;
     this.#writing++;
@@ -216,6 +216,12 @@ export class EntryWriter {
     const copy = this.omit.has("alternateCopies") ? 0 : 1 - block.durableCopy;
     write.disk.offsetBytes = this.table.layout.tableOffsets[copy as 0 | 1] + block.index * blockBytes;
     this.disk.submit(write.disk);
+  }
+
+  /** The copy that is written over has what was acknowledged since the last flush: garbage in its place would lose that. */
+  #newWrite(): BlockWrite {
+    const bytes = this.disk.lastingMemory?.(blockBytes) ?? new Uint8Array(blockBytes);
+    return new BlockWrite(bytes, (write) => this.#done(write));
   }
 
   #done(write: BlockWrite): void {

@@ -9,6 +9,7 @@ import type { DiskEngine } from "./disk_engine.ts";
 import { Errno } from "./errno.ts";
 import { addressOf } from "./libc.ts";
 import { type GatedWrite, RangeGate } from "./range_gate.ts";
+import { mapMemory } from "./shared_memory.ts";
 import { type SlowCall, SlowKind } from "./slow_calls.ts";
 
 /** What O_DIRECT asks for, in bytes; powers of two. */
@@ -64,6 +65,10 @@ export class DirectDisk implements Disk {
     call.gateAlone = call.gateStart !== offsetBytes || call.gateEnd !== end;
     call.gated = true;
     if (this.#gate.enter(call)) this.admitted(call);
+  }
+
+  lastingMemory(sizeBytes: number): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(mapMemory(this.#engine.loop.libc, sizeBytes).buffer);
   }
 
   async close(): Promise<void> {

@@ -11,6 +11,7 @@ import { Errno } from "./errno.ts";
 import { ExclusiveCalls } from "./exclusive_calls.ts";
 import { addressOf, alignedBytes, setLong, Words } from "./libc.ts";
 import { PageCacheMap } from "./page_cache_map.ts";
+import { mapMemory } from "./shared_memory.ts";
 import { SlowKind } from "./slow_calls.ts";
 
 const noWait = 8; // RWF_NOWAIT
@@ -119,6 +120,10 @@ export class NativeDisk implements Disk, DiskCallOwner {
 
   dropCache(): Promise<void> {
     return dropFileCache(this.fd);
+  }
+
+  lastingMemory(sizeBytes: number): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(mapMemory(this.#engine.loop.libc, sizeBytes).buffer);
   }
 
   async close(): Promise<void> {
