@@ -4,7 +4,8 @@ import { strict as assert } from "node:assert";
 import type { RouteReport } from "../../lib/mgmt/control.ts";
 import { cdb16, PlainInitiator, senseKey } from "./plain_initiator.ts";
 import { pause, type TargetOptions, TargetProcess } from "./target_process.ts";
-import { finish, interop } from "./tools.ts";
+import { memberNames, route, ThreeMembers, until } from "./three_members.ts";
+import { finish, interop, succeed } from "./tools.ts";
 
 const MiB = 1024 * 1024;
 const pageBlocks = 4 * MiB / 512;
@@ -13,15 +14,6 @@ const busy = 8;
 
 async function api<T>(target: TargetProcess, path: string): Promise<T> {
   return await (await fetch(`http://${target.admin}${path}`)).json();
-}
-
-async function until(condition: () => Promise<boolean>, what: string, msMax = 30_000): Promise<number> {
-  const begin = Date.now();
-  while (!await condition()) {
-    assert.ok(Date.now() - begin < msMax, `waited too long: ${what}`);
-    await pause(100);
-  }
-  return Date.now() - begin;
 }
 
 /** Bytes that tell where they belong and which round wrote them. */
@@ -249,4 +241,26 @@ Deno.test("a home that is paused: its pages are BUSY, no write is lost or late, 
   assert.deepEqual([...statuses.keys()].sort(), [0, busy]);
   for (const lun of luns) await lun.close();
   for (const member of [alpha, beta]) assert.equal((await member.stop()).code, 0, member.log);
+});
+
+interop("what qemu-img writes through one of three members on etcd is read through the others", [
+  "qemu-img",
+  "etcd",
+], async () => {
+  await using group = await ThreeMembers.start("etcd", { diskSize: "256MiB" });
+  await group.createVolume("wide", "96MiB");
+  const image = `${group.members[0]!.directory}/image`;
+  await succeed("sh", ["-c", `head -c 96M /dev/urandom >${image}`], { secondsMax: 60 });
+  const [first, ...others] = group.members.map((member) => member.url("wide"));
+  await succeed("qemu-img", ["convert", "-n", "-f", "raw", "-O", "raw", image, first!], { secondsMax: 120 });
+  for (const url of others) {
+    await succeed("qemu-img", ["compare", "-f", "raw", "-F", "raw", image, url], { secondsMax: 120 });
+  }
+  for (const member of group.members) {
+    const { pages: homes } = (await route(member, "wide"))!;
+    assert.deepEqual([...new Set(homes)].sort(), [...memberNames], "homes on all three");
+    const written = async () => Object.values((await route(member, "wide"))!.allocated); // told now and then
+    await until(async () => (await written()).every((count) => count === 8), "24 pages have data, 8 each");
+  }
+  await group.stop();
 });
