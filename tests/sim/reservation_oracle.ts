@@ -164,7 +164,11 @@ export class ReservationOracle {
     this.#acting = (state) => act(state).after;
     return (verdict) => {
       this.#acting = null;
-      if (verdict === null || upheavals !== this.#upheavals) return null; // nobody knows what it was decided upon
+      if (verdict === null) { // its member may have put the change, and died before it told the others
+        for (const state of this.#states.values()) this.#kept.set(state.text, state);
+        return null;
+      }
+      if (upheavals !== this.#upheavals) return null; // nobody knows what it was decided upon
       if (verdict === "refused") { // before anybody looked at reservations
         this.#set(before);
         return null;
