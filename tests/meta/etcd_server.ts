@@ -45,8 +45,16 @@ export class EtcdServer {
     return `${this.tls === null ? "http" : "https"}://127.0.0.1:${this.port}`;
   }
 
+  /** A SIGSTOP has stopped it when this returns: the system stops one thread after the other. */
   signal(signal: Deno.Signal): void {
+    const { pid } = this.#child!;
     this.#child!.kill(signal);
+    if (signal !== "SIGSTOP") return;
+    const stopped = () =>
+      [...Deno.readDirSync(`/proc/${pid}/task`)].every(({ name }) =>
+        / T /.test(Deno.readTextFileSync(`/proc/${pid}/task/${name}/stat`).slice(0, 64))
+      );
+    for (let i = 0; !stopped() && i < 10_000; i++) { /* soon */ }
   }
 
   async kill(): Promise<void> {
