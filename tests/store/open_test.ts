@@ -201,6 +201,21 @@ Deno.test("when the flush of an opening and that of its note fail, the superbloc
   }
 });
 
+Deno.test("what a formatting left whose last flush failed is not believed from the cache", async () => {
+  const inner = memoryDisk();
+  let flushes = 0;
+  const disk = new FaultDisk(inner, ({ kind }) => kind === "flush" && ++flushes === 3 ? EIO : 0);
+  await assert.rejects(formatDisk(disk, { ...identity, pageBytes }, new SeededRandom(1)), /error 5/);
+  // The cache shows both superblocks, clean since the flush that failed: the next one says that all is well.
+  const dropCache = () => {
+    for (const at of superblockOffsets) inner.bytes.fill(0, at, at + 512);
+    return Promise.resolve();
+  };
+  const refused = await refusal(open(Object.assign(disk, { dropCache })));
+  assert.equal(refused.kind, "notAStore");
+  assert.equal((await inspectDisk(inner)).kind, "blank", "the next start makes it again");
+});
+
 /** Offset of the entry sector of slots 0 to 14 in one copy of the table. */
 function entrySector(disk: MemoryDisk, copy: 0 | 1): number {
   return layoutFor(disk.sizeBytes, pageBytes)!.tableOffsets[copy];
