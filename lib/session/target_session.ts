@@ -82,6 +82,8 @@ export class TargetSession implements CommandHost, DataOutHost {
   #generation = 0;
   readonly #credit: CommandCredit;
   readonly #idleWaiters: (() => void)[] = [];
+  /** Apart from those: a session whose logout the device server still deals with is idle, and has not ended. */
+  readonly #endedWaiters: (() => void)[] = [];
   readonly #onEnded: (session: TargetSession) => void;
 
   constructor(
@@ -238,7 +240,7 @@ export class TargetSession implements CommandHost, DataOutHost {
   whenEnded(then: () => void): void {
     assert(this.#state !== "open", "nobody has ended the session");
     if (this.#state === "ended") then();
-    else this.#idleWaiters.push(then);
+    else this.#endedWaiters.push(then);
   }
 
   #leave(): void {
@@ -255,6 +257,7 @@ export class TargetSession implements CommandHost, DataOutHost {
     if (this.#state === "ended") return;
     this.#state = "ended";
     this.#onEnded(this);
+    for (const then of this.#endedWaiters.splice(0)) then();
   }
 
   #abortEach(onlyIncomplete = false): void {

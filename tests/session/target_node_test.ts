@@ -3,6 +3,7 @@
 import { strict as assert } from "node:assert";
 import { limits } from "../../lib/base/limits.ts";
 import { ChapInitiator } from "../../lib/session/chap.ts";
+import type { Nexus } from "../../lib/session/nexus.ts";
 import * as bhs from "../../lib/wire/iscsi/bhs.ts";
 import { parseText, type TextPair } from "../../lib/wire/iscsi/text.ts";
 import { chapRule, fakeOpcode, fakeRandom, type FakeStream, FakeWorld } from "./fake_world.ts";
@@ -426,6 +427,36 @@ Deno.test("a login that waits for an older session's commands gets no session of
   assert.equal(bhs.LoginResponse.statusClass.get(view, 0), 2);
   assert.equal(bhs.LoginResponse.statusDetail.get(view, 0), 3);
   idle(world);
+});
+
+Deno.test("a login of an initiator whose logout is still being dealt with waits for its end", () => {
+  // Without this, the member goes round in circles for ever, or the login is never answered.
+  for (const when of ["before the commands have ended", "after"]) {
+    const world = new FakeWorld();
+    const left: (() => void)[] = [];
+    Object.assign(world.device, { leaves: (_nexus: Nexus, done: () => void) => void left.push(done) });
+    world.device.slowAborts = true;
+    const old = loggedIn(world);
+    old.deliver(hold(1, 1));
+    const login = () => {
+      const stream = world.connect()!;
+      const fields = { currentStage: 1, nextStage: 3, transit: 1, isid: 1, cmdSn: 1 };
+      stream.deliver(build({ kind: "login", fields, data: textData([host, vol0]) }));
+      return stream;
+    };
+    const logout = { initiatorTaskTag: 9, cmdSn: 2, immediate: 1 };
+    old.deliver(build({ kind: "logout", fields: logout }));
+    const early = when === "after" ? null : login();
+    world.device.finish(world.device.tasks.get(1)!, 0x40);
+    const again = early ?? login();
+    assert.equal(left.length, 1);
+    assert.equal(answers(again).length, 0, `it waits: ${when}`);
+    left[0]!();
+    const { view } = answers(again)[0]!;
+    assert.equal(bhs.LoginResponse.statusClass.get(view, 0), 0, when);
+    assert.equal(answers(old).at(-1)!.opcode, bhs.Opcode.logoutResponse);
+    assert.equal([...world.node.sessions()].length, 1);
+  }
 });
 
 Deno.test("text floods: more than the bound is rejected, and the exchange begins anew", () => {
