@@ -1,7 +1,7 @@
 // When a connection is moved, and which: one member decides about its own connections, so that no connection has two
 // deciders. It waits until an imbalance has lasted, moves few at a time, and leaves alone whoever has just come.
 
-import { excessOf, type Score, scoreMove } from "./score.ts";
+import { crowdsOf, excessOf, type Score, scoreMove } from "./score.ts";
 import type { BalanceSettings, ConnectionView, GroupView, MemberView } from "./view.ts";
 
 export interface Move {
@@ -42,11 +42,12 @@ export class Balancer {
     const from = group.members.find(({ load }) => load.tag === group.own);
     if (from === undefined) return [];
     const pressed = from.load.draining || this.#excess(group, from, settings) > 0;
+    const crowds = crowdsOf(group);
     const out: Opinion[] = [];
     for (const connection of connections) {
       for (const to of group.members) {
         if (to === from || !candidate(connection, to)) continue;
-        const score = scoreMove(group, from, to, connection, settings);
+        const score = scoreMove(group, from, to, connection, settings, crowds);
         const worth = score.total > 0 && (pressed || drawn(group, score));
         out.push({ connection, to, score, verdict: worth ? "move" : "stay" });
       }

@@ -58,12 +58,30 @@ export function dwellOf(
   return dwellMs * 2 ** Math.min(moves, movesCountedMax);
 }
 
+/** Work that clients have of an image at a member: of all clients, and of each, by the image, the tag (and the client). */
+export type Crowds = ReadonlyMap<string, number>;
+
+export function crowdsOf({ members }: GroupView): Crowds {
+  const out = new Map<string, number>();
+  const add = (key: string, work: number) => out.set(key, (out.get(key) ?? 0) + work);
+  for (const { load } of members) {
+    for (const { client, image, work, served } of load.clients) {
+      for (const [tag, share] of served) {
+        add(`${image} ${tag}`, work * share);
+        add(`${image} ${tag} ${client}`, work * share);
+      }
+    }
+  }
+  return out;
+}
+
 export function scoreMove(
   group: GroupView,
   from: MemberView,
   to: MemberView,
   connection: ConnectionView,
   settings: BalanceSettings,
+  crowds: Crowds = crowdsOf(group),
 ): Score {
   const average = averageWork(group.members, settings.workMin);
   const { work, recent, history } = connection;
@@ -75,10 +93,9 @@ export function scoreMove(
   const moves = from.load.draining ? always : Math.min(work, excess) / average;
   const affinity = at(recent) * work / average;
   const past = historyWeight * at(history) * work / average;
-  const crowd = (member: MemberView) =>
-    group.members.flatMap(({ load }) => load.clients)
-      .filter(({ client, image }) => image === connection.image && client !== connection.client)
-      .reduce((sum, client) => sum + client.work * (client.served.get(member.load.tag) ?? 0), 0);
+  const { image, client } = connection;
+  const crowd = ({ load: { tag } }: MemberView) =>
+    (crowds.get(`${image} ${tag}`) ?? 0) - (crowds.get(`${image} ${tag} ${client}`) ?? 0);
   const holds = at(recent) === 0 ? 0 : volumeWeight * (crowd(from) - crowd(to)) / average;
   const limit = limitOf(group, to, connection, settings, from.load.draining);
   const terms: Term[] = [

@@ -163,7 +163,25 @@ export class Balancing {
   }
 
   group(): GroupView {
-    const { members, records, member, isDraining } = this.#parts;
+    const all = this.#members();
+    const paths = new Map<string, Set<MemberTag>>();
+    for (const { load } of all) {
+      for (const { client, image, sessions } of load.clients) {
+        if (sessions === 0) continue;
+        const key = `${client}/${image}`;
+        paths.set(key, (paths.get(key) ?? new Set()).add(load.tag));
+      }
+    }
+    const reach = new Map<string, ReadonlySet<MemberTag>>();
+    const connections = this.meter.sessions().map((session) => {
+      const pathsAt = paths.get(`${session.client}/${session.image}`) ?? new Set();
+      return { ...this.#connection(session, reach), pathsAt };
+    });
+    return { own: this.own, policy: this.#parts.records.policy, members: all, connections };
+  }
+
+  #members(): MemberView[] {
+    const { members, member, isDraining } = this.#parts;
     const view = (name: string, load: LoadReport): MemberView => ({
       name,
       load: { ...load, draining: load.draining || isDraining(name) },
@@ -173,20 +191,7 @@ export class Balancing {
       const load = live?.state === "up" ? this.loadOf(record.targetPortalGroupTag) : null;
       return load === null ? [] : [view(record.name, load)];
     });
-    const all = [view(member.name, this.ownLoad()), ...others];
-    const paths = new Map<string, Set<MemberTag>>();
-    for (const { load } of all) {
-      for (const { client, image, sessions } of load.clients) {
-        if (sessions === 0) continue;
-        const key = `${client}/${image}`;
-        paths.set(key, (paths.get(key) ?? new Set()).add(load.tag));
-      }
-    }
-    const connections = this.meter.sessions().map((session) => {
-      const pathsAt = paths.get(`${session.client}/${session.image}`) ?? new Set();
-      return { ...this.#connection(session), pathsAt };
-    });
-    return { own: this.own, policy: records.policy, members: all, connections };
+    return [view(member.name, this.ownLoad()), ...others];
   }
 
   opinions() {
@@ -209,7 +214,12 @@ export class Balancing {
       return decided(this.#placeAt(said.to, portal.address, `it is expected there (${said.purpose})`));
     }
     this.#see();
-    const group = this.group();
+    const group = {
+      own: this.own,
+      policy: this.#parts.records.policy,
+      members: this.#members(),
+      connections: [],
+    };
     const client = clientKey(initiator);
     const placement = placeLogin(
       group,
@@ -270,7 +280,7 @@ export class Balancing {
         `${cannot}: the group has no such member. "plimsoll member list" shows them.`,
       );
     }
-    const to = this.group().members.find(({ name }) => name === memberName);
+    const to = this.#members().find(({ name }) => name === memberName);
     if (to === undefined) {
       throw new ControlError(
         "unavailable",
@@ -449,10 +459,11 @@ export class Balancing {
       s.initiator === intent.initiator && s.isid === intent.isid && s.target === volume.target.name
     );
     if (same) return { reason: IntentRefusal.known };
-    const own = this.group().members[0]!;
+    const members = this.#members();
+    const own = members[0]!;
     if (own.load.sessions + own.load.expected >= own.sessionsMax) return { reason: IntentRefusal.full };
     const chosen = intent.purpose === "balance";
-    if (chosen && !takes(own, this.group().members, intent.work, intent.senderWorkAfter, settings)) {
+    if (chosen && !takes(own, members, intent.work, intent.senderWorkAfter, settings)) {
       return { reason: IntentRefusal.loaded };
     }
     this.#intents.note(intent, now);
@@ -470,12 +481,11 @@ export class Balancing {
 
   // Parts of views.
 
-  #connection(session: MeteredSession): ConnectionView {
+  #connection(session: MeteredSession, reach = new Map<string, ReadonlySet<MemberTag>>()): ConnectionView {
     const { clock, volumes } = this.#parts;
     const now = clock.nowMs();
     const { id, client, image, moves, initiator, isid } = session;
     const volume = volumes.served().find(({ record }) => record.image === image) ?? null;
-    const address = parseAddress(session.portal);
     const volumeClass = volumeClasses.find((known) => known === volume?.record.volumeClass) ?? "normal";
     return {
       id,
@@ -490,8 +500,15 @@ export class Balancing {
       pathsAt: new Set(),
       pathsHere: this.meter.sessions().filter((s) => s.client === client && s.image === image).length,
       pinned: volume === null ? "its volume is not served any more" : this.#pinned(volume, initiator, isid),
-      reachable: address.kind === "address" ? this.#reachable(address.address) : new Set(),
+      reachable: reach.get(session.portal) ?? this.#reachableFrom(session.portal, reach),
     };
+  }
+
+  #reachableFrom(portal: string, reach: Map<string, ReadonlySet<MemberTag>>): ReadonlySet<MemberTag> {
+    const address = parseAddress(portal);
+    const out = address.kind === "address" ? this.#reachable(address.address) : new Set<MemberTag>();
+    reach.set(portal, out);
+    return out;
   }
 
   /** Why this initiator port is not sent anywhere; null: it may be. */
