@@ -40,13 +40,4 @@ export class LoadBoard {
     if (told === undefined || nowMs - told.heardMs > this.freshMs) return null;
     return told.sent === 0 ? told.report : { ...told.report, expected: told.report.expected + told.sent };
   }
-
-  ageMs(tag: MemberTag, nowMs: number): number | null {
-    const told = this.#told.get(tag);
-    return told === undefined ? null : nowMs - told.heardMs;
-  }
-
-  forget(tag: MemberTag): void {
-    this.#told.delete(tag);
-  }
 }

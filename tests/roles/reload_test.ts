@@ -28,13 +28,14 @@ Deno.test("a reload makes the volumes and opens the portals that came in additio
 Deno.test("everything else that changed is told and not done", async () => {
   await using world = await World.start({ hostnames: ["127.0.0.1", "127.0.0.2"] });
   const group = world.metadataStore.get(keys.group)!.value;
-  world.tables = `${oneDisk}[[disk]]\npath = "/d/b.img"\nsize = "8MiB"\n` +
+  world.tables = `short_cut = "off"\n${oneDisk}[[disk]]\npath = "/d/b.img"\nsize = "8MiB"\n` +
     `[[volume]]\nname = "vol0"\nsize = "24MiB"\n`;
   world.groupName = "another";
   await world.target.reload(world.config([world.ports[0]!]));
   const notices = (await world.notices()).join("\n");
   assert.match(notices, /\[group\] changed: restart/);
   assert.match(notices, /\[\[disk\]\] list changed: restart/);
+  assert.match(notices, /\[member\] settings beside its portals changed: restart/);
   assert.match(notices, /portal was taken out.*until the member is restarted/);
   assert.match(notices, /Volume "vol0" is not as .* says, and stays as it is: size is 16MiB.*24MiB/);
   assert.deepEqual([...world.disks.keys()], ["/d/a.img"], "no disk is made");

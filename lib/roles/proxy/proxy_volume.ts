@@ -318,7 +318,7 @@ export class ProxyVolume {
 
   #mayLive(member: string, run: string): boolean {
     const known = this.#copy.plan?.members.find(({ name }) => name === member);
-    if (known === undefined || run === "" || (known.up && known.run === "")) return true;
+    if (known === undefined || run === "") return true;
     return known.run === run;
   }
 

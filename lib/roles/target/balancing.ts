@@ -6,7 +6,7 @@ import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import type { Machine } from "../../base/machine.ts";
 import { formatSocketAddress, type SocketAddress } from "../../base/network.ts";
-import { Balancer, type Move, takes } from "../../balance/balancer.ts";
+import { Balancer, type Move, type Opinion, takes } from "../../balance/balancer.ts";
 import { LoadBoard } from "../../balance/board.ts";
 import {
   decodeIntent,
@@ -20,7 +20,7 @@ import {
 import { placeLogin } from "../../balance/placement.ts";
 import { reachablePortals } from "../../balance/reach.ts";
 import { decodeReport, encodeReport, type LoadReport } from "../../balance/report_codec.ts";
-import { dwellOf, scoreMove } from "../../balance/score.ts";
+import { dwellOf } from "../../balance/score.ts";
 import {
   clientKey,
   type ConnectionView,
@@ -299,9 +299,12 @@ export class Balancing {
   }
 
   /** One decision now, whatever the time it should have lasted; null: nothing is worth it. */
-  runOnce(dryRun: boolean): Move | null {
-    const best = this.opinions().find(({ verdict }) => verdict === "move") ?? null;
-    if (best !== null && !dryRun) this.#begin(best);
+  runOnce(): Opinion | null {
+    const best =
+      this.opinions().find(({ verdict, connection }) =>
+        verdict === "move" && !this.#leaving.has(connection.id)
+      ) ?? null;
+    if (best !== null) this.#begin(best);
     return best;
   }
 
@@ -377,12 +380,6 @@ export class Balancing {
       reason,
     });
     return outcome;
-  }
-
-  /** Every term for every connection and member, the best first. */
-  scores(id: number): { readonly to: string; readonly score: ReturnType<typeof scoreMove> }[] {
-    return this.opinions().filter(({ connection }) => connection.id === id)
-      .map(({ to, score }) => ({ to: to.name, score }));
   }
 
   // Messages.

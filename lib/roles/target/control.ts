@@ -171,8 +171,8 @@ export class TargetControl implements MemberControl {
   }
 
   runBalance(): Promise<BalanceOpinion | null> {
-    const move = this.#parts.balancing.runOnce(false);
-    return Promise.resolve(move === null ? null : opinionReport(this.#parts, { ...move, verdict: "move" }));
+    const move = this.#parts.balancing.runOnce();
+    return Promise.resolve(move === null ? null : opinionReport(this.#parts, move));
   }
 
   async setBalancePolicy(policy: string): Promise<void> {
@@ -183,16 +183,7 @@ export class TargetControl implements MemberControl {
         `There is no policy "${policy}". These are: ${loginPolicies.join(", ")}.`,
       );
     }
-    await this.#kept(`set the policy "${policy}"`, this.#parts.balanceRecords.setPolicy(known));
-  }
-
-  #kept(what: string, change: Promise<void>): Promise<void> {
-    return change.catch((error: Error) => {
-      throw new ControlError(
-        "unavailable",
-        `Cannot ${what}: the metadata is away (${error.message}). Try again.`,
-      );
-    });
+    await available(() => this.#parts.balanceRecords.setPolicy(known));
   }
 
   #ratesOf(id: number): Pick<SessionReport, "commandsPerS" | "bytesPerS" | "servedAt"> {

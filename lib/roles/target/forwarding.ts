@@ -57,8 +57,9 @@ export interface ForwardingParts {
   readonly router: Router;
   readonly members: Pick<Members, "find" | "fellows" | "held">;
   readonly exclude: KeepOff;
-  /** Disks of this member. */
+  /** Is the page about to get another home? */
   readonly leaving: (image: number, page: number) => boolean;
+  /** Disks of this member. */
   readonly storeOf: (placement: number) => IncomingStore | null;
   /** Absent: connections are neither lent nor borrowed. */
   readonly shortCuts?: ShortCutParts | null;

@@ -112,8 +112,8 @@ export class Mover {
   }
 
   /** Ends what is under way, of this image or at all; resolves when nothing works on it any more. */
-  async abort(image: number | null = null): Promise<void> {
-    if (this.#batch === null || (image !== null && this.#batch.image !== image)) return;
+  async abort(image: number): Promise<void> {
+    if (this.#batch?.image !== image) return;
     this.#giveUp();
     await this.#running;
   }

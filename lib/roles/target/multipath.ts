@@ -39,7 +39,7 @@ export interface MultipathParts {
   readonly member: MemberRecord;
   readonly portals: () => readonly TargetPortal[];
   readonly fellows: () => readonly Fellow[];
-  /** Of this start of this member; "": not known yet. */
+  /** Of this start of this member. */
   readonly run: () => string;
   readonly disks: () => readonly DiskRecord[];
   readonly table: (image: number) => RouteTable | null;

@@ -57,8 +57,8 @@ export class PageDecider {
 
   notices(): string[] {
     const { drains, member } = this.#parts;
+    if (!drains.has(member.name)) return [];
     const out = this.#trouble === null ? [] : [this.#trouble];
-    if (!drains.has(member.name)) return out;
     const left = this.pagesLeft();
     out.push(
       left > 0
@@ -84,19 +84,22 @@ export class PageDecider {
     if (this.#closed) return;
     this.#timer = this.#parts.clock.after(ms, () => {
       this.#timer = null;
-      this.#look().then((nextMs) => this.#later(nextMs), (error: Error) => {
-        // The metadata is away.
-        this.#parts.log.debug("cannot look which pages are to move", { reason: error.message });
-        this.#later(limits.moveLookMs);
-      });
+      void this.#look().then((nextMs) => this.#later(nextMs)); // a mistake of ours ends the process
     });
   }
 
   /** Resolves with the time until the next look, milliseconds. */
   async #look(): Promise<number> {
-    const { mover, clock, log, drains, member } = this.#parts;
+    const { mover, clock, log, drains, member, usage, volumes } = this.#parts;
     if (!mover.idle) return limits.moveLookMs;
-    const plan = await this.#plan();
+    // Nothing to be moved: nobody is asked.
+    const asked = volumes.served().length === 0 ? Promise.resolve([]) : usage.capacity();
+    const capacity = await asked.catch((error: Error) => error);
+    if (capacity instanceof Error) {
+      log.debug("cannot look which pages are to move: the metadata is away", { reason: capacity.message });
+      return limits.moveLookMs;
+    }
+    const plan = this.#plan(capacity);
     if (plan === null || plan.reason !== "balance") this.#unlikeSinceMs = -1;
     if (plan === null) {
       this.#underWay = false;
@@ -143,10 +146,8 @@ export class PageDecider {
     }
   }
 
-  async #plan(): Promise<PagePlan | null> {
-    const { disks, router, volumes, usage, drains, member } = this.#parts;
-    if (volumes.served().length === 0) return null;
-    const capacity = await usage.capacity();
+  #plan(capacity: Awaited<ReturnType<Usage["capacity"]>>): PagePlan | null {
+    const { disks, router, volumes, drains, member } = this.#parts;
     const placements = capacity.map(({ placement, member: name, freePages, slots, up }): PlacementState => ({
       placement,
       member: name,

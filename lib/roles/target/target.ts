@@ -458,7 +458,7 @@ async function assemble(
     member,
     portals: portalsListening,
     fellows: () => members.fellows(),
-    run: () => members.find(member.name)?.run ?? "",
+    run: () => members.run,
     disks: () => forwarding.disks(),
     table: (image) => router.table(image),
   });
@@ -701,10 +701,7 @@ function restartNotices(
     }
   };
   changed("[group]", (c) => c.group);
-  changed(
-    "[member] name, admin address, state_dir or workers",
-    (c) => [c.member.name, c.member.admin, c.member.stateDir, c.member.workers],
-  );
+  changed("[member] settings beside its portals", ({ member: { portals: _, ...rest } }) => rest);
   changed("[balance]", (c) => c.balance);
   changed("[[disk]] list", (c) => c.disks.map(({ path, sizeBytes }) => [path, sizeBytes]));
   const gone = open.filter((a) =>

@@ -272,6 +272,7 @@ export class Volumes implements TargetDirectory {
     if (record.epoch > known.epoch) {
       router.updateVolume(record.image, await loadRoutes(metadata, record, known));
       this.#parts.routesLearned(record.image, false);
+      multipath.tableChanged(record.image);
     }
     const settings = this.#settings(record);
     const changed = !sameSettings(settings, server.settings);
@@ -281,7 +282,6 @@ export class Volumes implements TargetDirectory {
     }
     const name = served.target.name;
     this.#byTarget.set(name, { ...served, record, target: targetRecord(name, record, gated ?? server) });
-    multipath.tableChanged(record.image);
     if (changed) multipath.planChanged(record.image);
   }
 
