@@ -36,7 +36,7 @@ export function loadReport(load: MemberLoad): LoadReport {
 
 export function balanceReport(parts: BalanceReportParts): BalanceReport {
   const { member, balancing, balanceSettings: settings } = parts;
-  const group = balancing.group();
+  const group = balancing.picture.group();
   const opinions = balancing.opinions().slice(0, opinionsMax).map((opinion) => opinionReport(parts, opinion));
   const { workMin, deadBand, settleMs, dwellMs, movesMax, logoutSeconds } = settings;
   return {
@@ -62,7 +62,7 @@ export function opinionReport(parts: BalanceReportParts, opinion: Opinion): Bala
   const volume = parts.volumes.served().find(({ record }) => record.image === connection.image);
   return {
     session: connection.id,
-    initiator: parts.balancing.meter.find(connection.id)?.initiator ?? "",
+    initiator: parts.balancing.picture.meter.find(connection.id)?.initiator ?? "",
     volume: volume?.record.name ?? "",
     to: to.name,
     verdict,

@@ -188,22 +188,22 @@ export class TargetControl implements MemberControl {
 
   #ratesOf(id: number): Pick<SessionReport, "commandsPerS" | "bytesPerS" | "servedAt"> {
     const { balancing } = this.#parts;
-    const metered = balancing.meter.find(id);
+    const metered = balancing.picture.meter.find(id);
     if (metered === null) return { commandsPerS: 0, bytesPerS: 0, servedAt: {} };
-    const shares = balancing.meter.history.long(metered.client, metered.image);
+    const shares = balancing.picture.meter.history.long(metered.client, metered.image);
     return {
       commandsPerS: Math.round(metered.commandsPerS * 10) / 10,
       bytesPerS: Math.round(metered.readBytesPerS + metered.writtenBytesPerS),
       servedAt: Object.fromEntries(
-        [...shares].map(([tag, share]) => [balancing.nameOf(tag), Math.round(share * 1000) / 1000]),
+        [...shares].map(([tag, share]) => [balancing.picture.nameOf(tag), Math.round(share * 1000) / 1000]),
       ),
     };
   }
 
   #loadOf({ name, state, targetPortalGroupTag }: MemberReport): StatusReport["members"][number]["now"] {
     const { member, balancing } = this.#parts;
-    if (name === member.name) return loadReport(balancing.ownLoad());
-    const told = state === "down" ? null : balancing.loadOf(targetPortalGroupTag);
+    if (name === member.name) return loadReport(balancing.picture.ownLoad());
+    const told = state === "down" ? null : balancing.picture.loadOf(targetPortalGroupTag);
     return told === null ? null : loadReport(told);
   }
 
@@ -297,7 +297,7 @@ export class TargetControl implements MemberControl {
     const { member, members, node, ready } = this.#parts;
     const sessions = [...node.sessions()];
     const total = (pick: (session: SessionInfo) => number) => sessions.reduce((sum, s) => sum + pick(s), 0);
-    const draining = members.membership.state === "draining" || this.#parts.balancing.draining;
+    const draining = members.membership.state === "draining" || this.#parts.balancing.picture.draining;
     return {
       name: member.name,
       state: draining ? "draining" : ready() && members.held() ? "up" : "joining",
