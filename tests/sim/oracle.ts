@@ -369,8 +369,9 @@ export class BlockOracle {
     // What was over before the read began came before what it saw, or never came; what had been seen has been replaced.
     const replaced = (c: Change) => {
       if (c === change) return false;
-      if (this.shared && c.endedAt === Infinity) return false; // it may be sent to its home again
-      return c.endedAt < startedAt || (block.seen.get(c) ?? Infinity) < startedAt;
+      if (c.endedAt < startedAt) return true;
+      // Of a group, one that was under way when the read began may have been sent to its home again after what was read here.
+      return !this.shared && (block.seen.get(c) ?? Infinity) < startedAt;
     };
     if (block.may.includes(change)) this.#replace(block, block.may.filter(replaced));
     if (!block.seen.has(change)) block.seen.set(change, now);
