@@ -1,7 +1,6 @@
-// One volume of an initiator-proxy: learns plan and routes from the members, keeps the paths that the plan asks for, and
-// serves the volume with the same device server as a member does.
+// One volume of an initiator-proxy: keeps the paths that the plan asks for, and serves the volume with the same device server
+// as a member does.
 
-import type { Timer } from "../../base/clock.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import { parseAddress } from "../../config/address.ts";
 import { BlockDeviceServer, type UnitEvent } from "../../device/block_device_server.ts";
@@ -10,16 +9,11 @@ import type { PassedAnswer } from "../../device/passed_reservations.ts";
 import { type Path, PathForwarder, type PathPlace, readSense } from "../../forward/mod.ts";
 import type { PathParts } from "../../forward/path.ts";
 import type { ProxiedVolume } from "../../mgmt/control.ts";
-import { MultipathIn, MultipathReport } from "../../wire/scsi/multipath.ts";
-import {
-  decodeMultipathReply,
-  type MultipathPlan,
-  multipathReplyBytes,
-} from "../../wire/scsi/multipath_reply.ts";
+import type { MultipathPlan } from "../../wire/scsi/multipath_reply.ts";
 import { ScsiStatus } from "../../session/task.ts";
 import { Sense, SenseKey } from "../../wire/scsi/sense.ts";
 import { memoryUnitStore } from "./unit_store.ts";
-import { RouteCopy, type Taken } from "./route_copy.ts";
+import { VolumeLearner } from "./volume_learner.ts";
 
 export interface ProxyVolumeParts extends PathParts {
   readonly name: string;
@@ -34,9 +28,6 @@ export interface ProxyVolumeParts extends PathParts {
 
 /** The initiator port of the session that is made before there is a plan. */
 const seedPort = 255;
-/** Without a word from the members, they are asked so often: a notice may have been lost with its session. */
-const askMs = 5_000;
-const retryMs = 250;
 /** Unit attentions of one session are fewer. */
 const passAttemptsMax = 16;
 /** What the sessions of one host tell within this time is one event. */
@@ -46,41 +37,43 @@ const reservationEvents: Readonly<Record<number, UnitEvent>> = {
   0x2a04: "reservationsReleased",
   0x2a05: "registrationsPreempted",
 };
-const replyRoom = multipathReplyBytes + 65_536;
 
 export class ProxyVolume {
   /** Null: what it is has not been learned yet. */
   server: BlockDeviceServer | null = null;
   readonly #parts: ProxyVolumeParts;
-  readonly #copy = new RouteCopy();
+  readonly #learner: VolumeLearner;
   readonly #forwarder: PathForwarder;
-  #timer: Timer | null = null;
-  #asking = false;
-  /** What has become known since the question that is being asked: it is asked again then. */
-  #askAgain = false;
   #reason = "no member has been reached yet";
-  #told = "";
   #closed = false;
   /** When an event was passed on last, by the clock. */
   readonly #raised = new Map<UnitEvent, number>();
 
   constructor(parts: ProxyVolumeParts) {
     this.#parts = parts;
+    this.#learner = new VolumeLearner({
+      ...parts,
+      anyOpen: () => this.#forwarder.anyOpen(),
+      failed: (reason) => this.#reason = reason,
+      nobody: () => this.#addSeed(),
+      learned: () => this.#learned(),
+      replaced: () => this.#gone(),
+    });
     this.#forwarder = new PathForwarder({
       ...parts,
-      pageBytes: () => this.#copy.plan!.pageBytes,
-      homeOf: (page) => parts.routeTable ? this.#copy.homeOf(page) : null,
+      pageBytes: () => this.#learner.copy.plan!.pageBytes,
+      homeOf: (page) => parts.routeTable ? this.#learner.copy.homeOf(page) : null,
       mayLive: (member, run) => this.#mayLive(member, run),
-      opened: () => this.#ask(),
+      opened: () => this.#learner.ask(),
       left: (path) => this.#left(path),
-      told: () => this.#ask(),
+      told: () => this.#learner.ask(),
       attention: (code) => this.#attention(code),
     });
   }
 
   start(): void {
     this.#seed();
-    this.#askLater(retryMs);
+    this.#learner.start();
   }
 
   get name(): string {
@@ -89,7 +82,7 @@ export class ProxyVolume {
 
   async close(reason: string): Promise<void> {
     this.#closed = true;
-    this.#timer?.cancel();
+    this.#learner.close();
     const { server } = this;
     this.server = null;
     if (server !== null) await new Promise<void>((done) => server.close(reason, done));
@@ -102,9 +95,9 @@ export class ProxyVolume {
       name: this.#parts.name,
       state: server !== null ? "online" : "waiting",
       ...(server !== null && this.#forwarder.anyOpen() !== null ? {} : { reason: this.#reason }),
-      epoch: this.#copy.epoch,
+      epoch: this.#learner.copy.epoch,
       sizeBytes: server?.settings.sizeBytes ?? 0,
-      pages: this.#copy.pagesByMember(),
+      pages: this.#learner.copy.pagesByMember(),
       held: this.#forwarder.held,
       paths: this.#forwarder.paths.map((path) => ({
         member: path.place.member,
@@ -119,11 +112,11 @@ export class ProxyVolume {
   }
 
   get identifier(): Uint8Array | null {
-    return this.#copy.volume?.identifier ?? null;
+    return this.#learner.copy.volume?.identifier ?? null;
   }
 
   get plan(): MultipathPlan | null {
-    return this.#copy.plan;
+    return this.#learner.copy.plan;
   }
 
   /** A session with whoever of the group answers. */
@@ -134,56 +127,12 @@ export class ProxyVolume {
 
   #left(path: Path): void {
     if (path.reason !== "") this.#reason = path.reason;
-    this.#ask(); // others may know what became of that member
-  }
-
-  #askLater(afterMs: number): void {
-    this.#timer?.cancel();
-    if (!this.#closed) this.#timer = this.#parts.clock.after(afterMs, () => this.#ask());
-  }
-
-  #ask(): void {
-    if (this.#closed) return;
-    this.#askAgain = true;
-    if (this.#asking) return;
-    this.#asking = true;
-    void this.#askAll();
-  }
-
-  async #askAll(): Promise<void> {
-    let failed = false;
-    while (this.#askAgain && !failed && !this.#closed) {
-      this.#askAgain = false;
-      const path = this.#forwarder.anyOpen();
-      if (path === null) {
-        this.#addSeed();
-        failed = true;
-        break;
-      }
-      try {
-        await this.#learn(path);
-        this.#told = "";
-      } catch (error) {
-        failed = true;
-        const reason = (error as Error).message;
-        if (reason !== this.#told) {
-          const { log, name } = this.#parts;
-          log.warn("cannot learn where a volume's pages lie; trying again", {
-            volume: name,
-            member: path.place.member,
-            reason,
-          });
-        }
-        this.#told = this.#reason = reason;
-      }
-    }
-    this.#asking = false;
-    this.#askLater(failed ? retryMs : askMs);
+    this.#learner.ask(); // others may know what became of that member
   }
 
   /** All planned paths are away: the plan may be out of date altogether. */
   #addSeed(): void {
-    const { plan } = this.#copy;
+    const { plan } = this.#learner.copy;
     if (plan === null) return;
     const places = this.#forwarder.paths.map(({ place }) => place);
     if (places.some((place) => place.initiatorPort === seedPort)) return;
@@ -191,60 +140,15 @@ export class ProxyVolume {
     this.#forwarder.setPlaces([...places, { member: "", initiatorPort: seedPort, addresses, run: "" }]);
   }
 
-  async #learn(path: Path): Promise<void> {
-    const first = await this.#question(path, MultipathReport.plan, (a) => this.#copy.takePlan(a));
-    let next = first;
-    if (next === "taken") {
-      next = await this.#question(path, MultipathReport.changes, (a) => this.#copy.takeChanges(a));
-    }
-    if (next === "whole") await this.#learnWhole(path);
-    if (this.#closed) return;
+  async #learned(): Promise<void> {
     await this.#serve();
     this.#usePlan();
-  }
-
-  async #learnWhole(path: Path): Promise<void> {
-    const { sizeBytes, pageBytes } = this.#copy.plan!;
-    const chunks = this.#copy.beginWhole(Math.ceil(sizeBytes / pageBytes));
-    for (let chunk = 0; chunk < chunks; chunk++) {
-      await this.#question(path, MultipathReport.table, (a) => this.#copy.takeChunk(a), chunk);
-    }
-  }
-
-  /** Throws with what is wrong with the answer. */
-  async #question(
-    path: Path,
-    fn: number,
-    take: (answer: ReturnType<typeof decodeMultipathReply>) => Taken,
-    chunk = 0,
-  ): Promise<"taken" | "whole"> {
-    const cdb = new Uint8Array(16);
-    const view = new DataView(cdb.buffer);
-    const f = MultipathIn.fields;
-    view.setUint8(0, MultipathIn.opcode);
-    f.serviceAction.set(view, 0, MultipathIn.serviceAction!);
-    f.version.set(view, 0, 1);
-    f.function.set(view, 0, fn);
-    f.chunk.set(view, 0, chunk);
-    f.epoch.set(view, 0, this.#copy.epoch);
-    f.allocationLength.set(view, 0, replyRoom);
-    const outcome = take(decodeMultipathReply(await path.ask(cdb, replyRoom)));
-    switch (outcome.kind) {
-      case "refused":
-        throw new Error(`a reply of member "${path.place.member}" is refused: ${outcome.reason}`);
-      case "otherVolume":
-        await this.#gone();
-        throw new Error("the volume was deleted, and another one has its name");
-      default:
-        return outcome.kind;
-    }
   }
 
   /** Whoever uses the old volume must not go on with the new one. */
   async #gone(): Promise<void> {
     const { server } = this;
     this.server = null;
-    this.#copy.reset();
     this.#parts.dropSessions("the volume was replaced");
     if (server !== null) await new Promise<void>((done) => server.close("the volume was replaced", done));
     this.#seed();
@@ -279,7 +183,7 @@ export class ProxyVolume {
 
   /** Null: more pages are planned than the table has. */
   #settings(): LogicalUnitSettings | null {
-    const { plan, volume, pages } = this.#copy;
+    const { plan, volume, pages } = this.#learner.copy;
     if (plan === null || volume === null || pages * plan.pageBytes < plan.sizeBytes) return null;
     const { targetName, name, revision, targetPortalGroupTag: tag } = this.#parts;
     return {
@@ -298,7 +202,7 @@ export class ProxyVolume {
   }
 
   #usePlan(): void {
-    const { plan } = this.#copy;
+    const { plan } = this.#learner.copy;
     if (plan === null) return;
     const places = plan.paths.map((path): PathPlace => {
       const { name, run, portals } = plan.members[path.member]!;
@@ -317,7 +221,7 @@ export class ProxyVolume {
   }
 
   #mayLive(member: string, run: string): boolean {
-    const known = this.#copy.plan?.members.find(({ name }) => name === member);
+    const known = this.#learner.copy.plan?.members.find(({ name }) => name === member);
     if (known === undefined || run === "") return true;
     return known.run === run;
   }
@@ -353,7 +257,7 @@ export class ProxyVolume {
       this.server?.raise(event);
     }
     if (code === 0x3807) this.server?.raise("softThreshold");
-    if (code === 0x2a09 || code === 0x2a01 || code === 0x3f03) this.#ask();
+    if (code === 0x2a09 || code === 0x2a01 || code === 0x3f03) this.#learner.ask();
   }
 }
 

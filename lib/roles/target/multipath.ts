@@ -82,7 +82,8 @@ export class Multipath {
       plan: (nexus) => this.#plan(nexus, record()),
       table: (chunk) => this.#chunk(record(), chunk),
       changes: (epoch) => this.#changes(record(), epoch),
-      forwarded: (nexus) => this.#notify(nexus, MultipathNotice.forwarded),
+      // Only who has declared itself expects such a message; a kernel's session of a host agent has not.
+      forwarded: (nexus) => this.#declared.has(nexus) && this.#notify(nexus, MultipathNotice.forwarded),
       refused: (nexus) => this.#refuse(nexus),
       nexusLost: (nexus) => this.#lost(nexus),
     };
