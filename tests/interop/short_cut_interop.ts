@@ -172,12 +172,13 @@ scene(
     // Lost without it: the promise itself.
     let taken = 0;
     const watching = setInterval(() => taken = Math.max(taken, group.shortCuts()), 300);
-    const report = await group.client({ commands: 4000 }).report;
+    const report = await group.client({ commands: 10_000 }).report;
     clearInterval(watching);
     console.log(JSON.stringify(report), "short cuts seen", taken);
     assert.deepEqual(report.wrong, []);
     assert.equal(report.logins, 0, "the connection was lost");
-    assert.ok(taken > 300, `${taken} short cuts`);
+    // Some 3,400 reads can take it; one refusal would be a rest of 10 s, which is longer than the test.
+    assert.ok(taken > 2500, `${taken} short cuts`);
   },
 );
 
@@ -201,14 +202,14 @@ scene("the same, and 1 % of the packets at client and home are lost", always, as
   for (const machine of ["client", "beta"]) group.machines.exec(machine, "nft", "-f", rules);
   let taken = 0;
   const watching = setInterval(() => taken = Math.max(taken, group.shortCuts()), 300);
-  const report = await group.client({ commands: 1500 }).report;
+  const report = await group.client({ commands: 10_000 }).report;
   clearInterval(watching);
   const lost = group.machines.exec("beta", "nft", "list", "table", "inet", "loss").match(/packets (\d+)/)
     ?.[1];
   console.log(JSON.stringify(report), "short cuts seen", taken, "packets lost at the home", lost);
   assert.deepEqual(report.wrong, []);
   assert.equal(report.logins, 0, "the connection was lost");
-  assert.ok(taken > 50, `${taken} short cuts`);
+  assert.ok(taken > 500, `${taken} short cuts`);
 });
 
 for (const victim of names) {

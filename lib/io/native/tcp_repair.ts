@@ -81,14 +81,15 @@ export function readState(fd: number, client: SocketAddress, portal: SocketAddre
   const shifts = info[6]!;
   return repairing(fd, () => {
     const segmentBytes = get(fd, Tcp.segment);
-    set(fd, Tcp.repairQueue, Queue.receive);
-    const receiveNext = get(fd, Tcp.queueSequence) >>> 0;
     set(fd, Tcp.repairQueue, Queue.send);
     const sendNext = get(fd, Tcp.queueSequence) >>> 0;
     const unacknowledged = peekUnacknowledged(fd);
     const timestamps = (options & infoTimestamps) !== 0;
     const timestamp = timestamps ? get(fd, Tcp.timestamp) >>> 0 : 0;
     readWindow(fd);
+    // Behind the window: the client goes on sending, and no window may begin behind what was received of it.
+    set(fd, Tcp.repairQueue, Queue.receive);
+    const receiveNext = get(fd, Tcp.queueSequence) >>> 0;
     const scaled = (options & infoWindowShift) !== 0;
     return {
       client,
