@@ -182,14 +182,18 @@ scene(
   },
 );
 
-scene("the same, and 1 % of the packets at client and home are lost", always, async (group) => {
-  // Lost without it: retransmission across two owners of one connection.
-  const rules = `${group.directory}/loss.nft`;
-  await Deno.writeTextFile(
-    rules,
-    `table inet loss {
+for (const { percent, commands } of [{ percent: 1, commands: 10_000 }, { percent: 10, commands: 1000 }]) {
+  scene(
+    `the same, and ${percent} % of the packets at client and home are lost`,
+    always,
+    async (group) => {
+      // Lost without it: retransmission across two owners of one connection, of whom one has never measured a round trip.
+      const rules = `${group.directory}/loss.nft`;
+      await Deno.writeTextFile(
+        rules,
+        `table inet loss {
       chain l {
-        numgen random mod 1000 < 10 counter drop
+        numgen random mod 100 < ${percent} counter drop
       }
       chain in {
         type filter hook input priority -400;
@@ -198,19 +202,22 @@ scene("the same, and 1 % of the packets at client and home are lost", always, as
       }
     }
 `,
+      );
+      for (const machine of ["client", "beta"]) group.machines.exec(machine, "nft", "-f", rules);
+      let taken = 0;
+      const watching = setInterval(() => taken = Math.max(taken, group.shortCuts()), 300);
+      const report = await group.client({ commands }).report;
+      clearInterval(watching);
+      const lost = group.machines.exec("beta", "nft", "list", "table", "inet", "loss")
+        .match(/packets (\d+)/)?.[1];
+      console.log(JSON.stringify(report), "short cuts seen", taken, "packets lost at the home", lost);
+      assert.deepEqual(report.wrong, []);
+      // Of 10 % TCP itself may make pauses of more than the 2 s that the client's NOP-Out waits.
+      if (percent === 1) assert.equal(report.logins, 0, "the connection was lost");
+      assert.ok(taken > commands / 20, `${taken} short cuts`);
+    },
   );
-  for (const machine of ["client", "beta"]) group.machines.exec(machine, "nft", "-f", rules);
-  let taken = 0;
-  const watching = setInterval(() => taken = Math.max(taken, group.shortCuts()), 300);
-  const report = await group.client({ commands: 10_000 }).report;
-  clearInterval(watching);
-  const lost = group.machines.exec("beta", "nft", "list", "table", "inet", "loss").match(/packets (\d+)/)
-    ?.[1];
-  console.log(JSON.stringify(report), "short cuts seen", taken, "packets lost at the home", lost);
-  assert.deepEqual(report.wrong, []);
-  assert.equal(report.logins, 0, "the connection was lost");
-  assert.ok(taken > 500, `${taken} short cuts`);
-});
+}
 
 for (const victim of names) {
   const role = victim === "alpha" ? "entry" : "home";

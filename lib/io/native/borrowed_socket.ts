@@ -1,33 +1,53 @@
 // The borrower's end of one connection: a socket with the lender's address that sends what it is given, sees that it is
 // acknowledged, and gives the state back. Retransmission and congestion control are the kernel's.
 
+import type { Timer } from "../../base/clock.ts";
 import type { BorrowedFlow, TcpState } from "../../base/flow.ts";
 import { limits } from "../../base/limits.ts";
 import { Errno } from "./errno.ts";
 import { flowCalls } from "./flow_calls.ts";
 import { epollOut, type EventSource, type LoopTask, type NativeLoop, type Watch } from "./loop.ts";
-import { closeSilently, outstandingBytes, readState, restore, tellWhenSent } from "./tcp_repair.ts";
+import {
+  closeSilently,
+  outstandingBytes,
+  readState,
+  readTimestamp,
+  restore,
+  tellWhenSent,
+  unsentBytes,
+} from "./tcp_repair.ts";
 
 /** Looks for the last acknowledgement in every turn for so long, milliseconds, then makes the client send it: it may be delayed. */
 const eagerMs = 0.2;
 /** What is unacknowledged after so long, if little, goes along. */
 const patientMs = 3;
 const pauseMs = 1;
+/**
+ * A restored socket has no measured round trip: its kernel would wait 1 s for the first acknowledgement. So whenever nothing
+ * has been acknowledged for so long, then for twice as long and so on, the client is asked what it has. When it has been
+ * asked and nothing at all has come, what has left is sent again, from another socket: so often at most, each time later.
+ */
+const askMs = 5;
+const againMax = 4;
 const sendFlags = 0x40 | 0x4000; // MSG_DONTWAIT, MSG_NOSIGNAL
 
 export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
   queued = false;
   readonly #loop: NativeLoop;
   readonly #state: TcpState;
-  readonly #fd: number;
   readonly #dueMs: number;
   readonly #provoke: (state: TcpState) => void;
+  #fd: number;
   #watch: Watch | null = null;
+  #look: Timer | null = null;
   #bytes: readonly Uint8Array[] = [];
   #index = 0;
   #at = 0;
-  /** When the last byte left. */
-  #leftMs = 0;
+  /** Put into the socket's queue, ever. */
+  #queuedBytes = 0;
+  #again = 0;
+  /** When the last byte left; null: it has not. */
+  #leftMs: number | null = null;
   #provoked = false;
   #closed = false;
   #done: ((state: TcpState | null) => void) | null = null;
@@ -44,9 +64,7 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
   send(bytes: readonly Uint8Array[], done: (state: TcpState | null) => void): void {
     this.#bytes = bytes;
     this.#done = done;
-    this.#watch = this.#loop.watch(this.#fd, 0, this);
-    this.#loop.after(limits.shortCutSendMs, () => this.#fail());
-    this.#push();
+    this.#begin(this.#state.unacknowledged.length);
   }
 
   abort(): void {
@@ -59,6 +77,7 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
     if (this.#closed) return;
     if ((events & ~epollOut) !== 0) return this.#fail();
     if (this.#index < this.#bytes.length) return this.#push();
+    if (unsentBytes(this.#fd) > 0) return; // the event was another socket's (beginAgain)
     this.#watch!.modify(0);
     this.#leftMs = this.#loop.nowMs();
     this.runTask();
@@ -66,19 +85,60 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
 
   /** LoopTask: everything has left; looks at what is acknowledged. */
   runTask(): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#leftMs === null) return;
     const outstanding = outstandingBytes(this.#fd);
     const nowMs = this.#loop.nowMs();
     if (nowMs > this.#dueMs) return this.#fail();
     const waitedMs = nowMs - this.#leftMs;
     const few = outstanding <= limits.shortCutTailBytesMax && waitedMs > patientMs;
-    if (outstanding === 0 || few) return this.#giveBack();
+    const answered = outstanding < this.#queuedBytes || this.#again === againMax;
+    if (outstanding === 0 || few && answered) return this.#giveBack();
     if (!this.#provoked && waitedMs > eagerMs) {
       this.#provoked = true;
       this.#provoke(this.#state);
     }
     if (waitedMs < 2 * eagerMs) this.#loop.nextTurn(this);
     else this.#loop.after(pauseMs, () => this.runTask());
+  }
+
+  #begin(queuedBytes: number): void {
+    this.#watch = this.#loop.watch(this.#fd, 0, this);
+    this.#queuedBytes = queuedBytes;
+    this.#push();
+    if (!this.#closed) this.#lookIn(askMs << this.#again, 0, 0);
+  }
+
+  /** Whether more has been acknowledged by then than `acknowledged`; the client was asked `asked` times since then. */
+  #lookIn(delayMs: number, acknowledged: number, asked: number): void {
+    this.#look = this.#loop.after(delayMs, () => {
+      if (this.#loop.nowMs() > this.#dueMs) return this.#fail();
+      const now = this.#queuedBytes - outstandingBytes(this.#fd);
+      if (now > acknowledged) return this.#lookIn(askMs, now, 0);
+      if (now === 0 && asked > 0 && this.#again < againMax) return this.#beginAgain();
+      this.#provoke(this.#state);
+      this.#lookIn(2 * delayMs, now, asked + 1);
+    });
+  }
+
+  /** Should the client have some of it, it gets the same bytes for the same sequence numbers. */
+  #beginAgain(): void {
+    const { sendUnacknowledged, unacknowledged, timestamps } = this.#state;
+    if (this.#again++ === 0 && unacknowledged.length > 0) this.#bytes = [unacknowledged, ...this.#bytes];
+    const state = { ...this.#state, sendNext: sendUnacknowledged, unacknowledged: nothing };
+    const old = this.#fd;
+    try {
+      if (timestamps) state.timestamp = readTimestamp(old);
+      this.#watch!.remove();
+      this.#fd = -1;
+      closeSilently(old);
+      this.#fd = restore(state, limits.shortCutSendMs);
+    } catch {
+      return this.#fail();
+    }
+    this.#index = this.#at = 0;
+    this.#leftMs = null;
+    this.#provoked = false;
+    this.#begin(0);
   }
 
   #push(): void {
@@ -92,6 +152,7 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
         return this.#watch!.modify(epollOut);
       }
       this.#at += sent;
+      this.#queuedBytes += sent;
       if (this.#at < part.length) continue;
       this.#at = 0;
       this.#index++;
@@ -107,8 +168,7 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
     } catch {
       return this.#fail();
     }
-    this.#watch?.remove();
-    this.#closed = true;
+    this.#stop();
     closeSilently(this.#fd);
     this.#done?.(state);
   }
@@ -124,10 +184,16 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
   /** The client gets a reset: what it has of the answer is not all. */
   #close(): void {
     if (this.#closed) return;
+    this.#stop();
+    this.#loop.libc.close(this.#fd); // with SO_LINGER 0; no socket when it could not be made again
+  }
+
+  #stop(): void {
     this.#closed = true;
+    this.#look?.cancel();
     this.#watch?.remove();
-    this.#loop.libc.close(this.#fd); // with SO_LINGER 0
   }
 }
 
 const messageMore = 0x8000;
+const nothing = new Uint8Array(0);
