@@ -12,6 +12,12 @@ export const failsEverywhere = ["iSCSIdatasn.iSCSIDataSnInvalid", "iSCSITMF.LUNR
 /** This one only where a physical block is a logical block: it asks about one block and expects another. */
 export const failsWith512 = "GetLBAStatus.UnmapSingle";
 
+/**
+ * The test before this one leaves a reset behind that it does not wait for. When this one has logged in by then it is told by
+ * a unit attention, which it does not expect. Alone it passes.
+ */
+const meetsReset = "MultipathIO.Simple";
+
 /** More skips than there are reasons for in docs/conformance.md. */
 export const skipsMax = 34;
 
@@ -19,18 +25,22 @@ export type Verdict = "PASS" | "SKIP" | "FAIL" | "HANG" | "CRASH";
 
 export class SuiteRun {
   /** `rows`: name and verdict of each test. */
-  private constructor(private readonly rows: readonly (readonly string[])[]) {}
+  private constructor(
+    private readonly rows: readonly (readonly string[])[],
+    private readonly urls: readonly string[],
+  ) {}
 
   /** `url2` is another path to the same unit, for the tests of multipath; without it they are skipped. */
   static async at(url: string, url2: string | null): Promise<SuiteRun> {
     const verdicts = await Deno.makeTempFile({ prefix: "plimsoll-verdicts-" });
     try {
-      const args = [suite, url, "--tsv", verdicts, ...url2 === null ? [] : ["--url2", url2]];
+      const second = url2 === null ? [] : [url2];
+      const args = [suite, url, "--tsv", verdicts, ...second.flatMap((other) => ["--url2", other])];
       const { output } = await finish("python3", args, { secondsMax: 480 });
       console.log(output.trim());
       assert.match(output, /PASS \d+, SKIP \d+, FAIL \d+, HANG \d+, CRASH \d+/, "there is no summary");
       const text = await Deno.readTextFile(verdicts);
-      return new SuiteRun(text.trim().split("\n").map((line) => line.split("\t")));
+      return new SuiteRun(text.trim().split("\n").map((line) => line.split("\t")), [url, ...second]);
     } finally {
       await Deno.remove(verdicts);
     }
@@ -41,8 +51,12 @@ export class SuiteRun {
   }
 
   /** Fails when a test failed that `mayFail` does not have, or hung or crashed, or when not all 230 ran. */
-  judge(mayFail: (name: string) => boolean = () => false): void {
+  async judge(mayFail: (name: string) => boolean = () => false): Promise<void> {
     const known = [...failsEverywhere, failsWith512];
+    if (this.named("FAIL").includes(meetsReset)) {
+      await passesAlone(meetsReset, this.urls);
+      known.push(meetsReset);
+    }
     const failed = this.named("FAIL").filter((name) => !known.includes(name) && !mayFail(name));
     assert.deepEqual(
       [...failed, ...this.named("HANG"), ...this.named("CRASH")],
@@ -51,4 +65,9 @@ export class SuiteRun {
     );
     assert.ok(this.rows.length >= 230, `${this.rows.length} tests ran, not 230`);
   }
+}
+
+export async function passesAlone(name: string, urls: readonly string[]): Promise<void> {
+  const alone = await finish("iscsi-test-cu", ["-d", "-t", `ALL.${name}`, ...urls], { secondsMax: 60 });
+  assert.equal(alone.code, 0, alone.output);
 }

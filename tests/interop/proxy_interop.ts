@@ -282,6 +282,7 @@ interop(
     await pathsOpen(proxy, 6);
     // They reserve for one initiator and expect another to be shut out; all initiators of a proxy are one nexus.
     const twoInitiators = /^Prout(Reserve|Clear|Preempt)\./;
-    (await SuiteRun.at(proxy.url(), null)).judge((name) => twoInitiators.test(name));
+    const run = await SuiteRun.at(proxy.url(), null);
+    await run.judge((name) => twoInitiators.test(name));
   },
 );
