@@ -3,6 +3,7 @@
 import { strict as assert } from "node:assert";
 import type { Check } from "../../cmd/doctor.ts";
 import { checkDenoVersion, checkWallClock } from "../../cmd/doctor_machine.ts";
+import { freePort } from "../interop/target_process.ts";
 import { run, Scene } from "./scene.ts";
 
 interface Setting {
@@ -26,12 +27,6 @@ state_dir = "state/alpha"
 path = "${disk}"
 size = "1GiB"
 `;
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  listener.close();
-  return listener.addr.port;
-}
 
 async function doctor(path: string): Promise<{ code: number; find: (name: string) => Check }> {
   const { code, out } = await run(["doctor", "--config", path, "--json"]);

@@ -69,11 +69,17 @@ export interface Ending {
   readonly milliseconds: number;
 }
 
-/** A port below the range that the kernel gives to clients, so that no connection of another test takes it. */
+const [portMin, portMax] = [10_000, 29_999];
+let nextPort = portMin + Math.floor(Math.random() * (portMax - portMin + 1));
+
+/**
+ * A port that nobody listens on and that was not given out before: whoever got it may not listen yet. Below the range that the
+ * kernel gives to clients, so that no connection of another test takes it.
+ */
 export function freePort(hostname = "127.0.0.1"): number {
   for (let tries = 0; tries < 200; tries++) {
-    const port = 10_000 + Math.floor(Math.random() * 20_000);
-    if (port === 3260) continue;
+    const port = nextPort;
+    nextPort = port === portMax ? portMin : port + 1;
     try {
       Deno.listen({ hostname, port }).close();
       return port;

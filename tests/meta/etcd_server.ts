@@ -24,7 +24,7 @@ export class EtcdServer {
 
   /** `members` of one cluster, each below a directory of its own that `stop` removes. */
   static async start(members = 1, tls: EtcdFiles | null = null): Promise<EtcdServer[]> {
-    const ports = freePorts(members * 2);
+    const ports = Array.from({ length: members * 2 }, () => freePort());
     const peers = Array.from({ length: members }, (_, i) => `m${i}=http://127.0.0.1:${ports[members + i]}`);
     const servers: EtcdServer[] = [];
     for (let i = 0; i < members; i++) {
@@ -264,10 +264,4 @@ function shut(connection: Deno.Conn): void {
   } catch {
     // closed already
   }
-}
-
-function freePorts(count: number): number[] {
-  const ports = new Set<number>();
-  while (ports.size < count) ports.add(freePort());
-  return [...ports];
 }

@@ -1,6 +1,8 @@
 // tgtd (Debian package tgt) as a peer: an iSCSI target that we did not write. Started on a free port with a private
 // control socket, ended by its process id.
 
+import { freePort } from "../interop/target_process.ts";
+
 export interface Tgtd {
   readonly portal: { hostname: string; port: number };
   /** LUN 1 of each, 64 MiB: open, CHAP (user1/secret-secret, MD5 alone: it takes 7 for SHA-1), mutual CHAP (and out1). */
@@ -90,11 +92,4 @@ export async function startTgtd(): Promise<Tgtd> {
     await stop();
     throw error;
   }
-}
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr as Deno.NetAddr;
-  listener.close();
-  return port;
 }
