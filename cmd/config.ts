@@ -50,6 +50,7 @@ async function check(path: string, json: boolean, terminal: Terminal): Promise<n
 
 function summary(config: Config): string {
   if (config.role === "proxy") return `a proxy of group ${config.group.name}`;
+  if (config.role === "agent") return `a host agent of group ${config.group.name}`;
   return `group ${config.group.name}, member ${config.member.name}, ` +
     [
       plural(config.member.portals.length, "portal"),

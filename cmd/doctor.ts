@@ -56,7 +56,9 @@ async function examine(path: string): Promise<Check[]> {
   checks.push(check);
   if (config === null) return checks;
   if (config.role !== "member") {
-    const detail = `"${path}" is a proxy's; this version runs members only`;
+    const detail = `"${path}" is a ${
+      config.role === "proxy" ? "proxy" : "host agent"
+    }'s; this version runs members only`;
     return [...checks, {
       name: "member",
       outcome: "fail",

@@ -32,6 +32,13 @@ export async function openGroup(options: GroupOptions): Promise<AdminClient> {
   }
   if (api !== undefined) return new AdminClient(apiUrl(api), () => token(tokenFile, null));
   const found = await readConfigFile(config ?? configDefault);
+  if (found.role === "agent") {
+    throw usageError(
+      `"${
+        config ?? configDefault
+      }" is a host agent's, which answers no questions. Ask a member: --api or --config of one.`,
+    );
+  }
   const { admin, stateDir } = found.role === "member" ? found.member : found.proxy;
   return new AdminClient(apiUrl(formatSocketAddress(admin)), () => token(tokenFile, stateDir));
 }

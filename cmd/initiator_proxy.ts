@@ -4,7 +4,6 @@ import { resolve } from "node:path";
 import type { Log } from "../lib/base/log.ts";
 import { formatSocketAddress } from "../lib/base/network.ts";
 import { formatProblem, type ProxyConfig } from "../lib/config/mod.ts";
-import { makePrivateFile, readTextIfThere } from "../lib/io/files.ts";
 import { guardWriteBack } from "../lib/io/libc.ts";
 import { PortableNetwork } from "../lib/io/portable_network.ts";
 import { lockStateDirectory, type StateLock } from "../lib/io/state_lock.ts";
@@ -15,6 +14,7 @@ import { loadOrMakeToken } from "../lib/mgmt/http_token.ts";
 import { Proxy } from "../lib/roles/proxy/proxy.ts";
 import { parseConfigFile, problemsError } from "./config_file.ts";
 import { setUpLogging } from "./logging.ts";
+import { groupSecret, hostNumber } from "./host_identity.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
 import type { ServeOptions } from "./serve_options.ts";
 import { stopSignal } from "./stop_signal.ts";
@@ -90,24 +90,4 @@ async function start(config: ProxyConfig, log: Log): Promise<Running> {
     await stop();
     throw error instanceof Error ? new CommandError(error.message) : error;
   }
-}
-
-async function groupSecret(path: string): Promise<string> {
-  const text = await readTextIfThere(path);
-  if (text !== null && text.trim() !== "") return text.trim();
-  throw new Error(
-    `Cannot read the group's secret from "${path}": there is no such file. Copy it from a member.`,
-  );
-}
-
-/** Who this host is to the group: random, made at the first start. */
-async function hostNumber(path: string): Promise<Uint8Array> {
-  const fresh = new Uint8Array(16);
-  systemRandom.fill(fresh);
-  await makePrivateFile(path, `${fresh.toHex()}\n`);
-  const text = (await readTextIfThere(path))?.trim() ?? "";
-  if (/^[0-9a-f]{32}$/.test(text)) return Uint8Array.fromHex(text);
-  throw new Error(
-    `Cannot use "${path}": it has no 32 hexadecimal digits. Delete it: another number is made then.`,
-  );
 }

@@ -17,6 +17,7 @@ import { registerMember } from "./member.ts";
 import { registerRoute } from "./route.ts";
 import { registerSession } from "./session.ts";
 import { registerStatus } from "./status.ts";
+import type { HostAgentOptions } from "./host_agent.ts";
 import type { ServeOptions } from "./serve_options.ts";
 import { CommandError, type Terminal } from "./terminal.ts";
 import { versionText } from "./version.ts";
@@ -65,6 +66,7 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
     .showHelpAfterError("Add --help to see how it is used.");
   registerTarget(program, result);
   registerInitiatorProxy(program, result);
+  registerHostAgent(program, result);
   registerStatus(program, terminal);
   registerAttach(program, terminal);
   registerVolume(program, terminal);
@@ -88,16 +90,9 @@ export function buildProgram(terminal: Terminal, result: { exitCode: number }): 
 }
 
 function registerInitiatorProxy(program: Command, result: { exitCode: number }): void {
-  const command = program.command("initiator-proxy")
+  const command = addServeOptions(program.command("initiator-proxy"), "configuration of the proxy")
     .description(
       "show a group's volumes on this machine and send each request to the member that has the page",
-    )
-    .option("-c, --config <file>", "configuration of the proxy", configDefault)
-    .addOption(
-      new Option("--log-level <level>", "least level that is logged").choices(logLevels).default("info"),
-    )
-    .addOption(
-      new Option("--log-format <format>", "form of log lines on stderr").choices(logFormats).default("text"),
     )
     .action(async (options: ServeOptions) => {
       const { runInitiatorProxy } = await import("./initiator_proxy.ts");
@@ -109,16 +104,36 @@ function registerInitiatorProxy(program: Command, result: { exitCode: number }):
   ]);
 }
 
-function registerTarget(program: Command, result: { exitCode: number }): void {
-  const command = program.command("target")
-    .description("serve: run the member of a configuration file until SIGTERM")
-    .option("-c, --config <file>", "configuration of the member", configDefault)
+function registerHostAgent(program: Command, result: { exitCode: number }): void {
+  const command = addServeOptions(program.command("host-agent"), "configuration of the agent")
+    .description(
+      "keep a dm-switch device of each volume, so that the kernel sends each request to its member",
+    )
+    .option("--keep", "leave the devices and sessions as they are at the end")
+    .action(async (options: HostAgentOptions) => {
+      const { runHostAgent } = await import("./host_agent.ts");
+      result.exitCode = await runHostAgent(options);
+    });
+  withExamples(command, [
+    "sudo plimsoll host-agent --config agent.toml",
+    "sudo plimsoll host-agent --config agent.toml --keep --log-format json",
+  ]);
+}
+
+function addServeOptions(command: Command, config: string): Command {
+  return command
+    .option("-c, --config <file>", config, configDefault)
     .addOption(
       new Option("--log-level <level>", "least level that is logged").choices(logLevels).default("info"),
     )
     .addOption(
       new Option("--log-format <format>", "form of log lines on stderr").choices(logFormats).default("text"),
-    )
+    );
+}
+
+function registerTarget(program: Command, result: { exitCode: number }): void {
+  const command = addServeOptions(program.command("target"), "configuration of the member")
+    .description("serve: run the member of a configuration file until SIGTERM")
     .action(async (options: ServeOptions) => {
       const { runTarget } = await import("./target.ts");
       result.exitCode = await runTarget(options);

@@ -13,10 +13,12 @@ export async function readMemberConfig(path: string, warn: (line: string) => voi
   const result = await parseConfigFile(resolve(path));
   for (const warning of result.warnings) warn(formatProblem(warning));
   if (!result.ok) throw problemsError(result.problems);
-  if (result.config.role !== "member") {
+  const { config } = result;
+  if (config.role !== "member") {
+    const [table, command] = config.role === "proxy" ? ["proxy", "initiator-proxy"] : ["agent", "host-agent"];
     throw new CommandError(
-      `Cannot start a member from "${path}": it has [proxy]. Start it with: plimsoll initiator-proxy`,
+      `Cannot start a member from "${path}": it has [${table}]. Start it with: plimsoll ${command}`,
     );
   }
-  return result.config;
+  return config;
 }

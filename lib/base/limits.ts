@@ -270,4 +270,12 @@ export const limits = Object.freeze({
   copyTargetDescriptorsMax: 8,
   copySegmentDescriptorsMax: 16,
   copyResultsMax: 8,
+  /** One command of the host agent (dmsetup, iscsiadm), milliseconds: a login that fails takes 5 to 15 s. */
+  hostProgramMsMax: 30_000,
+  /** What it may print, bytes: a line of 256 bytes for each of 4,096 mapped devices. */
+  hostOutputBytesMax: 1 * MiB,
+  /** From a login of the kernel to the disk, milliseconds. A scan of one unit takes 0.1 s, of a busy machine 2. */
+  hostDiskMsMax: 15_000,
+  /** Troubles of one device that its agent has told of and does not repeat: a few for each of 32 members. */
+  agentTroublesMax: 128,
 });

@@ -3,7 +3,7 @@
 import type { BalanceSettings, LoginPolicy } from "../balance/view.ts";
 import type { SocketAddress } from "../base/network.ts";
 
-export type Config = MemberConfig | ProxyConfig;
+export type Config = MemberConfig | ProxyConfig | AgentConfig;
 
 /** For `plimsoll target`. */
 export interface MemberConfig {
@@ -24,9 +24,17 @@ export interface ProxyConfig {
   readonly proxy: ProxySettings;
 }
 
+/** For `plimsoll host-agent`. */
+export interface AgentConfig {
+  readonly role: "agent";
+  readonly file: string;
+  readonly group: GroupConfig;
+  readonly agent: AgentSettings;
+}
+
 export interface GroupConfig {
   readonly name: string;
-  /** Null in a proxy's file only: a proxy asks the group's members. */
+  /** Null in the file of a proxy or host agent only: these ask the group's members. */
   readonly metadata: MetadataConfig | null;
   readonly secretFile: string;
   readonly iqnPrefix: string;
@@ -104,6 +112,14 @@ export interface ChapConfig {
 export type SecretSource =
   | { readonly kind: "inline"; readonly secret: string }
   | { readonly kind: "file"; readonly path: string };
+
+export interface AgentSettings {
+  readonly groupPortals: readonly SocketAddress[];
+  readonly volumes: readonly string[];
+  readonly stateDir: string;
+  /** The session over which it learns is dead when it says nothing for so long. */
+  readonly pathTimeoutMs: number;
+}
 
 export interface ProxySettings {
   readonly listen: SocketAddress;

@@ -3,6 +3,7 @@
 import { formatSocketAddress, type SocketAddress } from "../base/network.ts";
 import { isLoopback } from "./address.ts";
 import type {
+  AgentSettings,
   BalanceConfig,
   Config,
   DiskConfig,
@@ -14,7 +15,7 @@ import type {
 import { parseDocument, type Place, type TableValue } from "./document.ts";
 import { balanceDefaults, readBalance } from "./parse_balance.ts";
 import { readDisks, readGroup, readMember } from "./parse_group.ts";
-import { readProxy } from "./parse_proxy.ts";
+import { readAgent, readProxy } from "./parse_proxy.ts";
 import { readVolumes } from "./parse_volume.ts";
 import type { Problem } from "./problem.ts";
 import { Complaints, TableReader } from "./reader.ts";
@@ -47,11 +48,12 @@ function readDocument(table: TableValue, complaints: Complaints): Config | null 
   const group = readGroup(root, role);
   const member = readMember(root, role === "member");
   const proxy = readProxy(root, role === "proxy");
+  const agent = readAgent(root, role === "agent");
   const disks = readDisks(root, group?.pageBytes ?? null);
   const volumes = readVolumes(root, group);
   const balance = role === "member" ? readBalance(root) : balanceDefaults;
   root.finish();
-  if (role === "proxy") refuseBesideProxy(root);
+  if (role !== "member") refuseBeside(root, role);
   if (member !== null) {
     checkAddresses(root, [
       ...member.portals.map((portal, i) => [`member.portals[${i}]`, portal] as const),
@@ -62,41 +64,45 @@ function readDocument(table: TableValue, complaints: Complaints): Config | null 
     warnUnreachable(root, member, volumes);
   }
   if (proxy !== null) checkAddresses(root, [["proxy.listen", proxy.listen], ["proxy.admin", proxy.admin]]);
-  return composed(complaints.file, { group, member, proxy, disks, volumes, balance });
+  return composed(complaints.file, { group, member, proxy, agent, disks, volumes, balance });
 }
 
 interface Parts {
   readonly group: GroupConfig | null;
   readonly member: MemberSettings | null;
   readonly proxy: ProxySettings | null;
+  readonly agent: AgentSettings | null;
   readonly disks: readonly DiskConfig[];
   readonly volumes: readonly VolumeConfig[];
   readonly balance: BalanceConfig;
 }
 
-function composed(file: string, { group, member, proxy, disks, volumes, balance }: Parts): Config | null {
+function composed(file: string, parts: Parts): Config | null {
+  const { group, member, proxy, agent, disks, volumes, balance } = parts;
   if (group === null) return null;
   if (proxy !== null) return { role: "proxy", file, group, proxy };
+  if (agent !== null) return { role: "agent", file, group, agent };
   const { metadata } = group;
   if (member === null || metadata === null) return null;
   return { role: "member", file, group: { ...group, metadata }, member, disks, volumes, balance };
 }
 
-/** A file is a member's or a proxy's. One that is neither is read as a member's, so that its other faults are told too. */
-function roleOf(root: TableReader): "member" | "proxy" {
-  const proxy = root.has("proxy");
-  if (proxy && root.has("member")) {
-    const place = root.table.entries.get("proxy")!.place;
-    root.complaints.add("proxy", place, "Cannot have [member] and [proxy] in one file.", "one of them");
+/** A file is of one role. One that is of none is read as a member's, so that its other faults are told too. */
+function roleOf(root: TableReader): Config["role"] {
+  const [role, other] = (["proxy", "agent", "member"] as const).filter((name) => root.has(name));
+  if (role !== undefined && other !== undefined) {
+    const place = root.table.entries.get(role)!.place;
+    root.complaints.add(role, place, `Cannot have [${other}] and [${role}] in one file.`, "one of them");
   }
-  return proxy ? "proxy" : "member";
+  return role ?? "member";
 }
 
-function refuseBesideProxy(root: TableReader): void {
+function refuseBeside(root: TableReader, role: "proxy" | "agent"): void {
   for (const name of ["disk", "volume"]) {
     const entry = root.table.entries.get(name);
     if (entry === undefined) continue;
-    const sentence = `Cannot have [[${name}]] beside [proxy]: a proxy stores nothing.`;
+    const what = role === "proxy" ? "a proxy" : "a host agent";
+    const sentence = `Cannot have [[${name}]] beside [${role}]: ${what} stores nothing.`;
     root.complaints.add(name, entry.place, sentence, `[[${name}]] in the file of a member`);
   }
 }

@@ -4,7 +4,7 @@ import { loginPolicies, type LoginPolicy } from "../balance/view.ts";
 import type { SocketAddress } from "../base/network.ts";
 import { limits } from "../base/limits.ts";
 import { isLoopback, parseAddress } from "./address.ts";
-import type { DiskConfig, GroupConfig, MemberSettings, MetadataConfig, TlsFiles } from "./config.ts";
+import type { Config, DiskConfig, GroupConfig, MemberSettings, MetadataConfig, TlsFiles } from "./config.ts";
 import { iqnPrefixExpected, iqnPrefixProblem, nameExpected, nameProblem } from "./name.ts";
 import { pathProblem, resolvePath } from "./path.ts";
 import { type Check, type Found, right, type TableReader, unless, wrong } from "./reader.ts";
@@ -18,7 +18,7 @@ export const addressExpected = 'a numeric address and port, such as "10.0.0.1:32
 export const adminExpected = 'a loopback address and port, such as "127.0.0.1:3280"';
 
 /** Null when a part that everything needs is missing or wrong. */
-export function readGroup(root: TableReader, role: "member" | "proxy"): GroupConfig | null {
+export function readGroup(root: TableReader, role: Config["role"]): GroupConfig | null {
   const group = root.inner("group", "a table: [group]");
   if (group === null) {
     if (!root.has("group")) root.missing("[group]", "the group's name, metadata, secret_file and iqn_prefix");
@@ -66,7 +66,7 @@ function readPageSize(group: TableReader): number {
 const metadataExpected = '"sqlite:PATH" or "etcd:https://HOST:2379,https://HOST:2379"';
 
 /** Undefined: missing or wrong. */
-function readMetadata(group: TableReader, role: "member" | "proxy"): MetadataConfig | null | undefined {
+function readMetadata(group: TableReader, role: Config["role"]): MetadataConfig | null | undefined {
   const tls = readTls(group);
   const required = role === "member";
   const metadata = required

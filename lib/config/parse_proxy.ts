@@ -1,7 +1,7 @@
-// [proxy].
+// [proxy] and [agent]: what runs beside an initiator.
 
 import { limits } from "../base/limits.ts";
-import type { ProxySettings } from "./config.ts";
+import type { AgentSettings, ProxySettings } from "./config.ts";
 import { nameExpected, nameProblem } from "./name.ts";
 import {
   address,
@@ -25,12 +25,7 @@ export function readProxy(root: TableReader, required: boolean): ProxySettings |
   if (proxy === null) return null;
   const listen = proxy.requiredText("listen", addressExpected, address);
   const groupPortals = readPortals(proxy, "group_portals");
-  const volumes = proxy.texts("volumes", nameExpected, limits.volumesMax, unless(nameProblem));
-  if (volumes === null && !proxy.has("volumes")) proxy.missing("volumes", '["vol0"]');
-  if (volumes !== null) {
-    if (volumes.value.length === 0) proxy.complaints.complain(volumes, "it is empty", "a volume at least");
-    refuseTwice(proxy, volumes.value, (name) => name);
-  }
+  const volumes = readVolumeNames(proxy);
   const admin = proxy.requiredText("admin", adminExpected, loopbackAddress);
   const stateDir = proxy.requiredText("state_dir", pathExpected, pathIn(proxy));
   const access = readAccess(proxy);
@@ -41,13 +36,39 @@ export function readProxy(root: TableReader, required: boolean): ProxySettings |
   return {
     listen: listen.value,
     groupPortals,
-    volumes: volumes.value.map(({ value }) => value),
+    volumes,
     admin: admin.value,
     stateDir: stateDir.value,
     ...access,
     routeTable: routeTable?.value ?? true,
     pathTimeoutMs: pathTimeout?.value ?? pathTimeoutMsDefault,
   };
+}
+
+/** Null when it is not there, or wrong. */
+export function readAgent(root: TableReader, required: boolean): AgentSettings | null {
+  const agent = root.inner("agent", "a table: [agent]");
+  if (agent === null) return null;
+  const groupPortals = readPortals(agent, "group_portals");
+  const volumes = readVolumeNames(agent);
+  const stateDir = agent.requiredText("state_dir", pathExpected, pathIn(agent));
+  const pathTimeout = agent.quantity("path_timeout_ms", pathTimeoutExpected, pathTimeoutOf);
+  agent.finish();
+  if (!required || volumes === null || stateDir === null) return null;
+  const pathTimeoutMs = pathTimeout?.value ?? pathTimeoutMsDefault;
+  return { groupPortals, volumes, stateDir: stateDir.value, pathTimeoutMs };
+}
+
+/** Null when there are none. */
+function readVolumeNames(table: TableReader): string[] | null {
+  const volumes = table.texts("volumes", nameExpected, limits.volumesMax, unless(nameProblem));
+  if (volumes === null) {
+    if (!table.has("volumes")) table.missing("volumes", '["vol0"]');
+    return null;
+  }
+  if (volumes.value.length === 0) table.complaints.complain(volumes, "it is empty", "a volume at least");
+  refuseTwice(table, volumes.value, (name) => name);
+  return volumes.value.map(({ value }) => value);
 }
 
 function pathTimeoutOf(given: string | number): Check<number> {

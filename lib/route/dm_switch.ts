@@ -1,6 +1,6 @@
 // A route table in the language of Linux's device-mapper target "switch" (kernel documentation, "dm-switch"): regions of one
 // page, each mapped to one path by its number. Messages name mappings in order; a pattern that repeats is R<n>,<m>: the last
-// n mappings once more for the next m regions. All numbers are hexadecimal.
+// n mappings once more for the next m regions. All numbers of messages are hexadecimal.
 
 import { assert } from "../base/assert.ts";
 
@@ -38,6 +38,24 @@ export function regionMappings(paths: Uint8Array): string[] {
     }
     message = message === "" ? part : `${message} ${part}`;
     region += repeats ? length : 1;
+  }
+  if (message !== "") messages.push(message);
+  return messages.map((text) => `set_region_mappings ${text}`);
+}
+
+/** Messages that map the regions which are not as `before`. Both have the same length. */
+export function regionChanges(before: Uint8Array, paths: Uint8Array): string[] {
+  assert(before.length === paths.length, "a table of another size");
+  const messages: string[] = [];
+  let message = "";
+  for (let region = 0; region < paths.length; region++) {
+    if (before[region] === paths[region]) continue;
+    const part = `${hex(region)}:${hex(paths[region]!)}`;
+    if (message.length + 1 + part.length > messageLengthMax) {
+      messages.push(message);
+      message = "";
+    }
+    message = message === "" ? part : `${message} ${part}`;
   }
   if (message !== "") messages.push(message);
   return messages.map((text) => `set_region_mappings ${text}`);

@@ -225,6 +225,31 @@ Deno.test("a proxy's own keys are checked like the others", () => {
   assert.equal(right.config.proxy.chap?.user, "u");
 });
 
+Deno.test("a host agent's file has [agent], and its keys are checked like the others", () => {
+  const group = `[group]\nname = "a"\nsecret_file = "s"\niqn_prefix = "iqn.2026-11.net.plimsoll"\n`;
+  const agent = (lines: string) =>
+    parseConfig(`${group}[agent]\ngroup_portals = ["127.0.0.1:2"]\n${lines}`, "/d/a.toml");
+  const right = agent('volumes = ["v"]\nstate_dir = "p"\n');
+  assert.ok(right.ok && right.config.role === "agent");
+  assert.deepEqual(right.config.agent, {
+    groupPortals: [{ hostname: "127.0.0.1", port: 2 }],
+    volumes: ["v"],
+    stateDir: "/d/p",
+    pathTimeoutMs: 1000,
+  });
+  const problem = (lines: string) => {
+    const result = agent(lines);
+    return result.ok ? "" : result.problems.map((p) => `${p.line}: ${p.message}`).join(" ");
+  };
+  assert.match(problem('volumes = []\nstate_dir = "p"'), /7: .*agent.volumes.*it is empty/);
+  assert.match(problem('volumes = ["v"]'), /Missing state_dir/);
+  assert.match(
+    problem('volumes = ["v"]\nstate_dir = "p"\n[[disk]]\npath = "d"'),
+    /beside \[agent\]: a host agent stores nothing/,
+  );
+  assert.match(problem('volumes = ["v"]\nstate_dir = "p"\n[proxy]\n'), /\[agent\] and \[proxy\] in one file/);
+});
+
 Deno.test("a proxy's file has [proxy], and neither disks nor volumes", () => {
   const proxy = `[group]
 name = "demo"

@@ -2,30 +2,12 @@
 
 import { strict as assert } from "node:assert";
 import fc from "fast-check";
-import { regionMappings, switchTable } from "../../lib/route/dm_switch.ts";
+import { regionChanges, regionMappings, switchTable } from "../../lib/route/dm_switch.ts";
+import { obeySwitch } from "./kernel_switch.ts";
 
-/** As drivers/md/dm-switch.c reads the message (documented in the kernel's dm-switch page), and as strict. */
 function obey(messages: readonly string[], regions: number): Uint8Array {
   const table = new Uint8Array(regions).fill(255);
-  for (const message of messages) {
-    const [command, ...parts] = message.split(" ");
-    assert.equal(command, "set_region_mappings");
-    let region = -1;
-    for (const [i, part] of parts.entries()) {
-      const repeat = /^R([0-9a-f]+),([0-9a-f]+)$/.exec(part);
-      if (repeat !== null) {
-        const [period, count] = [parseInt(repeat[1]!, 16), parseInt(repeat[2]!, 16)];
-        assert.ok(period > 0 && count > 0 && region + 1 >= period && region + count < regions, part);
-        for (let n = 0; n < count; n++, region++) table[region + 1] = table[region + 1 - period]!;
-        continue;
-      }
-      const one = /^([0-9a-f]*):([0-9a-f]+)$/.exec(part);
-      assert.ok(one !== null && (one[1] !== "" || i > 0), part);
-      region = one[1] === "" ? region + 1 : parseInt(one[1]!, 16);
-      assert.ok(region < regions);
-      table[region] = parseInt(one[2]!, 16);
-    }
-  }
+  for (const message of messages) obeySwitch(table, message, 256);
   return table;
 }
 
@@ -42,6 +24,23 @@ Deno.test("striped tables are short, and any table is told exactly", () => {
     const messages = regionMappings(paths);
     assert.ok(messages.every((message) => message.length < 4_100));
     assert.deepEqual(obey(messages, paths.length), paths);
+  }));
+});
+
+Deno.test("changes of a table are told alone, and leave it exactly as wanted", () => {
+  const before = Uint8Array.from({ length: 3000 }, (_, i) => i % 3);
+  assert.deepEqual(regionChanges(before, before), []);
+  const after = before.slice();
+  after[0x10] = 2;
+  after[0x11] = 0;
+  assert.deepEqual(regionChanges(before, after), ["set_region_mappings 10:2 11:0"]);
+  const table = fc.uint8Array({ max: 3, minLength: 2000, maxLength: 2000 });
+  fc.assert(fc.property(table, table, (from, to) => {
+    const messages = regionChanges(from, to);
+    assert.ok(messages.every((message) => message.length < 4_100));
+    const kernel = from.slice();
+    for (const message of messages) obeySwitch(kernel, message, 4);
+    assert.deepEqual(kernel, to);
   }));
 });
 

@@ -2,7 +2,6 @@
 // block operation to the member that has the page. The parts are a member's own: session, device server, forwarding; there
 // is no store. Everything of the world is handed in.
 
-import { createHash } from "node:crypto";
 import { BufferPool } from "../../base/buffer_pool.ts";
 import type { Clock } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
@@ -24,6 +23,7 @@ import { TargetNode } from "../../session/target_node.ts";
 import { ownBuffersBytes } from "../../session/session_buffers.ts";
 import { accessRuleOf, mayUse } from "../target/access.ts";
 import { Portals } from "../target/portals.ts";
+import { diskOf } from "./disk_number.ts";
 import { ProxyControl } from "./proxy_control.ts";
 import { ProxyVolume } from "./proxy_volume.ts";
 
@@ -175,11 +175,6 @@ export class Proxy implements TargetDirectory {
       dropSessions: (reason) => this.#node.dropTarget(targetName, reason),
     });
   }
-}
-
-/** The multipath disk's number: of one host and volume, the same at every start. */
-function diskOf(host: Uint8Array, volume: string): Uint8Array {
-  return new Uint8Array(createHash("sha256").update(host).update(volume).digest().subarray(0, 16));
 }
 
 async function readChap(chap: ChapConfig, read: (path: string) => Promise<string>): Promise<ChapRecord> {

@@ -1,0 +1,386 @@
+// The switch device of one volume on this host, and what lies below it: a multipath map for each member that has pages, over
+// the kernel's sessions, the member's own first. A loop compares what there is with what is wanted and takes the steps in
+// between; whatever fails is told once and tried again, and a process that starts anew goes on with what it finds.
+
+import type { Clock, Timer } from "../../base/clock.ts";
+import type { HostSystem } from "../../base/host_system.ts";
+import { limits } from "../../base/limits.ts";
+import type { Log } from "../../base/log.ts";
+import { parseAddress } from "../../config/address.ts";
+import type { MemberProofs } from "../../forward/mod.ts";
+import { regionChanges, regionMappings, switchTable } from "../../route/dm_switch.ts";
+import { naaIdentifier } from "../../wire/scsi/inquiry.ts";
+import { type DeviceMapper, HostError, type MappedDevice } from "./device_mapper.ts";
+import { Legs } from "./legs.ts";
+import { keepFromMultipathd, leaveToMultipathd, refuseMerged } from "./multipathd.ts";
+import type { KernelSession, OpenIscsi } from "./open_iscsi.ts";
+
+/** What the members say of a volume. */
+export interface WantedDevice {
+  readonly identifier: Uint8Array;
+  readonly sizeBytes: number;
+  readonly pageBytes: number;
+  readonly writeCache: boolean;
+  readonly writeProtected: boolean;
+  readonly members: readonly WantedMember[];
+  /** By page: the index of its member; 255: not known. */
+  readonly homes: Uint8Array;
+}
+
+export interface WantedMember {
+  readonly name: string;
+  readonly up: boolean;
+  /** Portals that the plan gives this host; several sessions with one portal are one here. */
+  readonly portals: readonly string[];
+  /** How many it has. */
+  readonly pages: number;
+}
+
+export interface SwitchDeviceParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly system: HostSystem;
+  readonly mapper: DeviceMapper;
+  readonly iscsi: OpenIscsi;
+  readonly volume: string;
+  /** The volume's iSCSI name. */
+  readonly target: string;
+  /** What the sessions log in with. */
+  readonly proofs: MemberProofs;
+}
+
+const lookMs = 2_000;
+const retryMs = 1_000;
+const loginRetryMs = 5_000;
+const tellAgainMs = 600_000;
+const sectorBytes = 512;
+
+export function deviceName(volume: string): string {
+  return `plimsoll-${volume}`;
+}
+
+export class SwitchDevice {
+  readonly #parts: SwitchDeviceParts;
+  readonly #legs: Legs;
+  #wanted: WantedDevice | null = null;
+  /** Identifier of a volume that is gone: its device must not show the one that has its name now. */
+  #gone: Uint8Array | null = null;
+  /** What the kernel's switch has been told; null: not known. */
+  #table = "";
+  #mapped: Uint8Array | null = null;
+  /** What the switch is in step with. */
+  #inStep: WantedDevice | null = null;
+  /** Identifier of the volume that multipathd has been told to let alone. */
+  #kept: Uint8Array | null = null;
+  /** By portal: its member, as long as the process lives. */
+  readonly #members = new Map<string, string>();
+  readonly #logins = new Map<string, Promise<void>>();
+  /** By portal: when to try again. */
+  readonly #retryAt = new Map<string, number>();
+  #timer: Timer | null = null;
+  #turning: Promise<void> | null = null;
+  #again = false;
+  #stopped = false;
+  /** When each trouble was told. */
+  readonly #told = new Map<string, number>();
+  #serving = false;
+
+  constructor(parts: SwitchDeviceParts) {
+    this.#parts = parts;
+    this.#legs = new Legs(parts.clock, parts.log, parts.mapper);
+  }
+
+  /** From now on it is to be so. */
+  want(wanted: WantedDevice): void {
+    this.#wanted = wanted;
+    this.#look();
+  }
+
+  /** The volume is gone: what uses the device gets errors from now on. */
+  replaced(): void {
+    this.#gone = this.#wanted?.identifier ?? this.#gone;
+    this.#wanted = null;
+    this.#look();
+  }
+
+  /** Takes everything down unless `keep`; false: it is in use and stays. */
+  async stop(keep: boolean): Promise<boolean> {
+    this.#stopped = true;
+    this.#timer?.cancel();
+    await this.#turning;
+    await Promise.all(this.#logins.values());
+    if (keep) return true;
+    try {
+      const identifier = this.#wanted?.identifier ?? this.#gone ?? await this.#leftBehind();
+      if (identifier !== null) await this.#takeDown(identifier, false);
+      return true;
+    } catch (error) {
+      if (!(error instanceof HostError)) throw error;
+      this.#parts.log.error(error.message);
+      return false;
+    }
+  }
+
+  /** Identifier of the volume whose device an earlier process has left. */
+  async #leftBehind(): Promise<Uint8Array | null> {
+    const { mapper, volume } = this.#parts;
+    const found = (await mapper.devices()).find(({ name }) => name === deviceName(volume));
+    const hex = /^plimsoll-([0-9a-f]{32})$/.exec(found?.uuid ?? "")?.[1];
+    return hex === undefined ? null : Uint8Array.fromHex(hex);
+  }
+
+  #look(): void {
+    if (this.#stopped) return;
+    this.#again = true;
+    this.#turning ??= this.#turns().finally(() => this.#turning = null);
+  }
+
+  async #turns(): Promise<void> {
+    let failed = false;
+    while (this.#again && !this.#stopped) {
+      this.#again = false;
+      try {
+        await this.#turn();
+        failed = false;
+      } catch (error) {
+        if (!(error instanceof HostError)) throw error; // our own mistake
+        this.#tell(error.message);
+        failed = true;
+      }
+    }
+    this.#timer?.cancel();
+    if (!this.#stopped) this.#timer = this.#parts.clock.after(failed ? retryMs : lookMs, () => this.#look());
+  }
+
+  async #turn(): Promise<void> {
+    if (this.#gone !== null) {
+      await this.#takeDown(this.#gone, true);
+      this.#gone = null;
+    }
+    const wanted = this.#wanted;
+    if (wanted === null) return;
+    const { volume, system, mapper } = this.#parts;
+    const devices = await mapper.devices();
+    const own = ownDevice(devices, volume, wanted.identifier);
+    if (wanted.writeCache) {
+      const refusal =
+        `${own === null ? "Cannot make" : "Writes may be lost on"} device "${deviceName(volume)}": ` +
+        `volume "${volume}" has a write cache, and dm-switch passes no flush to it. Switch it off with: ` +
+        `plimsoll volume set ${volume} --write-cache off`;
+      if (own === null) throw new HostError(refusal);
+      this.#tell(refusal);
+    }
+    if (own === null && wanted.writeProtected) {
+      throw new HostError(
+        `Cannot make device "${
+          deviceName(volume)
+        }": volume "${volume}" is write protected, and devices are made writable. ` +
+          `Lift it with: plimsoll volume set ${volume} --write-protect off`,
+      );
+    }
+    if (this.#kept !== wanted.identifier) await keepFromMultipathd(system, volume, wanted.identifier);
+    this.#kept = wanted.identifier;
+    const sessions = await this.#sessionsOf(wanted, own === null);
+    for (const { disk } of sessions) refuseMerged(disk!, devices);
+    const sectors = await this.#sectorsOf(wanted, sessions);
+    const members = this.#membersInOrder(wanted);
+    const legs = await this.#legs.build(
+      devices,
+      deviceName(volume),
+      wanted.identifier,
+      sectors,
+      members,
+      sessions.map(({ portal, disk, loggedIn }) => ({
+        member: this.#members.get(portal) ?? "",
+        device: disk!.device,
+        usable: loggedIn && disk!.running,
+      })),
+    );
+    await this.#switch(wanted, members, sectors, legs, own);
+    await this.#legs.removeOthers(devices, wanted.identifier, members);
+    await this.#leave(wanted, await this.#parts.iscsi.sessions(this.#parts.target));
+    await this.#legs.revive();
+  }
+
+  /** Sessions that show the volume's disk; those that are missing are being made. */
+  async #sessionsOf(wanted: WantedDevice, patient: boolean): Promise<KernelSession[]> {
+    const { iscsi, target } = this.#parts;
+    for (const { name, portals } of wanted.members) for (const p of portals) this.#members.set(p, name);
+    let found = await iscsi.sessions(target);
+    for (const portal of wanted.members.flatMap(({ portals }) => portals)) {
+      if (!found.some((session) => session.portal === portal && session.disk !== null)) this.#login(portal);
+    }
+    if (patient && this.#logins.size > 0) {
+      await Promise.all(this.#logins.values());
+      found = await iscsi.sessions(target);
+    }
+    const usable = found.filter((session) =>
+      this.#stays(wanted, session) && this.#isTheVolume(wanted, session)
+    );
+    if (usable.length > 0) return usable;
+    throw new HostError(
+      `Cannot make device "${
+        deviceName(this.#parts.volume)
+      }": no session with a member shows the volume's disk.`,
+    );
+  }
+
+  #login(portal: string): void {
+    const { clock, iscsi, target, proofs } = this.#parts;
+    const parsed = parseAddress(portal);
+    if (parsed.kind !== "address" || this.#logins.has(portal) || this.#stopped) return;
+    if ((this.#retryAt.get(portal) ?? -Infinity) > clock.nowMs()) return;
+    const login = iscsi.login(target, parsed.address, proofs).then(
+      () => void this.#retryAt.delete(portal),
+      (error: Error) => {
+        if (!(error instanceof HostError)) throw error;
+        this.#retryAt.set(portal, clock.nowMs() + loginRetryMs);
+        this.#tell(error.message);
+      },
+    ).finally(() => {
+      this.#logins.delete(portal);
+      this.#look();
+    });
+    this.#logins.set(portal, login);
+  }
+
+  /** Is it planned, or of a member that is away and may come back? */
+  #stays(wanted: WantedDevice, { portal }: KernelSession): boolean {
+    const member = wanted.members.find(({ name }) => name === this.#members.get(portal));
+    if (member === undefined) return false;
+    return member.portals.includes(portal) || (!member.up && member.pages > 0);
+  }
+
+  #isTheVolume({ identifier }: WantedDevice, { portal, disk }: KernelSession): boolean {
+    if (disk === null || disk.sectors === 0) return false;
+    const names = [identifier.toHex(), `naa.${naaIdentifier(identifier).toHex()}`];
+    if (names.some((name) => disk.wwid.includes(name))) return true;
+    this.#tell(
+      `Cannot use disk ${disk.name} at ${portal}: its identifier is "${disk.wwid}", and the volume's is ` +
+        `"${names[0]}". Is it another volume of the same name?`,
+    );
+    return false;
+  }
+
+  /** How large the device can be; every disk must be durable when it says so. */
+  async #sectorsOf(wanted: WantedDevice, sessions: readonly KernelSession[]): Promise<number> {
+    const sectors = wanted.sizeBytes / sectorBytes;
+    const old = sessions.filter(({ disk }) => disk!.sectors < sectors || !disk!.writeThrough);
+    if (old.length === 0) return sectors;
+    for (const session of old) if (session.loggedIn) await this.#parts.iscsi.rescan(session);
+    const now = await this.#parts.iscsi.sessions(this.#parts.target);
+    const disks = sessions.map(({ id, disk }) => now.find((session) => session.id === id)?.disk ?? disk!);
+    const cached = disks.find(({ writeThrough }) => !writeThrough);
+    if (cached !== undefined && !wanted.writeCache) {
+      throw new HostError(
+        `Cannot use disk ${cached.name}: the kernel takes it to have a write cache, and dm-switch passes no flush to it. ` +
+          `Let the kernel look again with: echo 1 > /sys/block/${cached.name}/device/rescan`,
+      );
+    }
+    return Math.min(sectors, ...disks.map((disk) => disk.sectors));
+  }
+
+  /** Those that have pages: the order of the switch's paths, which is kept as far as possible. */
+  #membersInOrder({ members }: WantedDevice): string[] {
+    const holding = members.filter(({ pages }) => pages > 0).map(({ name }) => name);
+    const before = this.#legs.members.filter((name) => holding.includes(name));
+    return [...before, ...holding.filter((name) => !before.includes(name))];
+  }
+
+  async #switch(
+    wanted: WantedDevice,
+    members: readonly string[],
+    sectors: number,
+    legs: readonly string[],
+    own: MappedDevice | null,
+  ): Promise<void> {
+    const { mapper, log, volume } = this.#parts;
+    const name = deviceName(volume);
+    const table = switchTable(sectors * sectorBytes, wanted.pageBytes, legs);
+    if (own === null || table !== this.#table) {
+      this.#mapped = this.#inStep = null;
+      if (own === null) await mapper.create(name, uuidOf(wanted.identifier), table);
+      else await mapper.replace(own.name, table);
+      this.#table = table;
+    }
+    if (this.#inStep === wanted) return;
+    const regions = Math.ceil(sectors * sectorBytes / wanted.pageBytes);
+    const index = wanted.members.map(({ name }) => Math.max(0, members.indexOf(name)));
+    const paths = wanted.homes.slice(0, regions).map((home) => index[home] ?? 0);
+    const before = this.#mapped;
+    const messages = before === null ? regionMappings(paths) : regionChanges(before, paths);
+    this.#mapped = null; // until all has been said
+    for (const message of messages) await mapper.message(name, message);
+    this.#mapped = paths;
+    if (!this.#serving) {
+      log.info("device is there", { device: `/dev/mapper/${name}`, members: members.join(" ") });
+    } else if (messages.length > 0) log.info("pages have moved; the device follows", { device: name });
+    this.#serving = true;
+    this.#inStep = wanted;
+  }
+
+  /** Ends sessions that nobody wants and no map uses any more. */
+  async #leave(wanted: WantedDevice, sessions: readonly KernelSession[]): Promise<void> {
+    const { iscsi, target } = this.#parts;
+    for (const session of sessions) {
+      if (this.#stays(wanted, session) || (session.disk?.holders.length ?? 0) > 0) continue;
+      if (!this.#logins.has(session.portal)) await iscsi.logout(target, session.portal);
+    }
+  }
+
+  /** The switch, then the maps, then the sessions. `force`: the sessions go even when the device is in use. */
+  async #takeDown(identifier: Uint8Array, force: boolean): Promise<void> {
+    const { system, iscsi, log, mapper, target, volume } = this.#parts;
+    const own = ownDevice(await mapper.devices(), volume, identifier);
+    if (own !== null && own.openCount > 0 && !force) {
+      throw new HostError(
+        `Cannot take device "${own.name}" down: it is in use. It stays as it is, with its sessions, and pages that move are ` +
+          "forwarded by the members; unmount it and start the agent again, or end the agent with --keep.",
+      );
+    }
+    if (force) {
+      await this.#legs.failAll(identifier);
+      for (const { portal } of await iscsi.sessions(target)) await iscsi.logout(target, portal);
+    }
+    if (own !== null) await mapper.remove(own.name);
+    this.#table = "";
+    this.#mapped = this.#inStep = this.#kept = null;
+    this.#serving = false;
+    await this.#legs.removeOthers(await mapper.devices(), identifier, []);
+    for (const { portal } of await iscsi.sessions(target)) await iscsi.logout(target, portal);
+    await leaveToMultipathd(system, volume);
+    if (own !== null) log.info("device is gone", { device: `/dev/mapper/${own.name}` });
+  }
+
+  /** Each trouble once in a while. */
+  #tell(message: string): void {
+    const { clock, log, volume } = this.#parts;
+    const now = clock.nowMs();
+    for (const [known, atMs] of this.#told) if (now - atMs > tellAgainMs) this.#told.delete(known);
+    if (this.#told.has(message) || this.#told.size >= limits.agentTroublesMax) return;
+    this.#told.set(message, now);
+    log.warn(message, { volume });
+  }
+}
+
+function uuidOf(identifier: Uint8Array): string {
+  return `plimsoll-${identifier.toHex()}`;
+}
+
+/** The volume's switch; throws when another device has its name. */
+function ownDevice(
+  devices: readonly MappedDevice[],
+  volume: string,
+  identifier: Uint8Array,
+): MappedDevice | null {
+  const uuid = uuidOf(identifier);
+  const own = devices.find((device) => device.uuid === uuid);
+  if (own !== undefined) return own;
+  const name = deviceName(volume);
+  const other = devices.find((device) => device.name === name);
+  if (other === undefined) return null;
+  throw new HostError(
+    `Cannot make device "${name}": another device has that name (UUID "${other.uuid}"). Remove it with ` +
+      `"dmsetup remove ${name}", or give it another name with "dmsetup rename ${name} OTHER".`,
+  );
+}

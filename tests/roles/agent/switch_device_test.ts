@@ -1,0 +1,360 @@
+// Without these, the host agent could send pages to the wrong member for ever, lose writes that it was told are durable, take a
+// disk away from its user, or be stuck after one command that failed.
+
+import { strict as assert } from "node:assert";
+import type { ProgramEnd } from "../../../lib/base/host_system.ts";
+import { DeviceMapper } from "../../../lib/roles/agent/device_mapper.ts";
+import { OpenIscsi } from "../../../lib/roles/agent/open_iscsi.ts";
+import { SwitchDevice, type WantedDevice } from "../../../lib/roles/agent/switch_device.ts";
+import { ManualClock } from "../manual_clock.ts";
+import { FakeKernel } from "./fake_kernel.ts";
+
+const MiB = 2 ** 20;
+const target = "iqn.2026-11.net.plimsoll.demo:vol0";
+const identifier = new Uint8Array(16).fill(0xa7);
+const other = new Uint8Array(16).fill(0x3c);
+const secret = "0123456789abcdef0123456789abcdef";
+const [alpha, beta, gamma] = ["10.0.0.1:3260", "10.0.0.2:3260", "10.0.0.3:3260"] as const;
+const device = "plimsoll-vol0";
+const names = ["alpha", "beta", "gamma"] as const;
+/** Of the members, in this order. */
+const letters = "abc";
+const portalOf = { alpha, beta, gamma };
+
+/** Pages with homes at these members: "aab" */
+function wanted(
+  homes: string,
+  options: Partial<WantedDevice> = {},
+  down: readonly string[] = [],
+): WantedDevice {
+  const indexes = Uint8Array.from(homes, (letter) => letters.indexOf(letter));
+  return {
+    identifier,
+    sizeBytes: homes.length * MiB,
+    pageBytes: MiB,
+    writeCache: false,
+    writeProtected: false,
+    homes: indexes,
+    members: names.map((name, i) => {
+      const pages = indexes.filter((home) => home === i).length;
+      const up = !down.includes(name);
+      return { name, up, portals: up && pages > 0 ? [portalOf[name]] : [], pages };
+    }),
+    ...options,
+  };
+}
+
+class Scene {
+  readonly kernel = new FakeKernel();
+  readonly clock = new ManualClock();
+  readonly log: string[] = [];
+  device = this.#agent();
+
+  constructor(pages = 6) {
+    for (const portal of [alpha, beta, gamma]) {
+      const wwid = `t10.PLIMSOLL${identifier.toHex()}`;
+      this.kernel.portals.set(portal, { wwid, sectors: pages * MiB / 512, writeThrough: true, up: true });
+    }
+  }
+
+  /** The process has been killed, and another one begins. */
+  again(): void {
+    this.device = this.#agent();
+  }
+
+  #agent(): SwitchDevice {
+    const { kernel: system, clock } = this;
+    const at = (level: string) => (message: string, fields: unknown = {}) => {
+      this.log.push(`${level} ${message} ${JSON.stringify(fields)}`);
+    };
+    const identity = (user: string) => ({ user, secret: new TextEncoder().encode(secret) });
+    return new SwitchDevice({
+      clock,
+      log: { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") },
+      system,
+      mapper: new DeviceMapper(system),
+      iscsi: new OpenIscsi({ system, clock, initiatorName: "iqn.host", interfaceName: "plimsoll-1" }),
+      volume: "vol0",
+      target,
+      proofs: { chap: identity("proxy-initiator"), mutual: identity("proxy-target") },
+    });
+  }
+
+  /** Lets commands end, and so much time pass in small steps. */
+  async pass(ms = 0): Promise<void> {
+    for (let passed = 0; passed <= ms; passed += 500) {
+      await new Promise((done) => setTimeout(done, 0)); // all that the kernel does is done by then
+      if (passed < ms) this.clock.advance(500);
+    }
+  }
+
+  async want(to: WantedDevice): Promise<void> {
+    this.device.want(to);
+    await this.pass();
+  }
+
+  /** By region: the letter of the member that a request goes to. */
+  goes(): string {
+    const { kernel } = this;
+    return Array.from(kernel.maps.get(device)!.regions, (_, region) => {
+      const portal = kernel.goes(device, region);
+      const member = names.findIndex((name) => portalOf[name] === portal);
+      return letters[member] ?? ` ${portal} `;
+    }).join("");
+  }
+
+  warnings(pattern: RegExp): number {
+    return this.log.filter((line) => pattern.test(line)).length;
+  }
+}
+
+Deno.test("every region goes to its page's member, the device follows pages that move, and all goes at the end", async () => {
+  const scene = new Scene();
+  await scene.want(wanted("abcabc"));
+  assert.equal(scene.goes(), "abcabc");
+  assert.deepEqual([...scene.kernel.maps.keys()].sort(), [
+    "plimsoll-vol0",
+    "plimsoll-vol0:alpha",
+    "plimsoll-vol0:beta",
+    "plimsoll-vol0:gamma",
+  ]);
+  // Its own path first, the others' behind it.
+  assert.match(
+    scene.kernel.maps.get("plimsoll-vol0:beta")!.table,
+    /1 1 8:32 1 service-time 0 2 1 8:16 1 8:48 1$/,
+  );
+
+  const before = scene.kernel.calls.length;
+  await scene.want(wanted("bbcaba"));
+  assert.equal(scene.goes(), "bbcaba");
+  const said = scene.kernel.calls.slice(before).filter((call) => /create|load|message/.test(call));
+  assert.deepEqual(said, [`dmsetup message ${device} 0 set_region_mappings 0:1 5:0`]);
+
+  const [idle, quiet] = [scene.kernel.calls.length, scene.log.length];
+  await scene.pass(4_000);
+  assert.ok(
+    scene.kernel.calls.slice(idle).every((call) => /^dmsetup (info|status) /.test(call)),
+    "at rest it only looks",
+  );
+  assert.equal(scene.log.length, quiet);
+
+  assert.equal(await scene.device.stop(false), true);
+  assert.deepEqual([scene.kernel.maps.size, scene.kernel.sessions.size], [0, 0]);
+  assert.deepEqual([...scene.kernel.files.keys()], []);
+  assert.ok(
+    ![...scene.kernel.calls, ...scene.log].some((line) => line.includes(secret)),
+    "the secret is shown",
+  );
+});
+
+Deno.test("members that come get a leg, and those without pages lose leg and session", async () => {
+  const scene = new Scene();
+  await scene.want(wanted("aabbaa"));
+  assert.equal(scene.kernel.sessions.size, 2);
+  await scene.want(wanted("aabbcc"));
+  await scene.pass(2_000);
+  assert.equal(scene.goes(), "aabbcc");
+  await scene.want(wanted("bbbbcc"));
+  assert.equal(scene.goes(), "bbbbcc");
+  assert.deepEqual([...scene.kernel.sessions.values()].map(({ portal }) => portal), [beta, gamma]);
+  assert.ok(!scene.kernel.maps.has("plimsoll-vol0:alpha"));
+});
+
+Deno.test("a member that is away: its pages go to others, and to it again when it is back; without any path they wait 60 s", async () => {
+  const scene = new Scene();
+  await scene.want(wanted("abcabc"));
+  scene.kernel.lose(beta);
+  assert.match(scene.goes(), /^a[ac]ca[ac]c$/);
+  await scene.want(wanted("abcabc", {}, ["beta"]));
+  await scene.pass(10_000);
+  assert.match(scene.goes(), /^a[ac]ca[ac]c$/);
+  assert.equal(scene.kernel.sessions.size, 3, "the kernel keeps on trying by itself");
+  scene.kernel.portals.get(beta)!.up = true;
+  await scene.want(wanted("abcabc"));
+  await scene.pass(2_000);
+  assert.equal(scene.goes(), "abcabc");
+
+  for (const portal of [alpha, beta, gamma]) scene.kernel.lose(portal);
+  await scene.pass(30_000);
+  assert.equal(scene.goes(), " waits ".repeat(6));
+  await scene.pass(40_000);
+  assert.equal(scene.goes(), " fails ".repeat(6));
+  for (const portal of [alpha, beta, gamma]) scene.kernel.portals.get(portal)!.up = true;
+  await scene.pass(4_000);
+  assert.equal(scene.goes(), "abcabc");
+  assert.ok([...scene.kernel.maps.values()].every(({ queues }) => queues));
+});
+
+Deno.test("a write cache is refused, with the command that switches it off; one that is switched on later is told of", async () => {
+  const scene = new Scene();
+  await scene.want(wanted("abab", { writeCache: true }));
+  await scene.pass(5_000);
+  assert.equal(scene.kernel.maps.size, 0);
+  assert.equal(scene.kernel.sessions.size, 0);
+  assert.equal(scene.warnings(/plimsoll volume set vol0 --write-cache off/), 1);
+  // The kernel may have seen the disk when it still had its cache: it looks again.
+  for (const portal of [alpha, beta]) scene.kernel.portals.get(portal)!.writeThrough = false;
+  await scene.want(wanted("abab"));
+  await scene.pass(2_000);
+  assert.equal(scene.kernel.maps.size, 0);
+  assert.equal(scene.warnings(/the kernel takes it to have a write cache/), 1);
+  for (const portal of [alpha, beta]) scene.kernel.portals.get(portal)!.writeThrough = true;
+  await scene.pass(2_000);
+  assert.equal(scene.goes().slice(0, 4), "abab");
+  await scene.want(wanted("bbab", { writeCache: true }));
+  assert.equal(scene.goes().slice(0, 4), "bbab", "it is kept in step all the same");
+  assert.equal(scene.warnings(/Writes may be lost/), 1);
+});
+
+Deno.test("a device that is in use stays with all that is below it; one that another owns is not touched", async () => {
+  const scene = new Scene();
+  await scene.want(wanted("abcabc"));
+  scene.kernel.maps.get(device)!.users = 1;
+  assert.equal(await scene.device.stop(false), false);
+  assert.equal(scene.warnings(/error Cannot take device "plimsoll-vol0" down: it is in use/), 1);
+  assert.deepEqual([scene.kernel.maps.size, scene.kernel.sessions.size], [4, 3]);
+
+  // The next process goes on with it, whatever has happened meanwhile.
+  scene.again();
+  await scene.want(wanted("cbacba"));
+  assert.equal(scene.goes(), "cbacba");
+  assert.equal(await scene.device.stop(true), true);
+  assert.deepEqual([scene.kernel.maps.size, scene.kernel.sessions.size], [4, 3], "kept");
+
+  scene.kernel.maps.get(device)!.users = 0;
+  scene.again();
+  assert.equal(
+    await scene.device.stop(false),
+    true,
+    "the group was never reached, and what was left is known by its name",
+  );
+  assert.deepEqual([scene.kernel.maps.size, scene.kernel.sessions.size], [0, 0]);
+
+  const mine = { name: device, uuid: "LVM-abc", minor: 77, table: "0 8 linear 7:0 0", inactive: null };
+  scene.kernel.maps.set(device, {
+    ...mine,
+    regions: new Uint8Array(0),
+    failed: new Set(),
+    queues: false,
+    users: 0,
+  });
+  scene.again();
+  await scene.want(wanted("abcabc"));
+  await scene.pass(3_000);
+  assert.equal(
+    scene.warnings(/another device has that name \(UUID "LVM-abc"\).*dmsetup rename plimsoll-vol0 OTHER/),
+    1,
+  );
+  assert.equal(scene.kernel.maps.get(device)!.table, mine.table);
+});
+
+Deno.test("a volume that grows does so below and above, once the kernel has seen it", async () => {
+  const scene = new Scene(4);
+  await scene.want(wanted("abab"));
+  for (const portal of scene.kernel.portals.values()) portal.sectors = 6 * MiB / 512;
+  await scene.want(wanted("ababba"));
+  assert.equal(scene.goes(), "ababba");
+  // What the disks do not have yet is left out.
+  await scene.want(wanted("ababbaab"));
+  assert.equal(scene.goes(), "ababba");
+});
+
+Deno.test("another volume with the same name: nothing of it is shown by the device of the old one", async () => {
+  const scene = new Scene();
+  await scene.want(wanted("abcabc"));
+  scene.kernel.maps.get(device)!.users = 1;
+  for (const portal of scene.kernel.portals.values()) portal.wwid = `t10.PLIMSOLL${other.toHex()}`;
+  scene.device.replaced();
+  await scene.want(wanted("abcabc", { identifier: other }));
+  assert.equal(scene.kernel.sessions.size, 0);
+  assert.ok([...scene.kernel.maps.values()].every(({ queues, name }) => name === device || !queues));
+  scene.kernel.maps.get(device)!.users = 0;
+  await scene.pass(2_000);
+  assert.equal(scene.goes(), "abcabc");
+  assert.ok(scene.kernel.maps.get(device)!.uuid.endsWith(other.toHex()));
+});
+
+Deno.test("a disk that is not the volume's is not used", async () => {
+  const scene = new Scene();
+  scene.kernel.portals.get(beta)!.wwid = `t10.PLIMSOLL${other.toHex()}`;
+  await scene.want(wanted("abcabc"));
+  assert.match(scene.goes(), /^a[ac]ca[ac]c$/);
+  assert.equal(scene.warnings(/Cannot use disk sd2 at 10.0.0.2:3260: its identifier is/), 1);
+});
+
+Deno.test("commands that fail, hang or print garbage are told once and done again; nothing is believed of them", async () => {
+  const killed: ProgramEnd = { kind: "killed", why: "it has not ended after 30000 ms" };
+  const garbage: ProgramEnd = { kind: "ended", code: 0, stdout: "\x00ELF plimsoll|\n", stderr: "" };
+  const failed: ProgramEnd = { kind: "ended", code: 1, stdout: "", stderr: "device-mapper: no memory\n" };
+  const faults: [RegExp, ProgramEnd, RegExp][] = [
+    [/^dmsetup info/, garbage, /Cannot read what "dmsetup info" printed: "\\u0000ELF plimsoll\|"/],
+    [/^dmsetup status/, garbage, /Cannot read what "dmsetup status" printed/],
+    [
+      /^dmsetup create plimsoll-vol0:beta/,
+      failed,
+      /Cannot make device "plimsoll-vol0:beta": dmsetup says "device-mapper: no memory/,
+    ],
+    [
+      /^dmsetup create plimsoll-vol0 /,
+      killed,
+      /"dmsetup create" was killed, since it has not ended after 30000 ms/,
+    ],
+    [/^dmsetup message/, killed, /Cannot tell device/],
+    [/--login$/, killed, /iscsiadm was killed/],
+    [/-o new$/, { kind: "missing" }, /there is no iscsiadm. Install the package open-iscsi/],
+    [/^dmsetup/, { kind: "missing" }, /there is no dmsetup. Install the package dmsetup/],
+  ];
+  for (const [which, end, told] of faults) {
+    const scene = new Scene();
+    scene.kernel.instead = (command) => which.test(command) ? end : null;
+    await scene.want(wanted("abcabc"));
+    await scene.pass(12_000);
+    assert.ok(scene.warnings(told) >= 1, `${which}: ${scene.log.join("\n")}`);
+    assert.ok(scene.log.length < 10, `${which}: told too often`);
+    scene.kernel.instead = () => null;
+    await scene.pass(8_000);
+    assert.equal(scene.goes(), "abcabc", String(which));
+    // In the middle of a move, too.
+    scene.kernel.instead = (command) => which.test(command) ? end : null;
+    await scene.want(wanted("acbacb"));
+    await scene.pass(3_000);
+    scene.kernel.instead = () => null;
+    await scene.pass(8_000);
+    assert.equal(scene.goes(), "acbacb", String(which));
+    assert.equal(await scene.device.stop(false), true);
+    assert.deepEqual([scene.kernel.maps.size, scene.kernel.sessions.size], [0, 0]);
+  }
+});
+
+Deno.test("multipathd is told to let the disks alone, and told again when they are gone", async () => {
+  const scene = new Scene();
+  scene.kernel.missing.clear();
+  const file = "/etc/multipath/conf.d/plimsoll-vol0.conf";
+  await scene.want(wanted("abab"));
+  assert.match(scene.kernel.files.get(file)!, /blacklist \{\n {2}wwid "\^337a7a7a7a7a7a7a7"\n/);
+  assert.equal(scene.kernel.calls.filter((call) => call === "multipathd reconfigure").length, 1);
+  await scene.device.stop(false);
+  assert.ok(!scene.kernel.files.has(file));
+  assert.equal(scene.kernel.calls.filter((call) => call === "multipathd reconfigure").length, 2);
+
+  // It was quicker: its map is named, and nothing is built beside it.
+  const merged = new Scene();
+  await merged.want(wanted("abab", { writeCache: true }));
+  const map = {
+    name: "mpatha",
+    uuid: "mpath-3a7",
+    minor: 9,
+    table: "0 8 multipath 0 8:16 1 8:32 1",
+    inactive: null,
+  };
+  merged.kernel.maps.set("mpatha", {
+    ...map,
+    regions: new Uint8Array(0),
+    failed: new Set(),
+    queues: false,
+    users: 0,
+  });
+  await merged.want(wanted("abab"));
+  assert.equal(merged.warnings(/multipathd has merged it into "mpatha".*multipath -f mpatha/), 1);
+  assert.equal(merged.kernel.maps.size, 1);
+});
