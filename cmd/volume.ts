@@ -3,6 +3,7 @@
 import { type Command, Option } from "commander";
 import { chapSecretExpected, chapSecretProblem, secretOfFile } from "../lib/config/mod.ts";
 import type { VolumeChange, VolumeCreation, VolumeReport } from "../lib/mgmt/control.ts";
+import { type VolumeClass, volumeClasses } from "../lib/meta/records.ts";
 import { type AdminClient, AdminError } from "../lib/mgmt/http_client.ts";
 import { addGroupOptions, type GroupOptions, openGroup } from "./group_options.ts";
 import { withExamples } from "./help.ts";
@@ -21,6 +22,7 @@ interface AccessOptions {
   readonly mutualSecretFile?: string;
   readonly writeCache?: "on" | "off";
   readonly writeProtect?: "on" | "off";
+  readonly class?: VolumeClass;
 }
 
 interface CreateOptions extends GroupOptions, AccessOptions {
@@ -92,14 +94,16 @@ function registerList(volume: Command, terminal: Terminal): void {
         formatBytes(v.sizeBytes),
         formatBytes(v.allocatedBytes),
         v.state,
+        v.volumeClass ?? "-",
         String(v.sessions),
         v.iqn,
       ]);
       terminal.out(
-        table([["NAME", "SIZE", "IN USE", "STATE", "SESSIONS", "IQN"], ...rows], [
+        table([["NAME", "SIZE", "IN USE", "STATE", "CLASS", "SESSIONS", "IQN"], ...rows], [
           false,
           true,
           true,
+          false,
           false,
           true,
         ]),
@@ -139,6 +143,7 @@ function details(v: VolumeReport): string[][] {
     ["mutual CHAP user", printable(v.mutualUser ?? "none")],
     ["write cache", v.writeCache ? "on" : "off"],
     ["write protected", v.writeProtected ? "yes" : "no"],
+    ["class", v.volumeClass ?? "-"],
     ["identifier", v.identifier],
     ["epoch", String(v.epoch)],
   ];
@@ -146,7 +151,7 @@ function details(v: VolumeReport): string[][] {
 
 function registerSet(volume: Command, terminal: Terminal): void {
   const command = addGroupOptions(volume.command("set <name>"))
-    .description("change who may use a volume, its write cache, its write protection or its size")
+    .description("change who may use a volume, its write cache, its write protection, its class or its size")
     .option("--size <size>", "grow it, like volume resize", parseSize);
   addAccessOptions(command)
     .option("--no-initiators", "forget the initiator patterns")
@@ -171,6 +176,7 @@ function registerSet(volume: Command, terminal: Terminal): void {
     "plimsoll volume set vol0 --chap-user host1 --chap-secret-file host1.chap",
     "plimsoll volume set vol0 --no-chap",
     "plimsoll volume set vol0 --write-protect on",
+    "plimsoll volume set vol0 --class fixed",
   ]);
 }
 
@@ -243,7 +249,13 @@ function addAccessOptions(command: Command): Command {
     .option("--mutual-user <user>", "user that the target proves to be (mutual CHAP)")
     .option("--mutual-secret-file <file>", "file with that user's secret")
     .addOption(new Option("--write-cache <state>", "off: every acknowledged write is durable").choices(onOff))
-    .addOption(new Option("--write-protect <state>", "on: initiators can only read").choices(onOff));
+    .addOption(new Option("--write-protect <state>", "on: initiators can only read").choices(onOff))
+    .addOption(
+      new Option(
+        "--class <class>",
+        "when load is spread: local clings to where its pages lie, fixed keeps its clients where they are (default: normal)",
+      ).choices(volumeClasses),
+    );
 }
 
 async function changeOf(options: AccessOptions): Promise<VolumeChange> {
@@ -259,6 +271,7 @@ async function changeOf(options: AccessOptions): Promise<VolumeChange> {
   if (mutual !== null) change.mutual = mutual;
   if (options.writeCache !== undefined) change.writeCache = options.writeCache === "on";
   if (options.writeProtect !== undefined) change.writeProtected = options.writeProtect === "on";
+  if (options.class !== undefined) change.volumeClass = options.class;
   return change;
 }
 

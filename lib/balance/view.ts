@@ -2,6 +2,7 @@
 // Plain values, so that a simulation can make them up.
 
 import { createHash } from "node:crypto";
+import type { VolumeClass } from "../meta/records.ts";
 
 /** Members are named by their target portal group tag: given out once, never used again. */
 export type MemberTag = number;
@@ -12,10 +13,6 @@ export type Shares = ReadonlyMap<MemberTag, number>;
 /** "affinity": where most of what the client uses lies, then as "least-loaded". "none": logins stay, nobody is moved. */
 export const loginPolicies = ["affinity", "least-loaded", "round-robin", "none"] as const;
 export type LoginPolicy = (typeof loginPolicies)[number];
-
-/** How a volume's clients are treated: "local" counts affinity twice, "fixed" never moves them by itself. */
-export const volumeClasses = ["normal", "local", "fixed"] as const;
-export type VolumeClass = (typeof volumeClasses)[number];
 
 /** The load of one client (all sessions of one initiator) on one volume. */
 export interface ClientLoad {

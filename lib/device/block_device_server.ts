@@ -27,7 +27,7 @@ import { parameterHandlers } from "./parameter_commands.ts";
 import { passedReservationHandlers } from "./passed_reservations.ts";
 import { referralHandlers } from "./referral_commands.ts";
 import { reportHandlers } from "./report_commands.ts";
-import { type NexusName, rebound, sameNexus } from "./persistent_reservation_state.ts";
+import { type NexusName, sameNexus } from "./persistent_reservation_state.ts";
 import { Reservations } from "./reservations.ts";
 import { Access } from "./shared_cells.ts";
 import { transferHandlers } from "./transfer_commands.ts";
@@ -175,25 +175,6 @@ export class BlockDeviceServer implements DeviceServer {
   /** Ends a RESERVE whose nexus is gone; `lives` says which processes are still there. */
   tidy(lives: (run: string) => boolean): void {
     this.#reservations.tidy(lives);
-  }
-
-  /**
-   * Before an initiator port that is sent from the target port of one member to another's is let in there: its registration
-   * and reservation go along. `done` gets true when every member obeys that; false: it must not be sent, because it holds
-   * the unit by RESERVE, is registered at the other port, or because that could not be kept.
-   */
-  rebindNexus(from: NexusName, relativeTargetPort: number, done: (bound: boolean) => void): void {
-    this.#truth.change({
-      decide: ({ reservations, reserver }) => {
-        const reserves = reserver !== null && sameNexus(reserver.nexus, from);
-        const next = reserves ? null : rebound(reservations, from, relativeTargetPort);
-        if (next !== null) return next === reservations ? "same" : { reservations: next };
-        done(false);
-        return "over";
-      },
-      done: (told) => done(told !== "unknown"),
-      token: null,
-    });
   }
 
   get settings(): LogicalUnitSettings {

@@ -343,28 +343,6 @@ function registerAndMove(
   });
 }
 
-/**
- * The initiator port comes through another target port from now on: its registration and its reservation go with it. The same
- * object when it has neither; null when it is registered there already.
- */
-export function rebound(
-  state: PersistentReservationState,
-  from: NexusName,
-  relativeTargetPort: number,
-): PersistentReservationState | null {
-  const registration = findRegistration(state, from);
-  if (registration === null || relativeTargetPort === from.relativeTargetPort) return state;
-  const nexus = { ...from, relativeTargetPort };
-  if (findRegistration(state, nexus) !== null) return null;
-  const { reservation } = state;
-  const holds = reservation !== null && reservation.holder !== null && sameNexus(reservation.holder, from);
-  return {
-    ...state,
-    registrations: state.registrations.map((r) => r === registration ? { nexus, key: r.key } : r),
-    reservation: holds ? { type: reservation.type, holder: nexus } : reservation,
-  };
-}
-
 function isRegisteredWithKey(
   state: PersistentReservationState,
   request: PersistentReserveOutRequest,

@@ -134,6 +134,10 @@ export interface ChapRecord {
   readonly secret: string;
 }
 
+/** "local" counts twice where a client's pages lie; clients of "fixed" are not moved but by an operator. */
+export const volumeClasses = ["normal", "local", "fixed"] as const;
+export type VolumeClass = (typeof volumeClasses)[number];
+
 export interface VolumeRecord {
   readonly version: 1;
   readonly name: string;
@@ -152,8 +156,8 @@ export interface VolumeRecord {
   readonly mutual: ChapRecord | null;
   /** Members that its pages lie on, also when it grows; absent: all. */
   readonly members?: readonly string[];
-  /** How its clients are treated (VolumeClass, lib/balance/view.ts); absent: "normal". */
-  readonly volumeClass?: string;
+  /** How its clients are treated when load is spread (docs/balancing.md); absent: "normal". */
+  readonly volumeClass?: VolumeClass;
   /** Grows by one with every change of size or routes. */
   readonly epoch: number;
   /** The last changes of routes: at which epoch, and the chunk of routes that changed. */

@@ -1,5 +1,7 @@
 // What the admin API asks of the running member. Implemented by the target role; the HTTP server knows nothing else.
 
+import type { VolumeClass } from "../meta/records.ts";
+
 /** A request that cannot be done; `message` says what was tried, why, and what to do. */
 export class ControlError extends Error {
   override name = "ControlError";
@@ -114,6 +116,8 @@ export interface VolumeReport {
   identifier: string;
   writeCache: boolean;
   writeProtected: boolean;
+  /** Null: an initiator-proxy does not know it. */
+  volumeClass: VolumeClass | null;
   initiators: string[] | null;
   /** Names only, never secrets. */
   chapUser: string | null;
@@ -229,6 +233,7 @@ export interface VolumeChange {
   mutual?: { user: string; secret: string } | null;
   writeCache?: boolean;
   writeProtected?: boolean;
+  volumeClass?: VolumeClass;
 }
 
 export interface VolumeCreation extends VolumeChange {

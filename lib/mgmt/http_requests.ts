@@ -2,6 +2,7 @@
 // it may be a secret.
 
 import { z } from "zod";
+import { volumeClasses } from "../meta/records.ts";
 import type { VolumeChange, VolumeCreation } from "./control.ts";
 
 const chap = z.strictObject({ user: z.string().min(1).max(255), secret: z.string().min(1).max(255) });
@@ -13,6 +14,7 @@ const change = {
   mutual: chap.nullable().optional(),
   writeCache: z.boolean().optional(),
   writeProtected: z.boolean().optional(),
+  volumeClass: z.enum(volumeClasses).optional(),
 };
 
 const volumeChange = z.strictObject(change);

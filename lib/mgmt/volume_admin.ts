@@ -157,6 +157,7 @@ export class VolumeAdmin {
         mutual: change.mutual === undefined ? volume.mutual : change.mutual,
         writeCache: change.writeCache ?? volume.writeCache,
         writeProtected: change.writeProtected ?? volume.writeProtected,
+        ...(change.volumeClass === undefined ? {} : { volumeClass: change.volumeClass }),
       };
       refuse(what, initiatorsProblem(changed.initiators) ?? chapProblem(changed.chap, changed.mutual));
       return changed;
@@ -261,6 +262,7 @@ export class VolumeAdmin {
       initiators: creation.initiators ?? null,
       chap: creation.chap ?? null,
       mutual: creation.mutual ?? null,
+      ...(creation.volumeClass === undefined ? {} : { volumeClass: creation.volumeClass }),
       ...(members === undefined ? {} : { members }),
       epoch: 1,
       createdMs: this.#parts.clock.wallMs(),

@@ -30,6 +30,8 @@ Deno.test("volume create sends what its options say", async () => {
     "off",
     "--write-protect",
     "on",
+    "--class",
+    "local",
   );
   const { code, out, err } = await run([...args, ...scene.access]);
   assert.equal(err, "");
@@ -45,6 +47,7 @@ Deno.test("volume create sends what its options say", async () => {
     mutual: { user: "t", secret: "twelve-bytes-or-more" },
     writeCache: false,
     writeProtected: true,
+    volumeClass: "local",
   }]]);
 });
 
@@ -59,10 +62,17 @@ Deno.test("volume set tells clearing from leaving alone, and grows with --size",
   const set = (...args: string[]) => run(["volume", "set", "vol0", ...args, ...scene.access]);
   assert.equal((await set("--no-chap", "--no-mutual", "--no-initiators")).code, 0);
   assert.equal((await set("--write-protect", "off")).code, 0);
+  assert.equal((await set("--class", "fixed")).code, 0);
+  assert.match((await run(["volume", "show", "vol0", ...scene.access])).out, /^class +fixed$/m);
+  assert.match((await run(["volume", "list", ...scene.access])).out, /^vol0 .* fixed /m);
+  const wrong = await set("--class", "odd");
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.err, /normal, local, fixed/);
   assert.equal((await set("--size", "8GiB", "--initiators", "*")).code, 0);
   assert.deepEqual(scene.control.calls, [
     ["set", "vol0", { initiators: null, chap: null, mutual: null }],
     ["set", "vol0", { writeProtected: false }],
+    ["set", "vol0", { volumeClass: "fixed" }],
     ["set", "vol0", { initiators: ["*"] }],
     ["resize", "vol0", 8 * GiB],
   ]);

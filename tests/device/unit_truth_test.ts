@@ -142,30 +142,6 @@ Deno.test("what cannot be read is said not to be obeyed, and a reset that cannot
   assert.equal(other.server.commandsInFlight, 0);
 });
 
-Deno.test("an initiator port that goes to another member takes its registration and reservation along", async () => {
-  // Without this, a redirect decided by the group would lose a cluster node its reservation.
-  const { one, other, a, b } = await two();
-  out(one, a, register, 0, 1);
-  out(one, a, reserve, 1);
-  const moved = other.login("a", { port: 2 });
-  assert.equal(write(other, moved).status, conflict, "another nexus");
-  const bind = (from: Nexus, port: number) => {
-    let bound: boolean | null = null;
-    other.server.rebindNexus(from, port, (is) => bound = is);
-    return bound;
-  };
-  assert.equal(bind(a, 2), true);
-  assert.deepEqual(status(write(other, moved), write(one, a), write(other, b)), [0, conflict, conflict]);
-  assert.equal(out(other, moved, 2, 1).status, 0, "it may release it");
-  assert.equal(bind(b, 1), true, "who is not registered goes as it is");
-  out(one, a, register, 0, 3);
-  assert.equal(bind(a, 2), false, "both ports are registered");
-  out(one, a, register, 3, 0);
-  out(other, moved, register, 1, 0);
-  assert.equal(one.run(a, [0x16, 0, 0, 0, 0, 0]).status, 0);
-  assert.equal(bind(a, 2), false, "RESERVE belongs to a session");
-});
-
 Deno.test("a setting of the volume that changes counts, whatever MODE SELECT has made of other parameters before", async () => {
   const { one, other, a, b } = await two();
   const protect = new Uint8Array([0, 0, 0, 0, 0x0a, 10, 0x20, 0x10, 8, 0x40, 0, 0, 0xff, 0xff, 0, 0]);

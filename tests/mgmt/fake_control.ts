@@ -28,6 +28,7 @@ export function volumeReport(name: string, change: Partial<VolumeReport> = {}): 
     identifier: "naa.30123456789abcde",
     writeCache: true,
     writeProtected: false,
+    volumeClass: "normal",
     initiators: null,
     chapUser: null,
     mutualUser: null,
@@ -195,6 +196,7 @@ export class FakeControl implements MemberControl {
     const volume = this.#find(name);
     if (change.writeCache !== undefined) volume.writeCache = change.writeCache;
     if (change.writeProtected !== undefined) volume.writeProtected = change.writeProtected;
+    if (change.volumeClass !== undefined) volume.volumeClass = change.volumeClass;
     if (change.initiators !== undefined) volume.initiators = change.initiators && [...change.initiators];
     if (change.chap !== undefined) volume.chapUser = change.chap?.user ?? null;
     if (change.mutual !== undefined) volume.mutualUser = change.mutual?.user ?? null;

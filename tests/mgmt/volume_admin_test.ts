@@ -204,6 +204,9 @@ Deno.test("set changes what it names and nothing else", async () => {
     initiators: null,
   });
   assert.deepEqual(await admin.find("v"), open);
+  const local = await admin.set("v", { volumeClass: "local" });
+  assert.deepEqual(local, { ...open, volumeClass: "local" });
+  assert.deepEqual(await admin.set("v", { writeCache: true }), { ...local, writeCache: true });
 });
 
 Deno.test("a volume grows, never shrinks, and keeps the homes it has", async () => {

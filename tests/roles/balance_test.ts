@@ -161,6 +161,15 @@ Deno.test("an initiator that is not to be redirected stays where it came, and a 
   await assert.rejects(control.moveSession(own!.id, "delta"), /the group has no such member/);
   await assert.rejects(control.moveSession(own!.id, "alpha"), /it is there already/);
   await assert.rejects(control.moveSession(999, "beta"), /no such session/);
+  assert.equal((await control.setVolume("there", { volumeClass: "fixed" })).volumeClass, "fixed");
+  const classTerms = (await control.balance()).opinions.map(({ terms }) =>
+    terms.find((t) => t.name === "class")
+  );
+  assert.deepEqual(
+    classTerms.map((term) => /class fixed/.test(term!.why)),
+    [true, true],
+    "it is seen at once",
+  );
   assert.deepEqual((await control.balance()).opinions.map(({ verdict }) => verdict), ["stay", "stay"]);
 });
 

@@ -176,6 +176,7 @@ export class ProxyControl implements MemberControl {
       identifier: `naa.${naaIdentifier(settings.identifier).toHex()}`,
       writeCache: settings.writeCache,
       writeProtected: settings.writeProtected,
+      volumeClass: null,
       initiators: null,
       chapUser: null,
       mutualUser: null,

@@ -346,6 +346,7 @@ export class TargetControl implements MemberControl {
       identifier: identifierText(record),
       writeCache: record.writeCache,
       writeProtected: record.writeProtected,
+      volumeClass: record.volumeClass ?? "normal",
       initiators: record.initiators === null ? null : [...record.initiators],
       chapUser: record.chap?.user ?? null,
       mutualUser: record.mutual?.user ?? null,

@@ -14,7 +14,6 @@ import {
   type MemberTag,
   type MemberView,
   type Shares,
-  volumeClasses,
 } from "../../balance/view.ts";
 import { parseAddress } from "../../config/address.ts";
 import type { BalanceConfig } from "../../config/config.ts";
@@ -162,12 +161,11 @@ export class GroupPicture {
     const now = clock.nowMs();
     const { id, client, image, moves, initiator, isid } = session;
     const volume = volumes.served().find(({ record }) => record.image === image) ?? null;
-    const volumeClass = volumeClasses.find((known) => known === volume?.record.volumeClass) ?? "normal";
     return {
       id,
       client,
       image,
-      volumeClass,
+      volumeClass: volume?.record.volumeClass ?? "normal",
       work: this.meter.work(session, now),
       recent: this.meter.history.recent(client, image),
       history: this.meter.history.long(client, image),
