@@ -125,7 +125,9 @@ export class KeptLease {
   #schedule(delayMs: number): void {
     if (this.#ended) return;
     this.#next?.cancel();
-    this.#next = this.#parts.clock.after(delayMs, () => this.#working = this.#keep());
+    // One at a time: of two leases taken at once, one would be kept and the other be what is bound.
+    const keep = () => this.#working = this.#working.then(() => this.#keep());
+    this.#next = this.#parts.clock.after(delayMs, keep);
   }
 
   #hold(askedMs: number): void {
