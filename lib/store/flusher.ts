@@ -69,6 +69,7 @@ export class Flusher {
       this.#tellBatch("mediumWriteError");
       this.entries.release(false);
       this.#busy = false;
+      this.pool.flushCalledOff();
       return;
     }
     this.entries.release(true);

@@ -4,6 +4,7 @@
 
 import { assert } from "../base/assert.ts";
 import type { Disk, DiskOperation } from "../base/disk.ts";
+import type { BlockOutcome } from "../extent/operation.ts";
 import type { LentSlots } from "./lent_slots.ts";
 import { slotOffset } from "./format.ts";
 import type { OrderPoint } from "./order.ts";
@@ -146,6 +147,11 @@ export class SlotPool {
     this.#go();
   }
 
+  /** No flush comes, since a slot entry cannot be written: whoever waits for one must ask again, which tries the entry again. */
+  flushCalledOff(): void {
+    if (this.#reclaiming === 0) this.#refuseWaiting("mediumWriteError"); // else another is asked for when that has ended
+  }
+
   /** Begins no more looks and punches; slots not punched by now are when the store is opened again and needs them. */
   close(): void {
     this.#closing = true;
@@ -156,8 +162,12 @@ export class SlotPool {
   stop(): void {
     this.#stopped = true;
     this.#cleared = [];
+    this.#refuseWaiting("writesStopped");
+  }
+
+  #refuseWaiting(outcome: BlockOutcome): void {
     for (let task = this.#waiting.shift(); task !== null; task = this.#waiting.shift()) {
-      task.outcome = "writesStopped";
+      task.outcome = outcome;
       this.loop.ready.push(task);
     }
   }

@@ -6,7 +6,7 @@ import { BlockOperation } from "../../lib/extent/operation.ts";
 import type { PageLock } from "../../lib/store/page_lock.ts";
 import { PageMap } from "../../lib/store/page_map.ts";
 import type { DiskOperation } from "../../lib/base/disk.ts";
-import { layoutFor } from "../../lib/store/format.ts";
+import { blockBytes, entriesPerBlock, layoutFor } from "../../lib/store/format.ts";
 import { EIO, ENOSPC, FaultDisk, MemoryDisk, SteppedDisk } from "./memory_disk.ts";
 import {
   bootId,
@@ -256,6 +256,25 @@ Deno.test("a page whose entry could not be written is not acknowledged, and a fl
   assert.equal((await store.close()).clean, true);
   const again = await openStore(inner, identity, { bootId });
   assert.deepEqual(await read(again, 1, 0, 0, 512), filled(512, 3));
+});
+
+Deno.test("a write that waits for a slot is told when the flush that would free one is called off", async () => {
+  // Lost without it: a command that never ends, on a disk that has long been well again.
+  const inner = memoryDisk(entriesPerBlock + 8);
+  const disk = new FaultDisk(inner);
+  const store = await freshStore(disk);
+  const { slots } = store.usage();
+  for (let page = 0; page < slots; page++) await write(store, 1, page, 0, filled(512, 1));
+  const { tableOffsets } = layoutFor(inner.sizeBytes, pageBytes)!;
+  const secondBlock = tableOffsets.map((offset) => offset + blockBytes);
+  disk.fault = ({ kind, offsetBytes }) => kind === "write" && secondBlock.includes(offsetBytes) ? EIO : 0;
+  assert.equal((await unmap(store, 1, slots - 1)).outcome, "mediumWriteError");
+  assert.equal((await unmap(store, 1, 0)).outcome, "done"); // its slot waits for a flush
+  const late = new Promise<string>((resolve) => setTimeout(() => resolve("never"), 0));
+  const told = write(store, 2, 0, 0, filled(512, 2)).then(({ outcome }) => outcome);
+  assert.equal(await Promise.race([told, late]), "mediumWriteError");
+  disk.fault = () => 0;
+  assert.equal((await write(store, 2, 0, 0, filled(512, 2))).outcome, "done");
 });
 
 Deno.test("a failed flush stops the writing until the disk is opened again; reading goes on", async () => {
