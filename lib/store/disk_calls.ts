@@ -10,6 +10,8 @@ export class DiskError extends Error {
   }
 }
 
+const readTries = 4;
+
 export class DiskCalls {
   constructor(readonly disk: Disk) {}
 
@@ -17,6 +19,17 @@ export class DiskCalls {
     const buffer = new Uint8Array(lengthBytes);
     await this.#call("read", offsetBytes, lengthBytes, buffer);
     return buffer;
+  }
+
+  /** For what counts as lost when it cannot be read: several tries. */
+  async readHard(offsetBytes: number, lengthBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+    for (let tried = 1;; tried++) {
+      try {
+        return await this.read(offsetBytes, lengthBytes);
+      } catch (error) {
+        if (tried === readTries) throw error;
+      }
+    }
   }
 
   write(offsetBytes: number, bytes: Uint8Array): Promise<void> {

@@ -20,8 +20,6 @@ import { PageMap } from "./page_map.ts";
 import { SlotState, SlotTable } from "./slot_table.ts";
 
 const blocksAtATime = 256;
-/** How often a sector is read before it counts as one that cannot be read. */
-const readTries = 4;
 
 interface TableCopy {
   readonly bytes: Uint8Array;
@@ -113,17 +111,12 @@ async function readSectors(
   at: number,
   lengthBytes: number,
 ): Promise<void> {
-  const tries = lengthBytes === sectorBytes ? readTries : 1;
-  for (let n = 0; n < tries; n++) {
-    try {
-      copy.bytes.set(await calls.read(diskOffset, lengthBytes), at);
-      return;
-    } catch { /* again, or in parts */ }
-  }
-  if (lengthBytes === sectorBytes) {
-    copy.unread.add(at);
-    return;
-  }
+  const sector = lengthBytes === sectorBytes;
+  try {
+    const read = sector ? calls.readHard(diskOffset, lengthBytes) : calls.read(diskOffset, lengthBytes);
+    return copy.bytes.set(await read, at);
+  } catch { /* as a whole it cannot be read */ }
+  if (sector) return void copy.unread.add(at);
   const step = lengthBytes > blockBytes ? blockBytes : sectorBytes;
   for (let done = 0; done < lengthBytes; done += step) {
     await readSectors(calls, diskOffset + done, copy, at + done, step);

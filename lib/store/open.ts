@@ -185,7 +185,7 @@ export async function readSuperblock(
     }
     let bytes: Uint8Array;
     try {
-      bytes = await calls.read(offset, blockBytes);
+      bytes = await calls.readHard(offset, blockBytes);
     } catch (error) {
       bad.push(`${which} cannot be read: ${(error as Error).message}`);
       seen = true;
