@@ -49,7 +49,7 @@ export class RouteHistory {
     for (const [page, at] of this.#changed) {
       if (this.#changed.size <= limits.routeChangesMax) break;
       this.#changed.delete(page);
-      forgotten = at;
+      forgotten = Math.max(forgotten, at);
     }
     while (this.#known[0]! < forgotten) this.#known.shift();
   }

@@ -50,3 +50,17 @@ Deno.test("what is remembered has a bound", () => {
   assert.equal(history.since(2), null);
   assert.deepEqual(history.since(3), []);
 });
+
+Deno.test("what is remembered has a bound also when it was seen in small pieces", () => {
+  // Lost without it: a list of epochs that grows, and is looked through at every question.
+  const pages = 2 * limits.routeChangesMax;
+  const table = new RouteTable(7, 1, new Uint8Array(pages).fill(1));
+  const history = new RouteHistory(table);
+  const perEpoch = limits.routeChangesMax / limits.routeEpochsMax / 2; // twice the epochs that are known
+  for (let epoch = 2, page = 0; page < pages; epoch++) {
+    for (let i = 0; i < perEpoch; i++) table.setHome(page++, 2, epoch);
+    history.look();
+  }
+  const known = Array.from({ length: table.epoch }, (_, i) => history.since(i + 1) !== null);
+  assert.equal(known.filter((is) => is).length, limits.routeEpochsMax);
+});
