@@ -3,104 +3,26 @@
 
 import { strict as assert } from "node:assert";
 import type { SessionReport } from "../../lib/mgmt/control.ts";
-import { Namespaces, namespacesMissing } from "./namespaces.ts";
+import { NamespacedGroup } from "./namespaced_group.ts";
+import { namespacesMissing } from "./namespaces.ts";
 import type { ClientOrder, ClientReport } from "./short_cut_client.ts";
-import { iqnPrefix, pause, program, root } from "./target_process.ts";
+import { iqnPrefix, pause, root } from "./target_process.ts";
 
 const missing = namespacesMissing();
 if (missing !== null) console.log(`left out: ${missing}`);
 const MiB = 1024 * 1024;
 const sizeBytes = 48 * MiB;
-const names = ["alpha", "beta"] as const;
-type Name = typeof names[number];
+const names = ["alpha", "beta"];
 
-class Group implements AsyncDisposable {
-  readonly machines = new Namespaces(["client", ...names]);
-  readonly directory = Deno.makeTempDirSync({ prefix: "plimsoll-short-cut-" });
-  readonly #children = new Map<Name, { child: Deno.ChildProcess; log: Promise<string> }>();
-
-  constructor(readonly shortCut: string) {
-    for (const name of names) this.#configure(name);
-  }
-
+class Group extends NamespacedGroup {
   static async make(shortCut: string): Promise<Group> {
-    const group = new Group(shortCut);
-    try {
+    const members = names.map((name) => ({ name, lines: [shortCut] }));
+    const group = new Group(["client", ...names], members, ["--log-level", "debug"]);
+    await group.setUp(async () => {
       for (const name of names) await group.start(name);
-      // deno-fmt-ignore
-      group.tool("alpha", "volume", "create", "vol", "--size", "48MiB", "--members", names.join(","), "--initiators", "*");
-      await group.until(
-        () => names.every((name) => group.api<unknown>(name, "volumes/vol/route") !== null),
-        "it is served",
-      );
-      return group;
-    } catch (error) {
-      await group[Symbol.asyncDispose]();
-      throw error;
-    }
-  }
-
-  #configure(name: Name): void {
-    const address = this.machines.address(name);
-    Deno.writeTextFileSync(
-      `${this.directory}/${name}.toml`,
-      `[group]
-name = "demo"
-metadata = "sqlite:group.db"
-secret_file = "group.secret"
-iqn_prefix = "${iqnPrefix}"
-login_policy = "none"
-[member]
-name = "${name}"
-portals = ["${address}:3260"]
-admin = "127.0.0.1:3280"
-state_dir = "${name}"
-workers = 1
-${this.shortCut}
-[[disk]]
-path = "${name}/disk0.img"
-size = "128MiB"
-`,
-    );
-  }
-
-  async start(name: Name): Promise<void> {
-    const child = new Deno.Command("ip", {
-      // deno-fmt-ignore
-      args: ["netns", "exec", this.machines.of(name), ...program(), "target", "--config", `${this.directory}/${name}.toml`, "--log-level", "debug"],
-      stdin: "null",
-      stdout: "null",
-      stderr: "piped",
-    }).spawn();
-    this.#children.set(name, { child, log: new Response(child.stderr).text() });
-    await this.until(() => this.api<unknown>(name, "status") !== null, `${name} is up`);
-  }
-
-  /** Ends a member; its log. */
-  async end(name: Name, signal: Deno.Signal): Promise<string> {
-    const { child, log } = this.#children.get(name)!;
-    this.#children.delete(name);
-    child.kill(signal);
-    await child.status;
-    return await log;
-  }
-
-  /** Null: it does not answer. */
-  api<T>(name: Name, path: string): T | null {
-    const args = [
-      "netns",
-      "exec",
-      this.machines.of(name),
-      "curl",
-      "-sf",
-      `http://127.0.0.1:3280/api/${path}`,
-    ];
-    const { code, stdout } = new Deno.Command("ip", { args, stderr: "null" }).outputSync();
-    return code === 0 ? JSON.parse(new TextDecoder().decode(stdout)) as T : null;
-  }
-
-  tool(name: Name, ...args: string[]): string {
-    return this.machines.exec(name, ...program(), ...args, "--config", `${this.directory}/${name}.toml`);
+      await group.volume("alpha", "vol", "48MiB", names);
+    });
+    return group;
   }
 
   client(order: Partial<ClientOrder>): { report: Promise<ClientReport> } {
@@ -128,24 +50,6 @@ size = "128MiB"
   shortCuts(): number {
     const sessions = this.api<SessionReport[]>("alpha", "sessions") ?? [];
     return sessions.reduce((sum, { shortcut }) => sum + shortcut, 0);
-  }
-
-  sentBytes(name: Name): number {
-    return Number(this.machines.exec(name, "cat", "/sys/class/net/eth0/statistics/tx_bytes"));
-  }
-
-  async until(condition: () => boolean, what: string, msMax = 30_000): Promise<void> {
-    const begin = Date.now();
-    while (!condition()) {
-      assert.ok(Date.now() - begin < msMax, `waited too long: ${what}`);
-      await pause(100);
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const name of [...this.#children.keys()]) await this.end(name, "SIGKILL");
-    this.machines[Symbol.dispose]();
-    await Deno.remove(this.directory, { recursive: true });
   }
 }
 
