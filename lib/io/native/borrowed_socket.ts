@@ -6,22 +6,21 @@ import type { BorrowedFlow, TcpState } from "../../base/flow.ts";
 import { limits } from "../../base/limits.ts";
 import { Errno } from "./errno.ts";
 import { flowCalls } from "./flow_calls.ts";
-import { epollOut, type EventSource, type LoopTask, type NativeLoop, type Watch } from "./loop.ts";
+import { epollError, epollOut, type EventSource, type NativeLoop, type Watch } from "./loop.ts";
 import {
   closeSilently,
   outstandingBytes,
   readState,
   readTimestamp,
   restore,
+  takeReceipt,
   tellWhenSent,
   unsentBytes,
+  wantReceipt,
 } from "./tcp_repair.ts";
 
-/** Looks for the last acknowledgement in every turn for so long, milliseconds, then makes the client send it: it may be delayed. */
-const eagerMs = 0.2;
-/** What is unacknowledged after so long, if little, goes along. */
+/** What is unacknowledged so long after all has left, if little, goes along, milliseconds. */
 const patientMs = 3;
-const pauseMs = 1;
 /**
  * A restored socket has no measured round trip: its kernel would wait 1 s for the first acknowledgement. So whenever nothing
  * has been acknowledged for so long, then for twice as long and so on, the client is asked what it has. When it has been
@@ -31,8 +30,7 @@ const askMs = 5;
 const againMax = 4;
 const sendFlags = 0x40 | 0x4000; // MSG_DONTWAIT, MSG_NOSIGNAL
 
-export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
-  queued = false;
+export class BorrowedSocket implements BorrowedFlow, EventSource {
   readonly #loop: NativeLoop;
   readonly #state: TcpState;
   readonly #dueMs: number;
@@ -48,7 +46,6 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
   #again = 0;
   /** When the last byte left; null: it has not. */
   #leftMs: number | null = null;
-  #provoked = false;
   #closed = false;
   #done: ((state: TcpState | null) => void) | null = null;
 
@@ -72,33 +69,18 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
     this.#close();
   }
 
-  /** EventSource: there is room, everything has left, or the connection is over. */
+  /** EventSource: there is room, everything has left or is acknowledged, or the connection is over. */
   ready(events: number): void {
     if (this.#closed) return;
-    if ((events & ~epollOut) !== 0) return this.#fail();
+    const over = (events & ~(epollOut | epollError)) !== 0;
+    if (over || (events & epollError) !== 0 && !takeReceipt(this.#fd)) return this.#fail();
     if (this.#index < this.#bytes.length) return this.#push();
     if (unsentBytes(this.#fd) > 0) return; // the event was another socket's (beginAgain)
-    this.#watch!.modify(0);
+    if (outstandingBytes(this.#fd) === 0) return this.#giveBack();
+    if (this.#leftMs !== null) return;
     this.#leftMs = this.#loop.nowMs();
-    this.runTask();
-  }
-
-  /** LoopTask: everything has left; looks at what is acknowledged. */
-  runTask(): void {
-    if (this.#closed || this.#leftMs === null) return;
-    const outstanding = outstandingBytes(this.#fd);
-    const nowMs = this.#loop.nowMs();
-    if (nowMs > this.#dueMs) return this.#fail();
-    const waitedMs = nowMs - this.#leftMs;
-    const few = outstanding <= limits.shortCutTailBytesMax && waitedMs > patientMs;
-    const answered = outstanding < this.#queuedBytes || this.#again === againMax;
-    if (outstanding === 0 || few && answered) return this.#giveBack();
-    if (!this.#provoked && waitedMs > eagerMs) {
-      this.#provoked = true;
-      this.#provoke(this.#state);
-    }
-    if (waitedMs < 2 * eagerMs) this.#loop.nextTurn(this);
-    else this.#loop.after(pauseMs, () => this.runTask());
+    this.#watch!.modify(0);
+    this.#provoke(this.#state); // the last acknowledgement may be delayed
   }
 
   #begin(queuedBytes: number): void {
@@ -111,8 +93,12 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
   /** Whether more has been acknowledged by then than `acknowledged`; the client was asked `asked` times since then. */
   #lookIn(delayMs: number, acknowledged: number, asked: number): void {
     this.#look = this.#loop.after(delayMs, () => {
-      if (this.#loop.nowMs() > this.#dueMs) return this.#fail();
-      const now = this.#queuedBytes - outstandingBytes(this.#fd);
+      const nowMs = this.#loop.nowMs();
+      if (nowMs > this.#dueMs) return this.#fail();
+      const outstanding = outstandingBytes(this.#fd);
+      const now = this.#queuedBytes - outstanding;
+      const few = outstanding <= limits.shortCutTailBytesMax && (now > 0 || this.#again === againMax);
+      if (few && this.#leftMs !== null && nowMs - this.#leftMs > patientMs) return this.#giveBack();
       if (now > acknowledged) return this.#lookIn(askMs, now, 0);
       if (now === 0 && asked > 0 && this.#again < againMax) return this.#beginAgain();
       this.#provoke(this.#state);
@@ -137,12 +123,12 @@ export class BorrowedSocket implements BorrowedFlow, EventSource, LoopTask {
     }
     this.#index = this.#at = 0;
     this.#leftMs = null;
-    this.#provoked = false;
     this.#begin(0);
   }
 
   #push(): void {
     while (this.#index < this.#bytes.length) {
+      if (this.#index + 1 === this.#bytes.length) wantReceipt(this.#fd);
       const part = this.#bytes[this.#index]!;
       const rest = this.#at === 0 ? part : part.subarray(this.#at);
       const more = this.#index + 1 < this.#bytes.length ? messageMore : 0;

@@ -8,7 +8,14 @@ import { addressOf, alignedBytes, libc } from "./libc.ts";
 import { rawAddress } from "./socket_address.ts";
 
 const solSocket = 1;
-const Socket = { reuseAddress: 2, linger: 13, attachFilter: 26, sendBufferForce: 32, bufferLock: 72 };
+const Socket = {
+  reuseAddress: 2,
+  linger: 13,
+  attachFilter: 26,
+  sendBufferForce: 32,
+  timestamping: 37,
+  bufferLock: 72,
+};
 const ipprotoIp = 0;
 const ipTransparent = 19;
 const ipprotoTcp = 6;
@@ -32,6 +39,8 @@ const Queue = { none: 0, receive: 1, send: 2 };
 const outQueueBytes = 0x5411n; // SIOCOUTQ
 const outQueueUnsentBytes = 0x894bn; // SIOCOUTQNSD
 const peek = 0x2;
+const errorQueue = 0x2000;
+const receiptOfAcknowledgement = 0x200 | 0x800; // SOF_TIMESTAMPING_TX_ACK, without the data (OPT_TSONLY)
 const dontWait = 0x40;
 const noSignal = 0x4000;
 const streamNonBlocking = 1 | 0x800 | 0x80000; // SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC
@@ -63,6 +72,16 @@ export function unsentBytes(fd: number): number {
 /** From now on a socket has room (EPOLLOUT) when nothing of its queue is unsent. */
 export function tellWhenSent(fd: number): void {
   set(fd, Tcp.unsentLow, 1);
+}
+
+/** From now on a socket has an error (EPOLLERR) in its queue when what is sent next is acknowledged. */
+export function wantReceipt(fd: number): void {
+  setOption(fd, solSocket, Socket.timestamping, receiptOfAcknowledgement, "Cannot ask for acknowledgements");
+}
+
+/** False: what the socket has is a real error. */
+export function takeReceipt(fd: number): boolean {
+  return flowCalls().recv(fd, nothing, 0n, errorQueue | dontWait) >= 0;
 }
 
 /** While it is lent, the end of the process is the end of the connection: nothing is sent on its behalf. */
