@@ -15,21 +15,26 @@ export function multipathTable(sectors: number, groups: readonly (readonly strin
   return `0 ${sectors} multipath 1 queue_if_no_path 0 ${used.length} 1 ${parts.join(" ")}`;
 }
 
-export interface MapPath {
-  readonly device: string;
-  readonly failed: boolean;
+export interface MapStatus {
+  /** The group in use, from 1. */
+  readonly group: number;
+  readonly paths: readonly { readonly device: string; readonly failed: boolean }[];
 }
 
-/** The paths in a line of status; null: it is no status of a map. */
-export function pathsOfStatus(line: string): MapPath[] | null {
+/** What a line of status tells; null: it is no status of a map. */
+export function statusOfMap(line: string): MapStatus | null {
   const words = line.trim().split(/\s+/);
   if (words[2] !== "multipath") return null;
-  const paths: MapPath[] = [];
+  const features = 3; // a number, and so many words; then the same of the handler
+  const handler = features + 1 + Number(words[features]);
+  const group = Number(words[handler + 1 + Number(words[handler]) + 1]);
+  if (!Number.isInteger(group)) return null;
+  const paths: { device: string; failed: boolean }[] = [];
   for (const [i, word] of words.entries()) {
     const state = words[i + 1];
     if (/^\d+:\d+$/.test(word) && (state === "A" || state === "F")) {
       paths.push({ device: word, failed: state === "F" });
     }
   }
-  return paths;
+  return { group, paths };
 }

@@ -15,11 +15,14 @@ export async function guest(
   environment: Record<string, string> = {},
   /** Called on the host by the guest's hostcall. */
   hook: string | null = null,
+  /** Of the guest, 512 unless told; a snapshot is made the first time. */
+  memoryMiB: number | null = null,
 ) {
   const [host, port] = target.portals[0].split(":");
   return await succeed(`${shared}/linux-guest/run-guest.sh`, [
     ...["-t", "240"],
     ...hook === null ? [] : ["-H", hook],
+    ...memoryMiB === null ? [] : ["-m", String(memoryMiB)],
     ...Object.entries(environment).flatMap(([k, v]) => ["-e", `${k}=${v}`]),
     script,
   ], {

@@ -2,7 +2,7 @@
 
 import type { HostSystem } from "../../base/host_system.ts";
 import { limits } from "../../base/limits.ts";
-import { type MapPath, pathsOfStatus } from "../../route/dm_multipath.ts";
+import { type MapStatus, statusOfMap } from "../../route/dm_multipath.ts";
 
 /** The world's trouble, with what to do about it. */
 export class HostError extends Error {}
@@ -73,15 +73,15 @@ export class DeviceMapper {
   }
 
   /** Of all multipath maps, by name. */
-  async paths(): Promise<Map<string, MapPath[]>> {
+  async maps(): Promise<Map<string, MapStatus>> {
     const text = await this.#dmsetup("look at the multipath maps", ["status", "--target", "multipath"]);
-    const maps = new Map<string, MapPath[]>();
+    const maps = new Map<string, MapStatus>();
     for (const line of text.split("\n")) {
       if (line === "" || line === "No devices found") continue;
       const end = line.indexOf(": "); // names may have a colon, and no blank behind it
-      const paths = end < 0 ? null : pathsOfStatus(line.slice(end + 2));
-      if (paths === null) throw strange("status", line);
-      maps.set(line.slice(0, end), paths);
+      const status = end < 0 ? null : statusOfMap(line.slice(end + 2));
+      if (status === null) throw strange("status", line);
+      maps.set(line.slice(0, end), status);
     }
     return maps;
   }

@@ -124,13 +124,15 @@ export class Legs {
 
   /** Takes paths back that work again, and ends the wait of commands that have had no path for too long. */
   async revive(): Promise<void> {
-    const maps = await this.#mapper.paths();
+    const maps = await this.#mapper.maps();
     for (const [member, leg] of this.#legs) {
-      const states = maps.get(leg.name);
-      if (states === undefined) continue; // it is made again at the next look
+      const status = maps.get(leg.name);
+      if (status === undefined) continue; // it is made again at the next look
+      const { group, paths: states } = status;
       const back = states.filter(({ device, failed }) => failed && this.#usable.has(device));
       for (const { device } of back) await this.#mapper.message(leg.name, `reinstate_path ${device}`);
-      if (back.some(({ device }) => leg.own.includes(device))) {
+      const home = states.some(({ device }) => leg.own.includes(device) && this.#usable.has(device));
+      if (home && group !== 1) {
         await this.#mapper.message(leg.name, "switch_group 1");
         this.#log.info("a path is back", { device: leg.name, member });
       }

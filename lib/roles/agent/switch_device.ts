@@ -52,6 +52,7 @@ export interface SwitchDeviceParts {
 const lookMs = 2_000;
 const retryMs = 1_000;
 const loginRetryMs = 5_000;
+const letGoMs = 3_000;
 const tellAgainMs = 600_000;
 const sectorBytes = 512;
 
@@ -330,8 +331,16 @@ export class SwitchDevice {
 
   /** The switch, then the maps, then the sessions. `force`: the sessions go even when the device is in use. */
   async #takeDown(identifier: Uint8Array, force: boolean): Promise<void> {
-    const { system, iscsi, log, mapper, target, volume } = this.#parts;
-    const own = ownDevice(await mapper.devices(), volume, identifier);
+    const { clock, system, iscsi, log, mapper, target, volume } = this.#parts;
+    let own = ownDevice(await mapper.devices(), volume, identifier);
+    for (
+      let waitedMs = 0;
+      own !== null && own.openCount > 0 && !force && waitedMs < letGoMs;
+      waitedMs += lookMs / 10
+    ) {
+      await new Promise<void>((done) => clock.after(lookMs / 10, done)); // udev looks at what has just been closed
+      own = ownDevice(await mapper.devices(), volume, identifier);
+    }
     if (own !== null && own.openCount > 0 && !force) {
       throw new HostError(
         `Cannot take device "${own.name}" down: it is in use. It stays as it is, with its sessions, and pages that move are ` +

@@ -32,6 +32,8 @@ interface MapOfKernel {
   inactive: string | null;
   regions: Uint8Array;
   readonly failed: Set<string>;
+  /** Of a multipath map: the group in use, which it leaves when no path of it is left. */
+  group: number;
   queues: boolean;
   /** Users beside other maps. */
   users: number;
@@ -78,7 +80,7 @@ export class FakeKernel implements HostSystem {
     assert.equal(words[2], "switch");
     const device = words[6 + 2 * map.regions[region]!]!;
     const leg = [...this.maps.values()].find(({ minor }) => device === `253:${minor}`)!;
-    const path = leg.table.match(/\b8:\d+/g)!.find((disk) => !leg.failed.has(disk));
+    const path = groupsOf(leg.table)[groupInUse(leg) - 1]!.find((disk) => !leg.failed.has(disk));
     if (path === undefined) return leg.queues ? "waits" : "fails";
     return this.#sessionOf(path)?.portal ?? "nowhere";
   }
@@ -219,7 +221,13 @@ export class FakeKernel implements HostSystem {
       if (map !== undefined) return refused("Device or resource busy");
       const table = args.at(-1)!;
       if (!this.#takes(table)) return refused("Invalid argument");
-      const fresh = { regions: regionsOf(table), inactive: null, failed: new Set<string>(), users: 0 };
+      const fresh = {
+        regions: regionsOf(table),
+        inactive: null,
+        failed: new Set<string>(),
+        users: 0,
+        group: 1,
+      };
       this.maps.set(name, { ...fresh, name, uuid: args[3]!, minor: this.#minor++, table, queues: true });
       return ok();
     }
@@ -232,6 +240,7 @@ export class FakeKernel implements HostSystem {
         map.table = map.inactive!;
         map.regions = regionsOf(map.table);
         map.failed.clear();
+        map.group = 1;
         return ok();
       case "remove":
         if (map.users + this.#usersOf(map) > 0) return refused("Device or resource busy");
@@ -256,8 +265,11 @@ export class FakeKernel implements HostSystem {
       case "fail_if_no_path":
         map.queues = verb === "queue_if_no_path";
         return true;
+      case "switch_group":
+        map.group = Number(argument);
+        return map.group >= 1 && map.group <= groupsOf(map.table).length;
       default:
-        return verb === "switch_group";
+        return false;
     }
   }
 
@@ -280,12 +292,25 @@ export class FakeKernel implements HostSystem {
       const paths = map.table.match(/\b8:\d+/g)!.map((disk) =>
         `${disk} ${map.failed.has(disk) ? "F" : "A"} 0 0 1`
       );
-      return `${map.name}: 0 ${map.table.split(" ")[1]} multipath 2 0 0 0 1 1 A 0 ${paths.length} 2 ${
-        paths.join(" ")
-      } \n`;
+      return `${map.name}: 0 ${map.table.split(" ")[1]} multipath 2 0 0 0 ${groupsOf(map.table).length} ${
+        groupInUse(map)
+      } A 0 ${paths.length} 2 ${paths.join(" ")} \n`;
     });
     return lines.join("") || "No devices found\n";
   }
+}
+
+/** Paths by group. */
+function groupsOf(table: string): string[][] {
+  return table.split("service-time").slice(1).map((group) => group.match(/\b8:\d+/g)!);
+}
+
+function groupInUse(map: MapOfKernel): number {
+  const works = (group: number) =>
+    groupsOf(map.table)[group - 1]?.some((disk) => !map.failed.has(disk)) === true;
+  if (works(map.group)) return map.group;
+  const other = groupsOf(map.table).findIndex((_, i) => works(i + 1));
+  return map.group = other < 0 ? map.group : other + 1;
 }
 
 function regionsOf(table: string): Uint8Array {

@@ -93,6 +93,12 @@ class Scene {
     await this.pass();
   }
 
+  async stop(keep: boolean): Promise<boolean> {
+    const stopping = this.device.stop(keep);
+    await this.pass(10_000);
+    return await stopping;
+  }
+
   /** By region: the letter of the member that a request goes to. */
   goes(): string {
     const { kernel } = this;
@@ -138,7 +144,7 @@ Deno.test("every region goes to its page's member, the device follows pages that
   );
   assert.equal(scene.log.length, quiet);
 
-  assert.equal(await scene.device.stop(false), true);
+  assert.equal(await scene.stop(false), true);
   assert.deepEqual([scene.kernel.maps.size, scene.kernel.sessions.size], [0, 0]);
   assert.deepEqual([...scene.kernel.files.keys()], []);
   assert.ok(
@@ -165,6 +171,16 @@ Deno.test("a member that is away: its pages go to others, and to it again when i
   await scene.want(wanted("abcabc"));
   scene.kernel.lose(beta);
   assert.match(scene.goes(), /^a[ac]ca[ac]c$/);
+  // What is said twice, since the first time it was not heard.
+  scene.kernel.instead = (command) =>
+    command.includes("switch_group") ? { kind: "killed", why: "it has not ended" } : null;
+  scene.kernel.portals.get(beta)!.up = true;
+  await scene.pass(4_000);
+  assert.match(scene.goes(), /^a[ac]ca[ac]c$/);
+  scene.kernel.instead = () => null;
+  await scene.pass(2_000);
+  assert.equal(scene.goes(), "abcabc");
+  scene.kernel.lose(beta);
   await scene.want(wanted("abcabc", {}, ["beta"]));
   await scene.pass(10_000);
   assert.match(scene.goes(), /^a[ac]ca[ac]c$/);
@@ -210,7 +226,8 @@ Deno.test("a device that is in use stays with all that is below it; one that ano
   const scene = new Scene();
   await scene.want(wanted("abcabc"));
   scene.kernel.maps.get(device)!.users = 1;
-  assert.equal(await scene.device.stop(false), false);
+  assert.equal(await scene.stop(false), false);
+  assert.ok(!scene.kernel.calls.some((call) => / remove |--logout/.test(call)), "it is left alone");
   assert.equal(scene.warnings(/error Cannot take device "plimsoll-vol0" down: it is in use/), 1);
   assert.deepEqual([scene.kernel.maps.size, scene.kernel.sessions.size], [4, 3]);
 
@@ -218,13 +235,13 @@ Deno.test("a device that is in use stays with all that is below it; one that ano
   scene.again();
   await scene.want(wanted("cbacba"));
   assert.equal(scene.goes(), "cbacba");
-  assert.equal(await scene.device.stop(true), true);
+  assert.equal(await scene.stop(true), true);
   assert.deepEqual([scene.kernel.maps.size, scene.kernel.sessions.size], [4, 3], "kept");
 
   scene.kernel.maps.get(device)!.users = 0;
   scene.again();
   assert.equal(
-    await scene.device.stop(false),
+    await scene.stop(false),
     true,
     "the group was never reached, and what was left is known by its name",
   );
@@ -237,6 +254,7 @@ Deno.test("a device that is in use stays with all that is below it; one that ano
     failed: new Set(),
     queues: false,
     users: 0,
+    group: 1,
   });
   scene.again();
   await scene.want(wanted("abcabc"));
@@ -321,7 +339,7 @@ Deno.test("commands that fail, hang or print garbage are told once and done agai
     scene.kernel.instead = () => null;
     await scene.pass(8_000);
     assert.equal(scene.goes(), "acbacb", String(which));
-    assert.equal(await scene.device.stop(false), true);
+    assert.equal(await scene.stop(false), true);
     assert.deepEqual([scene.kernel.maps.size, scene.kernel.sessions.size], [0, 0]);
   }
 });
@@ -333,7 +351,7 @@ Deno.test("multipathd is told to let the disks alone, and told again when they a
   await scene.want(wanted("abab"));
   assert.match(scene.kernel.files.get(file)!, /blacklist \{\n {2}wwid "\^337a7a7a7a7a7a7a7"\n/);
   assert.equal(scene.kernel.calls.filter((call) => call === "multipathd reconfigure").length, 1);
-  await scene.device.stop(false);
+  await scene.stop(false);
   assert.ok(!scene.kernel.files.has(file));
   assert.equal(scene.kernel.calls.filter((call) => call === "multipathd reconfigure").length, 2);
 
@@ -353,6 +371,7 @@ Deno.test("multipathd is told to let the disks alone, and told again when they a
     failed: new Set(),
     queues: false,
     users: 0,
+    group: 1,
   });
   await merged.want(wanted("abab"));
   assert.equal(merged.warnings(/multipathd has merged it into "mpatha".*multipath -f mpatha/), 1);

@@ -1,0 +1,55 @@
+# Runs in the Linux guest: the host agent, as packed, builds a switch device over sessions of this kernel and keeps it in step while
+# pages move and a member dies. The test serves what the guest needs by HTTP, does what it is asked to, and tells what members know.
+set -eu
+D=/dev/mapper/plimsoll-vol0 LOG=/tmp/agent.log
+ask() { wget -q -O - http://127.0.0.1:$WEB_PORT/$1 || die "the test could not: $1"; }
+agent() { plimsoll host-agent -c /etc/plimsoll/agent.toml 2>>$LOG 3<&- & AGENT=$!; }
+said() { wait_for $1 grep -q "$2" $LOG || { cat $LOG; dmsetup table; dmsetup status; dmesg | tail -20; die "the agent does not say: $2"; }; }
+verified() { fio --name=v --filename=$D --direct=1 --ioengine=libaio --iodepth=8 --size=64m --verify=crc32c --verify_fatal=1 --bs=64k \
+  "$@" >/tmp/fio.$1 2>&1 || { cat /tmp/fio.$1; cat $LOG; dmsetup status; dmesg | tail -20; die "fio $*"; }; }
+none_forwarded() { udevadm settle; F=$(ask forwarded); "$@"; N=$(ask forwarded); [ $F = $N ] || die "$((N - F)) were forwarded"; }
+start_iscsid; mkdir -p /etc/multipath/conf.d /etc/plimsoll; start_multipathd
+mkdir -p $CACHE_DIRECTORY; ask cache.tar | tar -x -C $CACHE_DIRECTORY
+ask plimsoll > /usr/bin/plimsoll; chmod +x /usr/bin/plimsoll
+ask agent.toml > /etc/plimsoll/agent.toml; (umask 077; ask secret > /etc/plimsoll/group.secret)
+
+step "a volume with a write cache gets no device, and gets one when it has none"
+agent; said 90 'plimsoll volume set vol0 --write-cache off'
+[ ! -e $D ] || die "there is a device"
+ask cache-off; said 30 'device is there'
+[ $(session_disks $TGT_IQN | wc -l) = 3 ] || die "not three sessions"
+multipath -ll | grep -i plimsoll && die "multipathd has merged the sessions"
+[ "$(cat /sys/block/$(basename $(readlink $D))/queue/write_cache)" = "write through" ] || die "the device says it has a write cache"
+
+step "fio writes and verifies; nothing is forwarded"
+none_forwarded verified --rw=write --do_verify=1
+
+step "pages move from one member to the two others while fio goes on"
+verified --rw=randwrite --io_size=16m --do_verify=1 & FIO=$!
+ask drain; wait $FIO || die "fio while pages moved"
+wait_for 30 sh -c '! dmsetup info plimsoll-vol0:gamma >/dev/null 2>&1' || { cat $LOG; dmsetup table; die "gamma has no pages, and a map"; }
+wait_for 10 sh -c "[ \$(ls /sys/class/iscsi_session | wc -l) = 2 ]" || die "gamma has no pages, and a session"
+none_forwarded verified --rw=read --verify_only=0
+
+step "the agent is killed; the device goes on without it, and the next agent goes on with the device"
+exec 3<$D
+kill -9 $AGENT; wait $AGENT || true
+none_forwarded verified --rw=randread --io_size=8m
+: > $LOG; agent; said 60 'device is there'
+none_forwarded verified --rw=randread --io_size=8m
+
+step "a member dies under load and comes back"
+verified --rw=randwrite --io_size=16m --do_verify=1 & FIO=$!
+ask kill; wait $FIO || die "fio while a member was away"
+wait_for 30 sh -c "! dmsetup status --target multipath | grep -q ' F '" || { cat $LOG; dmsetup status; die "a path is not taken back"; }
+wait_for 10 sh -c "! dmsetup status --target multipath | grep -q ' 2 2 [AE] '" || { cat $LOG; dmsetup status; die "a map stays on its fallback"; }
+none_forwarded verified --rw=read
+
+step "everything is taken down in order"
+exec 3<&-; kill $AGENT; wait $AGENT || { cat $LOG; die "the agent ended with $?"; }
+dmsetup ls | grep plimsoll && die "a device is left"
+[ -z "$(session_disks)" ] || die "a session is left"
+[ -z "$(ls -A /etc/iscsi/nodes /etc/iscsi/ifaces /etc/multipath/conf.d)" ] || [ -z "$(find /etc/iscsi/nodes /etc/iscsi/ifaces /etc/multipath/conf.d -type f)" ] || die "a record is left"
+grep -q "$(cat /etc/plimsoll/group.secret)" $LOG && die "the log has the secret"
+dmesg | grep -E 'I/O error,? (on )?dev dm-' && die "the kernel complained"
+step "PASS agent"
