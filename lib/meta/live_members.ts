@@ -2,7 +2,8 @@
 // group's secret. A record without one is a stranger's, who can write to the metadata and no more: it counts for nothing.
 
 import { createHmac, timingSafeEqual } from "node:crypto";
-import type { KeyValue, Metadata, Watch } from "./metadata.ts";
+import { Followed, type FollowedParts } from "./followed.ts";
+import type { KeyValue } from "./metadata.ts";
 import { decodeRecord, encodeRecord, keys, type LiveRecord } from "./records.ts";
 
 /** What proofs are made of and checked with. */
@@ -49,31 +50,42 @@ function proofOf(bare: object, leaseId: number, { groupId, secret }: GroupProof)
   return createHmac("sha256", secret).update(text, "utf8").digest("hex");
 }
 
-export interface LiveMembersParts {
-  readonly metadata: Metadata;
+export interface LiveMembersParts extends Pick<FollowedParts, "metadata" | "clock" | "log"> {
   readonly proof: GroupProof;
   /** Somebody came, went, or changed. */
   readonly changed: (name: string, before: LiveMember | null, now: LiveMember | null) => void;
   /** Somebody wrote a record who does not know the secret. */
   readonly stranger: (name: string) => void;
-  /** The list could not be read anew after the watch was lost: the caller calls readAnew when it thinks fit. */
-  readonly failed: (error: Error) => void;
 }
 
 /** The living members as the watch shows them. */
 export class LiveMembers {
   readonly #parts: LiveMembersParts;
   readonly #members = new Map<string, LiveMember>();
-  #watch: Watch | null = null;
-  #closed = false;
+  readonly #followed: Followed;
 
   private constructor(parts: LiveMembersParts) {
     this.#parts = parts;
+    this.#followed = new Followed({
+      ...parts,
+      prefix: keys.livePrefix,
+      read: (entries) => {
+        const there = new Set(entries.map(({ key }) => key));
+        for (const name of [...this.#members.keys()]) if (!there.has(keys.live(name))) this.#put(name, null);
+        for (const entry of entries) this.#seen(entry);
+      },
+      seen: (events) => {
+        for (const event of events) {
+          if (event.kind === "put") this.#seen(event.entry);
+          else this.#put(event.key.slice(keys.livePrefix.length), null);
+        }
+      },
+    });
   }
 
   static async follow(parts: LiveMembersParts): Promise<LiveMembers> {
     const members = new LiveMembers(parts);
-    await members.readAnew();
+    await members.#followed.follow();
     return members;
   }
 
@@ -87,34 +99,7 @@ export class LiveMembers {
   }
 
   close(): void {
-    this.#closed = true;
-    this.#watch?.close();
-  }
-
-  /** Everything from the start: at first, and after a watch fell too far behind. */
-  async readAnew(): Promise<void> {
-    this.#watch?.close();
-    const { metadata } = this.#parts;
-    const { entries, revision } = await metadata.list(keys.livePrefix);
-    if (this.#closed) return;
-    const there = new Set(entries.map(({ key }) => key));
-    for (const name of [...this.#members.keys()]) if (!there.has(keys.live(name))) this.#put(name, null);
-    for (const entry of entries) this.#seen(entry);
-    this.#watch = metadata.watch(keys.livePrefix, revision, (events) => {
-      for (const event of events) {
-        if (event.kind === "put") this.#seen(event.entry);
-        else this.#put(event.key.slice(keys.livePrefix.length), null);
-      }
-    }, () => void this.again());
-  }
-
-  /** readAnew for whom nobody waits. */
-  async again(): Promise<void> {
-    try {
-      await this.readAnew();
-    } catch (error) {
-      if (!this.#closed) this.#parts.failed(error as Error);
-    }
+    this.#followed.close();
   }
 
   #seen(entry: KeyValue): void {

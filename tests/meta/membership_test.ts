@@ -217,11 +217,12 @@ Deno.test("a stranger without the secret gets nowhere", async () => {
   const seen: string[] = [];
   const strangers: string[] = [];
   const members = await LiveMembers.follow({
+    clock: scene.clock,
+    log: silentLog,
     metadata: scene.store.connect(),
     proof,
     changed: (name, _before, now) => seen.push(`${name} ${now === null ? "gone" : now.record.state}`),
     stranger: (name) => strangers.push(name),
-    failed: (error) => assert.fail(error),
   });
   const put = (key: string, value: Uint8Array) =>
     scene.metadata.commit([], [{ kind: "put", key, value, leaseId }]);
@@ -260,12 +261,13 @@ Deno.test("who follows the members is told of all changes, also after a watch fe
   const alpha = await scene.join();
   // The first watch begins at 0, which the store has forgotten: it is lost, and the list is read again.
   const members = await LiveMembers.follow({
+    clock: scene.clock,
+    log: silentLog,
     metadata,
     proof,
     changed: (name, before, now) =>
       seen.push(`${name}: ${before?.record.state ?? "-"} > ${now?.record.state ?? "-"}`),
     stranger: (name) => assert.fail(name),
-    failed: (error) => assert.fail(error),
   });
   await settled();
   assert.equal(list, 2);

@@ -232,7 +232,7 @@ export async function assemble(
     homeReturned: () => volumes.hearLostWrites(),
   });
   forwarding.messages.listen(MessageKind.unitChange, units.hear);
-  const balanceRecords = new BalanceRecords(metadata, clock, config.group.loginPolicy);
+  const balanceRecords = new BalanceRecords({ metadata, clock, log }, config.group.loginPolicy);
   const balancing = new Balancing({
     clock,
     log,
@@ -250,7 +250,7 @@ export async function assemble(
     forwarding,
   });
   const fellows = () => members.fellows();
-  const drains = new Drains(metadata, clock, () => decider.soon());
+  const drains = new Drains({ metadata, clock, log }, () => decider.soon());
   const draining = (name: string) => drains.has(name);
   const usage = new Usage({
     metadata,

@@ -1,62 +1,67 @@
 // The login policy that the group was given at run time, followed in the metadata by every member.
 
-import type { Clock } from "../../base/clock.ts";
 import { loginPolicies, type LoginPolicy } from "../../balance/view.ts";
-import type { Metadata, Watch } from "../../meta/metadata.ts";
+import { Followed, type FollowedParts } from "../../meta/followed.ts";
+import type { KeyValue } from "../../meta/metadata.ts";
 import { type BalanceRecord, decodeRecord, encodeRecord, keys } from "../../meta/records.ts";
 
-const retryMs = 1_000;
-
 export class BalanceRecords {
-  #watch: Watch | null = null;
+  readonly #parts: Pick<FollowedParts, "metadata" | "clock" | "log">;
+  readonly #followed: Followed;
+  readonly #otherwise: LoginPolicy;
   #policy: LoginPolicy | null = null;
-  #closed = false;
+  /** Of the metadata, when the policy was this one. */
+  #revision = 0;
 
   /** `otherwise`: the policy of the configuration. */
-  constructor(
-    private readonly metadata: Metadata,
-    private readonly clock: Clock,
-    private readonly otherwise: LoginPolicy,
-  ) {}
+  constructor(parts: Pick<FollowedParts, "metadata" | "clock" | "log">, otherwise: LoginPolicy) {
+    this.#parts = parts;
+    this.#otherwise = otherwise;
+    this.#followed = new Followed({
+      ...parts,
+      prefix: keys.balance,
+      read: (entries, revision) => {
+        this.#put(null, revision);
+        for (const entry of entries) this.#put(policyOf(entry), revision);
+      },
+      seen: (events) => {
+        for (const event of events) {
+          if (event.kind === "put") this.#put(policyOf(event.entry), event.entry.modRevision);
+          else this.#put(null, event.modRevision);
+        }
+      },
+    });
+  }
 
   get policy(): LoginPolicy {
-    return this.#policy ?? this.otherwise;
+    return this.#policy ?? this.#otherwise;
   }
 
   /** Reads it, and follows it from then on. */
-  async follow(): Promise<void> {
-    this.#watch?.close();
-    const { entries, revision } = await this.metadata.list(keys.balance);
-    if (this.#closed) return;
-    this.#policy = null;
-    for (const { key, value } of entries) this.#put(key, value);
-    this.#watch = this.metadata.watch(keys.balance, revision, (events) => {
-      for (const event of events) {
-        if (event.kind === "put") this.#put(event.entry.key, event.entry.value);
-        else this.#policy = null;
-      }
-    }, () => this.#followSoon());
+  follow(): Promise<void> {
+    return this.#followed.follow();
   }
 
   async setPolicy(policy: LoginPolicy): Promise<void> {
     const record: BalanceRecord = { version: 1, policy };
-    await this.metadata.commit([], [{ kind: "put", key: keys.balance, value: encodeRecord(record) }]);
-    this.#policy = policy;
+    const change = { kind: "put", key: keys.balance, value: encodeRecord(record) } as const;
+    this.#put(policy, (await this.#parts.metadata.commit([], [change])).revision);
   }
 
   close(): void {
-    this.#closed = true;
-    this.#watch?.close();
+    this.#followed.close();
   }
 
-  #put(key: string, value: Uint8Array): void {
-    const { policy } = decodeRecord<BalanceRecord>(key, value);
-    this.#policy = loginPolicies.find((known) => known === policy) ?? null; // of a newer program: the file's
+  /** The answer to a change of ours may come after the news of a later one. */
+  #put(policy: LoginPolicy | null, revision: number): void {
+    if (revision < this.#revision) return;
+    this.#policy = policy;
+    this.#revision = revision;
   }
+}
 
-  #followSoon(): void {
-    this.follow().catch(() => {
-      if (!this.#closed) this.clock.after(retryMs, () => this.#followSoon());
-    });
-  }
+/** Null: of a newer program; the file's counts. */
+function policyOf({ key, value }: KeyValue): LoginPolicy | null {
+  const { policy } = decodeRecord<BalanceRecord>(key, value);
+  return loginPolicies.find((known) => known === policy) ?? null;
 }

@@ -21,8 +21,8 @@ import {
   MessageServer,
   Messenger,
 } from "../../forward/mod.ts";
-import { listDisks } from "../../meta/group.ts";
-import type { Metadata, Watch } from "../../meta/metadata.ts";
+import { Followed } from "../../meta/followed.ts";
+import type { KeyValue, Metadata } from "../../meta/metadata.ts";
 import {
   decodeRecord,
   type DiskRecord,
@@ -85,7 +85,7 @@ export class Forwarding {
   readonly #node: TargetNode;
   /** Whose disk a placement id stands for. */
   readonly #placements = new Map<number, DiskRecord>();
-  #watch: Watch | null = null;
+  readonly #followed: Followed;
   #listener: Listener | null = null;
   #ready = false;
   #listening = false;
@@ -95,6 +95,14 @@ export class Forwarding {
 
   constructor(parts: ForwardingParts) {
     this.#parts = parts;
+    this.#followed = new Followed({
+      ...parts,
+      prefix: keys.diskPrefix,
+      read: (entries) => entries.forEach((entry) => this.#learn(entry)),
+      seen: (events) => {
+        for (const event of events) if (event.kind === "put") this.#learn(event.entry); // placements are never used again
+      },
+    });
     const { clock, random, log, group, secret, member, members, router } = parts;
     this.forwarder = new MemberForwarder({
       ...parts,
@@ -201,19 +209,13 @@ export class Forwarding {
   }
 
   /** Learns which disk is whose, now and from now on. */
-  async follow(): Promise<void> {
-    const { metadata } = this.#parts;
-    this.#watch?.close();
-    const { revision } = await metadata.list(keys.diskPrefix);
-    for (const record of await listDisks(metadata)) this.#placements.set(record.placement, record);
-    if (this.#closed) return;
-    this.#watch = metadata.watch(keys.diskPrefix, revision, (events) => {
-      for (const event of events) {
-        if (event.kind !== "put") continue; // placements are never used again
-        const record = decodeRecord<DiskRecord>(event.entry.key, event.entry.value);
-        this.#placements.set(record.placement, record);
-      }
-    }, () => this.#followSoon());
+  follow(): Promise<void> {
+    return this.#followed.follow();
+  }
+
+  #learn({ key, value }: KeyValue): void {
+    const record = decodeRecord<DiskRecord>(key, value);
+    this.#placements.set(record.placement, record);
   }
 
   /**
@@ -243,7 +245,7 @@ export class Forwarding {
   /** Nothing is forwarded any more, and what others have asked for is finished. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#watch?.close();
+    this.#followed.close();
     this.#retry?.cancel();
     this.forwarder.close();
     this.messenger.close();
@@ -256,12 +258,6 @@ export class Forwarding {
     if (live === null) return null;
     const parsed = parseAddress(live.peer);
     return parsed.kind === "address" ? { address: parsed.address, run: live.run } : null;
-  }
-
-  #followSoon(): void {
-    this.follow().catch(() => {
-      if (!this.#closed) this.#parts.clock.after(retryMs, () => this.#followSoon());
-    });
   }
 
   async #listen(): Promise<void> {

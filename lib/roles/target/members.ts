@@ -46,7 +46,7 @@ export interface Fellow {
   readonly live: LiveRecord | null;
 }
 
-/** A list that was lost is read anew after this time when it could not be at once. */
+/** The records of the members are read again after this time when they could not be. */
 const retryMs = 1_000;
 /** A stop does not wait for metadata that is away. */
 const leaveMs = 1_500;
@@ -90,13 +90,11 @@ export class Members {
     const { metadata, proof, clock, log } = this.#parts;
     this.#live = await LiveMembers.follow({
       metadata,
+      clock,
+      log,
       proof,
       changed: (name, before, now) => this.#changed(name, before, now),
       stranger: (name) => this.#stranger(name),
-      failed: (error) => {
-        log.warn("cannot read who the members are; trying again", { reason: error.message });
-        clock.after(retryMs, () => void this.#live?.again());
-      },
     });
     this.#known = await listMembers(metadata);
   }

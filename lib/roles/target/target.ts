@@ -7,7 +7,7 @@ import type { MemberConfig } from "../../config/config.ts";
 import { reconcileDisks, reconcileVolumes, type VolumeWish, volumeWish } from "../../config/reconcile.ts";
 import { chapSecretProblem, secretOfFile } from "../../config/secret.ts";
 import { listDisks } from "../../meta/group.ts";
-import type { Watch } from "../../meta/metadata.ts";
+import { Followed } from "../../meta/followed.ts";
 import { keys } from "../../meta/records.ts";
 import { ControlError, type MemberControl, type VolumeCreation } from "../../mgmt/control.ts";
 import type { IncomingPages } from "../../forward/mod.ts";
@@ -22,9 +22,7 @@ import { Volumes } from "./volumes.ts";
 import { assemble, type Assembled, type TargetParts } from "./assembly.ts";
 import { closeDisks } from "./disk_watch.ts";
 
-/** Metadata that was away when a watch had to begin anew is tried again after this time. */
-const catchUpRetryMs = 1_000;
-/** And when a volume of the configuration could not be made, after this one. */
+/** A volume of the configuration that could not be made, since the metadata was away, is tried again after this time. */
 const makeRetryMs = 5_000;
 
 export class Target {
@@ -36,7 +34,8 @@ export class Target {
   #notices: readonly string[] = [];
   /** Notices of the start, which a reload keeps. */
   readonly #lasting: string[];
-  #watch: Watch | null = null;
+  /** Keeps the volumes in step with the metadata, whoever changes it. */
+  readonly #volumes: Followed;
   #begun = false;
   #stopped: Promise<void> | null = null;
   /** Reloads are done one after the other. */
@@ -83,6 +82,21 @@ export class Target {
     this.#parts = parts;
     this.#state = state;
     this.#lasting = [...state.groupNotices];
+    const nameOf = (key: string) => key.slice(keys.volumePrefix.length);
+    this.#volumes = new Followed({
+      ...parts,
+      prefix: keys.volumePrefix,
+      read: async (entries) => {
+        const names = new Set(entries.map(({ key }) => nameOf(key)));
+        for (const { record } of state.volumes.served()) names.add(record.name);
+        for (const name of names) await state.volumes.refresh(name);
+      },
+      seen: (events) => {
+        for (const event of events) {
+          void state.volumes.refresh(nameOf(event.kind === "put" ? event.entry.key : event.key));
+        }
+      },
+    });
     this.control = new TargetControl({
       ...state,
       metadata: parts.metadata,
@@ -104,7 +118,7 @@ export class Target {
 
   async #begin(): Promise<void> {
     const { metadata, log } = this.#parts;
-    const { admin, volumes, disks, portals } = this.#state;
+    const { admin, disks, portals } = this.#state;
     const orphans = await admin.claimImages(disks.flatMap(({ store }) => store.images()));
     if (orphans.length > 0) {
       this.#lasting.push(
@@ -129,9 +143,7 @@ export class Target {
     }
     this.#lasting.push(...await noteLostWrites(metadata, this.#parts.clock, disks));
     await this.#reconcile(this.#config, await this.#wishes(this.#config));
-    const { entries, revision } = await metadata.list(keys.volumePrefix);
-    for (const { key } of entries) await volumes.refresh(key.slice(keys.volumePrefix.length));
-    this.#follow(revision);
+    await this.#volumes.follow();
     await this.#state.units.follow();
     for (const address of this.#config.member.portals) await portals.open(address);
     this.#begun = true;
@@ -177,7 +189,7 @@ export class Target {
 
   async #stop(progress: (step: string) => void): Promise<void> {
     const { portals, node, volumes, members, forwarding, mover, units } = this.#state;
-    this.#watch?.close();
+    this.#volumes.close();
     this.#state.balancing.close();
     this.#state.balanceRecords.close();
     members.draining();
@@ -270,42 +282,10 @@ export class Target {
     this.#parts.log.warn(sentence);
   }
 
-  /** Keeps the volumes in step with the metadata, whoever changes it. */
-  #follow(revision: number): void {
-    const { metadata } = this.#parts;
-    const name = (key: string) => key.slice(keys.volumePrefix.length);
-    this.#watch = metadata.watch(
-      keys.volumePrefix,
-      revision,
-      (events) => {
-        for (const event of events) {
-          void this.#state.volumes.refresh(name(event.kind === "put" ? event.entry.key : event.key));
-        }
-      },
-      () => this.#catchUpSoon(),
-    );
-  }
-
-  #catchUpSoon(): void {
-    this.catchUp().catch((error) => {
-      if (this.#stopped !== null) return;
-      this.#parts.log.warn("cannot read the volumes anew; trying again", {
-        reason: (error as Error).message,
-      });
-      this.#parts.clock.after(catchUpRetryMs, () => this.#catchUpSoon());
-    });
-  }
-
-  /** The watch fell too far behind, or the lease was away for a while: everything is read again. */
+  /** The lease was away for a while: everything is read again. */
   async catchUp(): Promise<void> {
     await this.#state.units.catchUp();
-    if (!this.#begun || this.#stopped !== null) return; // the start reads it all
-    this.#watch?.close();
-    const { entries, revision } = await this.#parts.metadata.list(keys.volumePrefix);
-    const names = new Set(entries.map(({ key }) => key.slice(keys.volumePrefix.length)));
-    for (const { record } of this.#state.volumes.served()) names.add(record.name);
-    for (const name of names) await this.#state.volumes.refresh(name);
-    if (this.#stopped === null) this.#follow(revision);
+    if (this.#begun && this.#stopped === null) await this.#volumes.follow(); // else the start reads it all
   }
 }
 

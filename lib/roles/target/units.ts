@@ -8,7 +8,8 @@ import type { Log } from "../../base/log.ts";
 import type { BlockDeviceServer } from "../../device/block_device_server.ts";
 import type { StoredUnit, Told, UnitStore } from "../../device/unit_truth.ts";
 import type { MessageListener, Messenger } from "../../forward/mod.ts";
-import type { Metadata, Watch } from "../../meta/metadata.ts";
+import { Followed } from "../../meta/followed.ts";
+import type { Metadata } from "../../meta/metadata.ts";
 import { keys } from "../../meta/records.ts";
 import {
   MessageKind,
@@ -27,17 +28,29 @@ export interface UnitsParts {
   readonly messenger: () => Pick<Messenger, "send">;
 }
 
-/** A watch that was lost is begun anew after this time when it could not be at once. */
-const retryMs = 1_000;
-
 export class Units {
   readonly #parts: UnitsParts;
   readonly #servers = new Map<number, BlockDeviceServer>();
-  #watch: Watch | null = null;
+  readonly #followed: Followed;
   #closed = false;
 
   constructor(parts: UnitsParts) {
     this.#parts = parts;
+    this.#followed = new Followed({
+      ...parts,
+      prefix: keys.unitPrefix,
+      read: async () => {
+        await this.catchUp();
+        void this.tidy();
+      },
+      seen: (events) => {
+        for (const event of events) {
+          if (event.kind !== "put") continue;
+          const image = Number(event.entry.key.slice(keys.unitPrefix.length));
+          this.#servers.get(image)?.follow(Infinity, () => {}); // what cannot be read now is told again, or read with the next
+        }
+      },
+    });
   }
 
   /** What is known here of reservations is not older than what others know. */
@@ -95,27 +108,8 @@ export class Units {
   };
 
   /** Follows the records from now on; rejects when they cannot be read. */
-  async follow(): Promise<void> {
-    const { metadata, clock, log } = this.#parts;
-    this.#watch?.close();
-    const { revision } = await metadata.list(keys.unitPrefix);
-    await this.catchUp();
-    if (this.#closed) return;
-    const again = () => {
-      this.follow().catch((error: Error) => {
-        if (this.#closed) return;
-        log.warn("cannot read the volumes' reservations anew; trying again", { reason: error.message });
-        clock.after(retryMs, again);
-      });
-    };
-    this.#watch = metadata.watch(keys.unitPrefix, revision, (events) => {
-      for (const event of events) {
-        if (event.kind !== "put") continue;
-        const image = Number(event.entry.key.slice(keys.unitPrefix.length));
-        this.#servers.get(image)?.follow(Infinity, () => {}); // what cannot be read now is told again, or read with the next
-      }
-    }, again);
-    void this.tidy();
+  follow(): Promise<void> {
+    return this.#followed.follow();
   }
 
   /** Resolves when this member obeys all there is; rejects when that cannot be read. */
@@ -147,7 +141,7 @@ export class Units {
   /** Nobody is told anything any more. */
   close(): void {
     this.#closed = true;
-    this.#watch?.close();
+    this.#followed.close();
   }
 
   /** Every other member obeys the change, or its lease is over for certain. */
