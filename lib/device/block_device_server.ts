@@ -7,10 +7,11 @@ import { ScsiStatus } from "../session/task.ts";
 import * as cdb from "../wire/scsi/cdb.ts";
 import type { CdbShape } from "../wire/scsi/cdb_shape.ts";
 import { firstReservedBit, reservedBitsAreZero } from "../wire/scsi/cdb_shape.ts";
-import { lunAddress } from "../wire/scsi/lun.ts";
+import { lunAddress, numberOfLun } from "../wire/scsi/lun.ts";
 import type { ModeValues } from "../wire/scsi/mode.ts";
+import { MultipathSense } from "../wire/scsi/multipath.ts";
 import type { SenseData } from "../wire/scsi/sense.ts";
-import { invalidFieldInCdb, Sense } from "../wire/scsi/sense.ts";
+import { invalidFieldInCdb, makeSense, Sense, SenseKey } from "../wire/scsi/sense.ts";
 import { cacheHandlers } from "./cache_commands.ts";
 import type { AbortGroup, CommandOwner, Handler } from "./command.ts";
 import { Command } from "./command.ts";
@@ -24,7 +25,7 @@ import { multipathHandlers, type MultipathService } from "./multipath_commands.t
 import type { ForwardedPages } from "./forwarded_pages.ts";
 import { NexusState } from "./nexus_state.ts";
 import { parameterHandlers } from "./parameter_commands.ts";
-import { passedReservationHandlers } from "./passed_reservations.ts";
+import { ProxiedUnit } from "./proxied_unit.ts";
 import { referralHandlers } from "./referral_commands.ts";
 import { reportHandlers } from "./report_commands.ts";
 import { type NexusName, sameNexus } from "./persistent_reservation_state.ts";
@@ -51,11 +52,7 @@ export type UnitEvent =
   /** A disk came back after a power loss: writes that were acknowledged may be gone. */
   | "writesLost"
   /** The store is nearly full (thin provisioning soft threshold). */
-  | "softThreshold"
-  /** Of reservations that are kept elsewhere (passed_reservations.ts). */
-  | "reservationsPreempted"
-  | "reservationsReleased"
-  | "registrationsPreempted";
+  | "softThreshold";
 
 /** Told by a device server whose unit other threads read and write as well (gated_device_server.ts). */
 export interface UnitWatch {
@@ -134,6 +131,7 @@ export class BlockDeviceServer implements DeviceServer {
       leaves: (command) => this.#leaves(command),
       left: (nexus, groups) => this.#left(nexus, groups),
       writesLost: (command) => this.#writesLost(command),
+      decidedStale: (command) => this.#decideAgain(command),
     };
     this.#handlers = new HandlerTable([
       ...transferHandlers,
@@ -145,12 +143,16 @@ export class BlockDeviceServer implements DeviceServer {
       ...parameterHandlers((command, values) => this.#modesChanged(command, values)),
       ...reportHandlers(() => this.#handlers.shapes),
       ...(parts.referrals === undefined ? [] : referralHandlers(parts.referrals)),
-      ...(parts.passReservation === undefined
-        ? this.#reservationHandlers()
-        : passedReservationHandlers(parts.passReservation)),
+      ...this.#reservationHandlers(parts.asksFirst === true),
     ]);
     this.#multipath = parts.multipath ?? null;
-    this.#vendorHandlers = this.#multipath && new HandlerTable(multipathHandlers(this.#multipath));
+    const proxied = new ProxiedUnit({
+      settings: () => unit.settings,
+      store: parts.store,
+      follow: (number, done) => this.follow(number, done),
+      inUseBeside: (host) => this.inUseBeside(host),
+    });
+    this.#vendorHandlers = this.#multipath && new HandlerTable(multipathHandlers(this.#multipath, proxied));
   }
 
   /** Reads what the group knows of the unit. To be awaited before the first nexus; rejects when it cannot be read. */
@@ -219,7 +221,7 @@ export class BlockDeviceServer implements DeviceServer {
   /** Tells every nexus of something that happened below. */
   raise(event: UnitEvent): void {
     if (event === "writesLost") return this.writesLost([]);
-    this.#raiseForAll(event === "softThreshold" ? Sense.softThresholdReached : Sense[event]);
+    this.#raiseForAll(Sense.softThresholdReached);
   }
 
   /** As raise("writesLost"), `told` aside: these initiator ports know. `keep` gets all who know whenever one is told. */
@@ -237,10 +239,13 @@ export class BlockDeviceServer implements DeviceServer {
     if (state === undefined || !state.attentions.empty || this.#unit.closing || this.#unit.stopped) {
       return Access.none;
     }
-    if (!this.#reservations.check(nexus, anyRead)) return Access.none;
-    const writes = !this.#unit.writeThrough && this.#unit.writeProtection === null &&
-      this.#reservations.check(nexus, anyWrite);
-    return writes ? Access.read | Access.write : Access.read;
+    // What all may do needs no look at who asks: so a host's commands go by while nobody holds the unit.
+    const entitled = nexus.entitled === true;
+    const allows = (cdb: DataView) =>
+      entitled ? this.#reservations.checkAnybody(cdb) : this.#reservations.check(nexus, cdb);
+    if (!allows(anyRead)) return Access.none;
+    const writes = !this.#unit.writeThrough && this.#unit.writeProtection === null && allows(anyWrite);
+    return Access.read | (writes ? Access.write : 0) | (entitled ? Access.proxied : 0);
   }
 
   /** Nobody is told of lost writes any more. */
@@ -253,8 +258,12 @@ export class BlockDeviceServer implements DeviceServer {
     this.#awaitEnd(this.#select(() => true), done);
   }
 
-  get inUse(): boolean {
-    return this.#nexuses.size > 0;
+  /** Is anybody logged in, sessions of the host with this name aside? Without a name: anybody. */
+  inUseBeside(host: string): boolean {
+    for (const nexus of this.#nexuses.keys()) {
+      if (nexus.entitled !== true || nexus.initiatorName !== host) return true;
+    }
+    return false;
   }
 
   /** The volume goes away: ends all tasks, drops all nexuses; later commands find no logical unit. */
@@ -280,10 +289,7 @@ export class BlockDeviceServer implements DeviceServer {
     if (!command.active) return;
     command.waiting = false;
     if (command.delegate !== null) return command.delegate.dataReceived();
-    // A reservation may have come while the data did.
-    if (command.handler!.writes === true && !this.#reservations.check(task.nexus, task.cdb)) {
-      return command.finish(ScsiStatus.reservationConflict);
-    }
+    if (command.handler!.writes === true && !this.#mayPass(command)) return; // a reservation has come while the data did
     command.handler!.dataReceived!(command);
   }
 
@@ -368,7 +374,8 @@ export class BlockDeviceServer implements DeviceServer {
     const view = task.cdb;
     if (this.#unit.closing) return command.check(Sense.logicalUnitNotSupported);
     if (task.lunHigh !== 0 || task.lunLow !== 0) {
-      if (lunAddress(task.lunHigh, task.lunLow) !== "zero") return beginUnconnected(command);
+      const isZero = lunAddress(task.lunHigh, task.lunLow) === "zero" || decidedBy(task) >= 0;
+      if (!isZero) return beginUnconnected(command);
     }
     const ordinary = this.#handlers.find(view);
     const handler = typeof ordinary === "object" ? ordinary : this.#vendorHandler(command) ?? ordinary;
@@ -381,9 +388,7 @@ export class BlockDeviceServer implements DeviceServer {
     if (!known) return command.check(missing(handler));
     const { shape } = handler;
     const exempt = Reservations.handles(shape.opcode) || handler !== ordinary;
-    if (!exempt && !this.#reservations.check(task.nexus, view)) {
-      return command.finish(ScsiStatus.reservationConflict);
-    }
+    if (!exempt && !this.#mayPass(command)) return;
     if (!reservedBitsAreZero(shape, view, 0)) return command.check(reservedBit(shape, view));
     if (handler.medium && this.#unit.stopped) return command.check(Sense.initializingCommandRequired);
     if (handler.writes) {
@@ -392,6 +397,36 @@ export class BlockDeviceServer implements DeviceServer {
     }
     command.handler = handler;
     handler.execute(command);
+  }
+
+  /**
+   * Do the reservations let the command pass? False: it has ended. A proxy has decided about its initiators' commands itself;
+   * what is left to see is whether it knew the record that holds here.
+   */
+  #mayPass(command: Command): boolean {
+    const { task, run } = command;
+    const decided = decidedBy(task);
+    run.decidedBy = this.#obeyed.number;
+    if (decided < 0) {
+      if (this.#reservations.check(task.nexus, task.cdb)) return true;
+      command.finish(ScsiStatus.reservationConflict);
+      return false;
+    }
+    if (decided >= this.#obeyed.number || this.#reservations.checkAnybody(task.cdb)) return true;
+    command.check(staleUnit);
+    return false;
+  }
+
+  /** A member has refused what was decided by an old record. */
+  #decideAgain(command: Command): void {
+    const { serial } = command;
+    command.waiting = true;
+    this.#truth.follow(Infinity, (known) => {
+      if (!command.active || command.serial !== serial) return;
+      command.waiting = false;
+      if (!known) command.finish(ScsiStatus.busy);
+      else if (this.#mayPass(command)) command.runAgain();
+    });
   }
 
   /** Of a command that only entitled nexuses know; null: this one does not, or nobody does. */
@@ -457,9 +492,12 @@ export class BlockDeviceServer implements DeviceServer {
       const victims = this.#select((c) => others(c) && ends(c));
       this.#abort(victims, () => this.#awaitEnd(this.#select((c) => others(c) && c.run.inFlight > 0), done));
       if (!(token instanceof OwnReset) && changes?.some(({ event }) => event === "coldReset")) {
-        for (const nexus of [...this.#nexuses.keys()]) nexus.drop("TARGET COLD RESET through another member");
+        // A host's own sessions are its way here; what its initiators lose, its proxy ends.
+        const dropped = [...this.#nexuses.keys()].filter(({ entitled }) => entitled !== true);
+        for (const nexus of dropped) nexus.drop("TARGET COLD RESET through another member");
       }
       this.watch.accessChanged();
+      this.#multipath?.unitChanged();
       made();
     });
   }
@@ -534,8 +572,8 @@ export class BlockDeviceServer implements DeviceServer {
     command.task.receipt = this.#lostWrites.loss;
   }
 
-  #reservationHandlers(): Handler[] {
-    const execute = (command: Command) => {
+  #reservationHandlers(asksFirst: boolean): Handler[] {
+    const begin = (command: Command) => {
       const task = new DelegatedTask(command);
       command.delegate = {
         abort: () => this.#reservations.abort(task),
@@ -543,10 +581,21 @@ export class BlockDeviceServer implements DeviceServer {
       };
       this.#reservations.execute(task);
     };
+    const ask = (command: Command) => {
+      command.committed = true; // others' changes do not wait for it, or it might for them
+      this.#truth.follow(Infinity, (known) => {
+        command.committed = false;
+        if (command.aborted || command.task.aborted) command.finish(ScsiStatus.taskAborted);
+        else if (known) begin(command);
+        else command.finish(ScsiStatus.busy);
+      });
+    };
+    const execute = asksFirst ? ask : begin;
     return reservationShapes.map((shape) => Object.freeze({ shape, execute }));
   }
 }
 
+const staleUnit = makeSense(SenseKey.vendorSpecific, MultipathSense.staleUnit, 0);
 const reservationShapes: readonly CdbShape[] = [
   cdb.Reserve6,
   cdb.Release6,
@@ -559,6 +608,11 @@ const reservationShapes: readonly CdbShape[] = [
 function sameModes(a: ModeValues, b: ModeValues): boolean {
   return a.writeCache === b.writeCache && a.descriptorSense === b.descriptorSense &&
     a.softwareWriteProtect === b.softwareWriteProtect;
+}
+
+/** The number of the record that a proxy has decided about its initiator's command by; -1: it is no such command. */
+function decidedBy({ nexus, lunHigh, lunLow }: Task): number {
+  return nexus.entitled === true ? numberOfLun(lunHigh, lunLow) : -1;
 }
 
 /** Only the name: a nexus carries the session with it, which nobody shall keep. */

@@ -37,6 +37,8 @@ export interface CommandOwner {
   left(nexus: NexusState, waiters: AbortGroup[] | null): void;
   /** A block operation told that acknowledged writes are gone. */
   writesLost(command: Command): void;
+  /** A block operation told that the command was decided by an old record: it is to be decided, and perhaps run, again. */
+  decidedStale(command: Command): void;
 }
 
 /** Tasks that a task management function or PREEMPT AND ABORT waits for. */
@@ -201,9 +203,15 @@ export class Command implements TaskSetMember {
     this.run.startFlush(this.unit.target, runEnded);
   }
 
+  /** Carries the run that has just ended as "decidedStale" out once more. */
+  runAgain(): void {
+    this.run.again(runEnded);
+  }
+
   /** The run has ended: called by `runEnded` only. */
   afterRun(): void {
     if (this.aborted || this.task.aborted) return this.finish(ScsiStatus.taskAborted);
+    if (this.run.outcome === "decidedStale") return this.owner.decidedStale(this);
     if (this.run.outcome !== "done") return this.#fail();
     this.#then(this);
   }

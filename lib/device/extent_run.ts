@@ -40,10 +40,14 @@ export class ExtentRun<Owner> {
 
   #target: RunTarget | null = null;
   #kind: BlockOperationKind = "read";
+  #startBytes = 0;
   #nextBytes = 0;
   #endBytes = 0;
   #buffer: Uint8Array = nothing;
   #bufferStart = 0;
+  #bufferFirst = 0;
+  /** Of the run that has just ended as "decidedStale", with all that again() needs. */
+  #stale: { readonly target: RunTarget; readonly buffer: Uint8Array } | null = null;
   /** False: every part uses the same buffer (a repeated block, or none). */
   #bufferMoves = true;
   #durable = false;
@@ -60,6 +64,9 @@ export class ExtentRun<Owner> {
   get inFlight(): number {
     return this.#inFlight;
   }
+
+  /** Number of the unit's record that the coming runs were allowed by. */
+  decidedBy = 0;
 
   /** A buffer for the coming run: moved along with the range, or the same for every part. */
   setBuffer(buffer: Uint8Array, start: number, moves: boolean): void {
@@ -79,12 +86,27 @@ export class ExtentRun<Owner> {
     ended: (owner: Owner) => void,
   ): void {
     assert(this.#inFlight === 0, "a run was started while its parts are in flight");
-    this.#target = target;
     this.#kind = kind;
-    this.#nextBytes = startBytes;
+    this.#startBytes = startBytes;
+    this.#bufferFirst = this.#bufferStart;
     this.#endBytes = startBytes + lengthBytes;
     this.#durable = durable;
     this.#mayUnmap = mayUnmap;
+    this.#begin(target, ended);
+  }
+
+  /** Does the run that has just ended as "decidedStale" anew, all of it: what was done of it changes nothing by that. */
+  again(ended: (owner: Owner) => void): void {
+    assert(this.#stale !== null, "a run that did not end as stale was asked for again");
+    this.#buffer = this.#stale.buffer;
+    this.#begin(this.#stale.target, ended);
+  }
+
+  #begin(target: RunTarget, ended: (owner: Owner) => void): void {
+    this.#target = target;
+    this.#stale = null;
+    this.#nextBytes = this.#startBytes;
+    this.#bufferStart = this.#bufferFirst;
     this.#ended = ended;
     this.#stopped = false;
     this.outcome = "done";
@@ -123,6 +145,7 @@ export class ExtentRun<Owner> {
   #end(): void {
     const ended = this.#ended;
     this.#ended = unset;
+    if (this.outcome === "decidedStale") this.#stale = { target: this.#target!, buffer: this.#buffer };
     this.#buffer = nothing;
     this.#target = null;
     ended(this.#owner);
@@ -143,6 +166,7 @@ export class ExtentRun<Owner> {
     operation.bufferStart = this.#bufferStart;
     operation.durable = this.#durable;
     operation.mayUnmap = this.#mayUnmap;
+    operation.decidedBy = this.decidedBy;
     operation.outcome = "done";
     this.#nextBytes += length;
     if (this.#bufferMoves) this.#bufferStart += length;

@@ -3,7 +3,6 @@
 
 import type { BlockService } from "../extent/operation.ts";
 import type { ReferralSource } from "./referral_commands.ts";
-import type { PassReservation } from "./passed_reservations.ts";
 import type { TargetPortGroupReport } from "../wire/scsi/report.ts";
 import type { MultipathService } from "./multipath_commands.ts";
 import type { UnitStore } from "./unit_truth.ts";
@@ -33,8 +32,8 @@ export interface LogicalUnitParts {
   readonly store: UnitStore;
   /** False: what is known here of reservations may be older than what others know; commands about them are BUSY. */
   readonly mayDecide?: () => boolean;
-  /** Reservations are kept elsewhere: PERSISTENT RESERVE is passed on there, RESERVE and RELEASE are not there. */
-  readonly passReservation?: PassReservation;
+  /** The record may have changed without a word to this process: commands about reservations read it first. */
+  readonly asksFirst?: boolean;
   /** Where pages have their homes, for REPORT REFERRALS; absent: it is not there. */
   readonly referrals?: ReferralSource;
   /** What initiator-proxies ask; absent: the vendor commands are not there. */

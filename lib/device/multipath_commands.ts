@@ -11,10 +11,12 @@ import {
   MultipathOut,
   MultipathReport,
   type SessionObject,
+  unitPutBytes,
 } from "../wire/scsi/multipath.ts";
 import { multipathVersion } from "../wire/scsi/multipath_reply.ts";
 import { invalidFieldInCdb, invalidFieldInParameterList, Sense } from "../wire/scsi/sense.ts";
 import type { Command, Handler } from "./command.ts";
+import type { ProxiedUnit } from "./proxied_unit.ts";
 
 /** What the role knows of a volume's multipath hosts. */
 export interface MultipathService {
@@ -24,6 +26,8 @@ export interface MultipathService {
   /** Null: the volume has no such pages. */
   table(chunk: number): Uint8Array | null;
   changes(sinceEpoch: number): Uint8Array;
+  /** The unit's record has changed. */
+  unitChanged(): void;
   /** A command of the entitled nexus was carried on to another member. */
   forwarded(nexus: Nexus): void;
   /** A nexus that is not entitled has tried one of the commands. */
@@ -31,11 +35,11 @@ export interface MultipathService {
   nexusLost(nexus: Nexus): void;
 }
 
-export function multipathHandlers(service: MultipathService): readonly Handler[] {
-  return [reportHandler(service), declareHandler(service)];
+export function multipathHandlers(service: MultipathService, proxied: ProxiedUnit): readonly Handler[] {
+  return [reportHandler(service, proxied), declareHandler(service, proxied)];
 }
 
-function reportHandler(service: MultipathService): Handler {
+function reportHandler(service: MultipathService, proxied: ProxiedUnit): Handler {
   const f = MultipathIn.fields;
   return Object.freeze({
     shape: MultipathIn,
@@ -52,6 +56,12 @@ function reportHandler(service: MultipathService): Handler {
         }
         case MultipathReport.changes:
           return c.respond(service.changes(f.epoch.get(c.cdb, 0)), length);
+        case MultipathReport.unit:
+          return proxied.report(c, length);
+        case MultipathReport.unitTold: {
+          const number = f.chunk.get(c.cdb, 0) * 2 ** 32 + f.epoch.get(c.cdb, 0);
+          return proxied.tell(c, number, length);
+        }
         default:
           return c.check(invalidFieldInCdb(2, 3));
       }
@@ -59,23 +69,33 @@ function reportHandler(service: MultipathService): Handler {
   });
 }
 
-function declareHandler(service: MultipathService): Handler {
+function declareHandler(service: MultipathService, proxied: ProxiedUnit): Handler {
   const f = MultipathOut.fields;
   return Object.freeze({
     shape: MultipathOut,
     ignoresUnitAttention: true,
     execute(c: Command): void {
       if (f.version.get(c.cdb, 0) !== multipathVersion) return c.check(invalidFieldInCdb(2, 7));
-      if (f.function.get(c.cdb, 0) !== MultipathDeclare.object) return c.check(invalidFieldInCdb(2, 3));
-      if (f.parameterListLength.get(c.cdb, 0) !== multipathObjectBytes) {
-        return c.check(Sense.parameterListLengthError);
+      const length = f.parameterListLength.get(c.cdb, 0);
+      switch (f.function.get(c.cdb, 0)) {
+        case MultipathDeclare.object:
+          if (length !== multipathObjectBytes) return c.check(Sense.parameterListLengthError);
+          return c.request(length);
+        case MultipathDeclare.unit:
+          if (length <= unitPutBytes || length > unitPutBytes + limits.unitRecordBytesMax) {
+            return c.check(Sense.parameterListLengthError);
+          }
+          return c.request(length);
+        default:
+          return c.check(invalidFieldInCdb(2, 3));
       }
-      c.request(multipathObjectBytes);
     },
     dataReceived(c: Command): void {
       const { dataOut, dataOutLength } = c.task;
-      if (dataOut === null || dataOutLength < multipathObjectBytes) {
-        return c.check(Sense.parameterListLengthError);
+      const length = f.parameterListLength.get(c.cdb, 0);
+      if (dataOut === null || dataOutLength < length) return c.check(Sense.parameterListLengthError);
+      if (f.function.get(c.cdb, 0) === MultipathDeclare.unit) {
+        return proxied.put(c, dataOut.bytes.slice(0, length));
       }
       const object = decodeSessionObject(dataOut.bytes.subarray(0, multipathObjectBytes));
       if (object === null) return c.check(invalidFieldInParameterList(0));

@@ -28,11 +28,6 @@ const writesStopped = check(Sense.internalTargetFailure);
 const writesLost = check(Sense.writesLost);
 /** LOGICAL UNIT COMMUNICATION FAILURE: the initiator decides whether to do it again. */
 const interrupted = check(Sense.logicalUnitCommunicationFailure);
-const conflict: Verdict = Object.freeze({
-  status: ScsiStatus.reservationConflict,
-  sense: null,
-  tellsLba: false,
-});
 const writeProtected = check(Sense.writeProtected);
 const notReady = check(Sense.manualInterventionRequired);
 
@@ -56,8 +51,8 @@ export function verdictOf(outcome: BlockOutcome): Verdict {
       return busy;
     case "notReady":
       return notReady;
-    case "reservationConflict":
-      return conflict;
+    case "decidedStale": // the device server decides anew; told only where nothing can be
+      return busy;
     case "writeProtected":
       return writeProtected;
     case "interrupted":

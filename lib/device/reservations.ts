@@ -135,6 +135,13 @@ export class Reservations {
     return full || passesPersistentReservation(cdb, reservation.type);
   }
 
+  /** Likewise, whichever nexus it is from: one that holds nothing and is registered nowhere may. */
+  checkAnybody(cdb: DataView): boolean {
+    if (this.#reserver !== null) return passesReservation(cdb);
+    const { reservation } = this.#obeyed.reservations;
+    return reservation === null || passesPersistentReservation(cdb, reservation.type);
+  }
+
   /** Carries out a command that `handles()` names, and finishes it. Third parties and extents were refused with the CDB's shape. */
   execute(task: Task): void {
     if (!this.#hooks.mayDecide()) return task.finish(ScsiStatus.busy);

@@ -3,8 +3,11 @@
 
 import { limits } from "../base/limits.ts";
 
-/** Bits of a nexus's word: what it may do now without asking the owner. */
-export const Access = Object.freeze({ none: 0, read: 1, write: 2 });
+/**
+ * Bits of a nexus's word: what it may do now without asking the owner. "proxied": so may the initiators of its host, whose
+ * commands come with the number of the unit's record for a LUN (multipath_commands.ts).
+ */
+export const Access = Object.freeze({ none: 0, read: 1, write: 2, proxied: 4 });
 
 /** Bits of a disk's word. */
 export const DiskState = Object.freeze({ closed: 0, open: 1, writable: 2 });

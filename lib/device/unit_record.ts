@@ -90,6 +90,38 @@ export function modesOf({ modes }: UnitRecord, defaults: ModeValues): ModeValues
   return { writeCache: asSet, softwareWriteProtect, descriptorSense };
 }
 
+/** The record with every nexus in it named anew. */
+export function mapNexuses(record: UnitRecord, name: (nexus: NexusName) => NexusName): UnitRecord {
+  const { reservations, reserver } = record;
+  const { registrations, reservation } = reservations;
+  const all = (nexuses: readonly NexusName[]) => nexuses.map(name);
+  const holder = reservation?.holder ?? null;
+  return {
+    ...record,
+    reservations: {
+      ...reservations,
+      registrations: registrations.map((r) => ({ ...r, nexus: name(r.nexus) })),
+      reservation: reservation && { ...reservation, holder: holder && name(holder) },
+    },
+    reserver: reserver && { ...reserver, nexus: name(reserver.nexus) },
+    changes: record.changes.map((change) => ({
+      ...change,
+      by: change.by && name(change.by),
+      abort: all(change.abort),
+      attentions: {
+        reservationsPreempted: all(change.attentions.reservationsPreempted),
+        registrationsPreempted: all(change.attentions.registrationsPreempted),
+        reservationsReleased: all(change.attentions.reservationsReleased),
+      },
+    })),
+  };
+}
+
+/** Processes that know the unit too; the oldest are left out when there are too many. */
+export function withRuns(record: UnitRecord, more: readonly string[]): UnitRecord {
+  return { ...record, runs: [...new Set([...record.runs, ...more])].slice(-limits.unitRunsMax) };
+}
+
 /** Leaves the oldest changes out until it is short enough. */
 export function encodeUnit(record: UnitRecord): { readonly record: UnitRecord; readonly bytes: Uint8Array } {
   let kept: UnitRecord = { ...record, changes: record.changes.slice(-limits.unitChangesMax) };

@@ -12,6 +12,7 @@ import {
   noUnitRecord,
   type UnitChange,
   type UnitRecord,
+  withRuns,
 } from "./unit_record.ts";
 import { silence } from "./persistent_reservation_state.ts";
 
@@ -43,8 +44,11 @@ export interface UnitStore {
    * put or not, and load() will tell.
    */
   replace(bytes: Uint8Array, revision: number, done: (outcome: number | "lost" | "unknown") => void): void;
-  /** Calls `done` when every other member that lives obeys the change of this number. */
-  tell(number: number, done: (told: Told) => void): void;
+  /**
+   * Calls `done` when every other member that lives obeys the change of this number. `host`: for an initiator-proxy of this
+   * name, whose own sessions are nobody else's.
+   */
+  tell(number: number, done: (told: Told) => void, host?: string): void;
 }
 
 /** The state after a change, and what follows from it. What is left out stays as it is, and nothing follows. */
@@ -310,7 +314,7 @@ export class UnitTruth {
     const { modes = record.modes, stopped = record.stopped } = change;
     const { by = null, attentions = silence, abort = [], event = null } = change;
     const id = `${this.#store.run}.${++this.#changes}`;
-    const runs = [...new Set([...record.runs, ...this.#store.knownRuns(), this.#store.run])];
+    const { runs } = withRuns(record, [...this.#store.knownRuns(), this.#store.run]);
     return {
       number: record.number + 1,
       reservations,
@@ -318,13 +322,12 @@ export class UnitTruth {
       modes,
       stopped,
       changes: [...record.changes, { id, by, attentions, abort, event }],
-      runs: runs.slice(-limits.unitRunsMax),
+      runs,
     };
   }
 
   #put(record: UnitRecord, revision: number): Promise<number | "lost" | "unknown"> {
-    const runs = [...new Set([...record.runs, this.#store.run])].slice(-limits.unitRunsMax);
-    const { bytes } = encodeUnit({ ...record, runs });
+    const { bytes } = encodeUnit(withRuns(record, [this.#store.run]));
     return new Promise((done) => this.#store.replace(bytes, revision, done));
   }
 

@@ -7,6 +7,7 @@ import type { LentData } from "../base/lent_range.ts";
 import type { Nexus } from "../session/nexus.ts";
 import type { DeviceServer, Task, TaskManagementFunction, TaskManagementOutcome } from "../session/task.ts";
 import { ScsiStatus, TaskAttribute } from "../session/task.ts";
+import { numberOfLun } from "../wire/scsi/lun.ts";
 import { knownTransfers } from "./known_transfers.ts";
 import type { OwnerCalls } from "./owner_calls.ts";
 import { PagePlaces } from "./page_places.ts";
@@ -91,12 +92,12 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
       c.barrier = true;
       this.#barriers++;
     }
-    if (transfer === null || this.#barriers > 0 || task.lunHigh !== 0 || task.lunLow !== 0) {
-      return this.#forward(c);
-    }
+    const access = this.#cells.access(this.#cell);
+    const isZero = task.lunHigh === 0 && task.lunLow === 0 ||
+      (access & Access.proxied) !== 0 && numberOfLun(task.lunHigh, task.lunLow) >= 0;
+    if (transfer === null || this.#barriers > 0 || !isZero) return this.#forward(c);
     const { blockBytes, number } = this.unit;
     const lengthBytes = transfer.lengthBytes(task.cdb, blockBytes);
-    const access = this.#cells.access(this.#cell);
     c.plain = transfer.isPlain(task.cdb) && (access & (transfer.write ? Access.write : Access.read)) !== 0;
     if (c.plain) c.lba = transfer.lba(task.cdb);
     // The data comes first even when the owner is to carry it out: so the command crosses threads once.

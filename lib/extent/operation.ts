@@ -45,8 +45,8 @@ export type BlockOutcome =
   | "busy"
   /** Home is away for longer than `grace`, or the volume is closing: NOT READY. */
   | "notReady"
-  /** Another initiator's reservation forbids it: told by the group to a proxy, which cannot know before. */
-  | "reservationConflict"
+  /** Told by a member to a proxy: what the proxy decided by of the unit (BlockOperation.decidedBy) is not what holds any more. */
+  | "decidedStale"
   /** The volume has become write protected, and whoever asked has not heard of it yet. */
   | "writeProtected"
   /** The home was lost before it answered: carried out or not, nobody knows, and doing it again would be another thing. */
@@ -78,6 +78,8 @@ export class BlockOperation {
   durable = false;
   /** writeSame and unmap: the slot or range may be given back. */
   mayUnmap = false;
+  /** Number of the unit's record that whoever asks was allowed it by. Who carries it to others' entries tells them. */
+  decidedBy = 0;
   /** Not for the page's home, but for the next one. The kind is then what is done: unmap, write, flush or unmap. */
   moveStep: PageMoveStep | null = null;
   /** Steps "begin" and "cancel": so many pages, from `page` on. */

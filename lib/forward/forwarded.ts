@@ -3,14 +3,8 @@
 import { BlockOperation, type BlockOutcome } from "../extent/operation.ts";
 import { InitiatorCommand } from "../session/initiator/mod.ts";
 import { ScsiStatus } from "../session/task.ts";
-import {
-  blockStatusBytes,
-  BlockStatusData,
-  EnvelopeSense,
-  imageLunHigh,
-  imageLunLow,
-  readEnvelopeSense,
-} from "../wire/scsi/forward.ts";
+import { blockStatusBytes, BlockStatusData, EnvelopeSense, readEnvelopeSense } from "../wire/scsi/forward.ts";
+import { numberedLunHigh, numberedLunLow } from "../wire/scsi/lun.ts";
 import { dataInBytes, dataOutBytes, encodeEnvelope, encodeMove, outcomeOf, type Route } from "./envelope.ts";
 
 /** What a home has said. */
@@ -62,8 +56,8 @@ export class Forwarded {
     const { operation, command } = this;
     if (operation.moveStep === null) encodeEnvelope(this.#view, operation, this.route);
     else encodeMove(this.#view, operation, this.route);
-    command.lunHigh = imageLunHigh(operation.image);
-    command.lunLow = imageLunLow(operation.image);
+    command.lunHigh = numberedLunHigh(operation.image);
+    command.lunLow = numberedLunLow(operation.image);
     const out = dataOutBytes(operation), into = dataInBytes(operation);
     command.dataOut = out > 0 ? operation.buffer : null;
     command.dataOutStart = operation.bufferStart;

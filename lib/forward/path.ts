@@ -119,7 +119,8 @@ export class Path {
   }
 
   abort({ command }: VolumeCommand): void {
-    this.#session?.manage(TaskManagementFunctionCode.abortTask.code, 0, 0, command, () => {});
+    const { lunHigh, lunLow } = command;
+    this.#session?.manage(TaskManagementFunctionCode.abortTask.code, lunHigh, lunLow, command, () => {});
   }
 
   /** The answer's data to a command of the control kind; rejects with why not. */

@@ -8,6 +8,8 @@ import { ScsiStatus } from "../session/task.ts";
 import * as blockData from "../wire/scsi/block_data.ts";
 import * as cdb from "../wire/scsi/cdb.ts";
 import type { CdbShape } from "../wire/scsi/cdb_shape.ts";
+import { numberedLunHigh, numberedLunLow } from "../wire/scsi/lun.ts";
+import { MultipathSense } from "../wire/scsi/multipath.ts";
 import { DescriptorSense, FixedSense, InformationDescriptor, SenseKey } from "../wire/scsi/sense.ts";
 import type { Path } from "./path.ts";
 
@@ -59,6 +61,9 @@ export class VolumeCommand {
     const lba = (operation.page * pageBytes + operation.offsetBytes) / blockBytes;
     const blocks = operation.lengthBytes / blockBytes;
     command.cdb.fill(0);
+    // Which initiator it is for was looked at before it came here: the member needs to know by what.
+    command.lunHigh = numberedLunHigh(operation.decidedBy);
+    command.lunLow = numberedLunLow(operation.decidedBy);
     command.dataOut = command.dataIn = null;
     command.dataOutLength = command.dataInLength = 0;
     switch (operation.kind) {
@@ -103,8 +108,6 @@ export class VolumeCommand {
         return this.#good();
       case ScsiStatus.checkCondition:
         return this.#checked();
-      case ScsiStatus.reservationConflict:
-        return this.#ended("reservationConflict");
       default: // BUSY, TASK SET FULL, TASK ABORTED: the initiator tries again
         return this.#ended("busy");
     }
@@ -188,14 +191,14 @@ export class VolumeCommand {
         return this.#ended(code === 0x0c00 ? "writesLost" : "writesStopped");
       case SenseKey.notReady:
         return this.#ended("notReady");
+      case SenseKey.vendorSpecific:
+        if (code !== MultipathSense.staleUnit << 8) break;
+        return this.#ended("decidedStale");
       case SenseKey.abortedCommand: // LOGICAL UNIT COMMUNICATION FAILURE: nobody knows; others are the transport's
         return code === 0x0800 ? this.#ended("interrupted") : { kind: "again" };
-      default:
-        return {
-          kind: "strange",
-          reason: `sense key ${key.toString(16)}h, ${code.toString(16).padStart(4, "0")}h`,
-        };
     }
+    const reason = `sense key ${key.toString(16)}h, ${code.toString(16).padStart(4, "0")}h`;
+    return { kind: "strange", reason };
   }
 }
 

@@ -74,6 +74,38 @@ Deno.test("reads and writes of known pages stay in their worker; first writes an
   assert.equal(a.ownCommands + b.ownCommands, before + 2);
 });
 
+Deno.test("a proxy's commands stay in their worker while nobody holds the unit, and are the owner's to judge then", async () => {
+  // Without this, everything through a proxy would cross threads, or pass a reservation that the worker does not see.
+  const { rig, a } = await scene();
+  const host = rig.login(1, "proxy", true);
+  const numbered = (number: number) => [0xe2000000, number << 16] as const;
+  const before = host.ownCommands;
+  const through = (number: number) => finished(rig, host.send(read10(0, 1), { lun: numbered(number) }));
+  assert.equal(await through(0), "good");
+  assert.equal(host.ownCommands, before + 1);
+  const writes7 = host.send(write10(0, 1), { data: block(7), lun: numbered(0) });
+  assert.equal(await finished(rig, writes7), "good");
+  assert.equal(host.ownCommands, before + 2);
+  const stranger = a.send(read10(0, 1), { lun: numbered(0) });
+  assert.equal(await finished(rig, stranger), "5/25/00");
+  assert.equal(await finished(rig, reserveOut(a, 0, 0, 1)), "good");
+  assert.equal(await finished(rig, reserveOut(a, 1, 1, 0)), "good");
+  const write = (number: number) => {
+    return finished(rig, host.send(write10(0, 1), { data: block(8), lun: numbered(number) }));
+  };
+  assert.equal(await write(1), "9/86/00");
+  assert.equal(await write(2), "good");
+  assert.equal(await through(1), "good", "who may not write may read");
+  assert.equal(host.ownCommands, before + 3);
+  // One that waits for its data when the reservation comes.
+  const caught = host.send(write10(0, 1), { data: block(9), lun: numbered(2), holdData: true });
+  rig.run();
+  assert.equal(await finished(rig, reserveOut(a, 2, 1, 0)), "good");
+  assert.equal(await finished(rig, reserveOut(a, 1, 1, 0)), "good");
+  caught.deliver();
+  assert.equal(await finished(rig, caught), "9/86/00");
+});
+
 Deno.test("without the member's lease a worker does nothing by itself", async () => {
   // Without this, a member that the group takes for dead would go on serving in its other threads.
   const { rig, a, b } = await scene();

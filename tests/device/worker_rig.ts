@@ -52,8 +52,8 @@ function arenaBuffer(lengthBytes: number): PoolBuffer {
 
 /** What a session would make of a command. */
 export class RigTask implements Task {
-  readonly lunHigh = 0;
-  readonly lunLow = 0;
+  readonly lunHigh: number;
+  readonly lunLow: number;
   readonly initiatorTaskTag = 1;
   readonly cdb: DataView;
   readonly expectedDataTransferLength: number;
@@ -81,7 +81,10 @@ export class RigTask implements Task {
     readonly holdData: boolean,
     /** The session can send from where data lies; it keeps what is lent until release(). */
     readonly lendable: boolean,
+    [lunHigh, lunLow]: readonly [number, number] = [0, 0],
   ) {
+    this.lunHigh = lunHigh;
+    this.lunLow = lunLow;
     const bytes = new Uint8Array(16);
     bytes.set(cdb);
     this.cdb = new DataView(bytes.buffer);
@@ -138,6 +141,8 @@ export interface SendOptions {
   /** The data-out stays with the initiator until deliver(). */
   readonly holdData?: boolean;
   readonly lendable?: boolean;
+  /** First and second word. */
+  readonly lun?: readonly [number, number];
 }
 
 /** A session of the rig: in a worker, or in the owner's thread. */
@@ -145,7 +150,7 @@ export class RigSession {
   constructor(readonly nexus: Nexus, readonly server: DeviceServer) {}
 
   send(cdb: readonly number[], options: SendOptions = {}): RigTask {
-    const { data, attribute, holdData, lendable } = options;
+    const { data, attribute, holdData, lendable, lun } = options;
     const task = new RigTask(
       this.nexus,
       this.server,
@@ -154,6 +159,7 @@ export class RigSession {
       attribute ?? 1,
       holdData ?? false,
       lendable ?? false,
+      lun,
     );
     this.server.execute(task);
     return task;
@@ -386,7 +392,8 @@ export class WorkerRig {
   }
 
   /** A session in a worker, or in the owner's thread for -1; its power on unit attention is taken. */
-  login(worker: number, initiator: string): RigSession {
+  /** `entitled`: it has proven the group's secret. */
+  login(worker: number, initiator: string, entitled = false): RigSession {
     if (worker < 0) {
       const nexus: Nexus = { ...this.#nexusOf(initiator), deviceServer: this.gated, drop: () => {} };
       this.gated.nexusGained(nexus);
@@ -394,7 +401,13 @@ export class WorkerRig {
       assert.equal(this.done(session.send([0])), "6/29/00");
       return session;
     }
-    const target = { name: "t", alias: "t", access: { chap: null, mutual: null }, deviceServer: this.gated };
+    const target = {
+      name: "t",
+      alias: "t",
+      access: { chap: null, mutual: null },
+      deviceServer: this.gated,
+      entitled,
+    };
     const { initiatorName, isid } = this.#nexusOf(initiator);
     const identity = {
       id: this.#ids,

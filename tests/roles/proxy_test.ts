@@ -1,86 +1,10 @@
 // Without these, a proxy could send a page to the wrong member for ever, write twice, or lose its disk with one member.
 
 import { strict as assert } from "node:assert";
-import { parseConfig, type ProxyConfig } from "../../lib/config/mod.ts";
-import { PortableNetwork } from "../../lib/io/portable_network.ts";
-import { systemClock } from "../../lib/io/system_clock.ts";
-import { systemRandom } from "../../lib/io/system_random.ts";
-import { Proxy } from "../../lib/roles/proxy/proxy.ts";
-import { type ClientOptions, InitiatorClient } from "../../lib/session/initiator/client.ts";
-import { freePort } from "../interop/target_process.ts";
 import { Group, settled } from "./group.ts";
-import { Lun, pattern } from "./scsi.ts";
-import { iqnPrefix, MiB, type World } from "./world.ts";
-
-/** A proxy for vol0 of a group in the test's process. It uses the system's clock, since it waits for sockets. */
-class TestProxy implements AsyncDisposable {
-  readonly log: string[] = [];
-  readonly #clients: InitiatorClient[] = [];
-  readonly config: ProxyConfig;
-  proxy!: Proxy;
-
-  constructor(private readonly secret: string, portals: readonly { readonly port: number }[], extra = "") {
-    const portal = JSON.stringify(`127.0.0.1:${portals[0]!.port}`);
-    const text = `[group]\nname = "test"\nsecret_file = "/d/s"\niqn_prefix = "${iqnPrefix}"\n` +
-      `[proxy]\nlisten = "127.0.0.1:${freePort()}"\ngroup_portals = [${portal}]\nvolumes = ["vol0"]\n` +
-      `admin = "127.0.0.1:1"\nstate_dir = "/d/p"\n${extra}`;
-    const parsed = parseConfig(text, "/d/proxy.toml");
-    if (!parsed.ok || parsed.config.role !== "proxy") throw new Error(JSON.stringify(parsed));
-    this.config = parsed.config;
-  }
-
-  static async of(group: Group, extra = ""): Promise<TestProxy> {
-    const [alpha] = group.worlds as [World];
-    const proxy = new TestProxy(alpha.files.get("/d/group.secret")!.trim(), alpha.ports, extra);
-    await proxy.start();
-    await settled(() => Promise.resolve(proxy.proxy.control.ready()));
-    await settled(async () =>
-      (await proxy.volume()).paths.every(({ state, initiatorPort }) => {
-        return state === "open" && initiatorPort !== 255;
-      })
-    );
-    return proxy;
-  }
-
-  async start(): Promise<void> {
-    const at = (level: string) => (message: string, fields: unknown = {}) => {
-      this.log.push(`${level} ${message} ${JSON.stringify(fields)}`);
-    };
-    this.proxy = await Proxy.start(this.config, {
-      clock: systemClock,
-      random: systemRandom,
-      network: new PortableNetwork(),
-      log: { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") },
-      secret: this.secret,
-      host: new Uint8Array(16).fill(0x42),
-      hostName: "host7",
-      readSecretFile: () => Promise.resolve("a secret of a file"),
-      engine: { name: "portable", reason: "a test" },
-    });
-  }
-
-  async volume() {
-    return (await this.proxy.control.status()).proxied![0]!;
-  }
-
-  async login(options: Partial<ClientOptions> = {}): Promise<Lun> {
-    const client = await InitiatorClient.connect(new PortableNetwork(), systemClock, systemRandom, {
-      portal: this.config.proxy.listen,
-      initiatorName: "iqn.2026-11.net.plimsoll.test:local",
-      targetName: `${iqnPrefix}:vol0`,
-      ...options,
-    });
-    this.#clients.push(client);
-    const lun = new Lun(client);
-    await lun.attentions();
-    return lun;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const client of this.#clients) client.session.abort("the test is over");
-    await this.proxy?.stop();
-  }
-}
+import { type Lun, pattern } from "./scsi.ts";
+import { TestProxy } from "./test_proxy.ts";
+import { MiB, type World } from "./world.ts";
 
 async function forwarded(group: Group): Promise<number> {
   let sum = 0;
@@ -220,39 +144,6 @@ Deno.test("local initiators prove themselves to the proxy, whatever the volume a
   await assert.rejects(proxy.login(), /[Aa]uthentication|CHAP/);
   const lun = await proxy.login({ chap: { user: "u", secret: new TextEncoder().encode("a local secret") } });
   assert.equal(await lun.write(0, pattern(8, 1)), "good");
-});
-
-Deno.test("reservations are the group's: the proxy's sessions are one nexus, and obey what others hold", async () => {
-  await using group = await Group.start();
-  await group.volume("vol0", 6);
-  await using proxy = await TestProxy.of(group);
-  const lun = await proxy.login();
-  const others = await group.login("vol0");
-  const writeAll = async (through: Lun) => {
-    const verdicts = new Set<string>();
-    for (let page = 0; page < 6; page++) verdicts.add(await through.write(page * 2048, pattern(8, page)));
-    return [...verdicts].join();
-  };
-  const register = 6, reserve = 1, preempt = 4, release = 2, writeExclusive = 1, registrantsOnly = 5;
-  assert.equal(await lun.reserveOut(register, 0, 0xa1), "good");
-  assert.equal(await lun.reserveOut(reserve, 0xa1, 0, writeExclusive), "good");
-  assert.equal(await writeAll(lun), "good"); // over every path
-  assert.deepEqual(await lun.reservation(), { keys: [0xa1], type: writeExclusive });
-  for (const other of others) assert.equal(await writeAll(other), "conflict");
-  assert.equal(await lun.reserveOut(release, 0xa1, 0, writeExclusive), "good");
-  for (const other of others) assert.equal(await writeAll(other), "good");
-
-  const [first] = others as [Lun];
-  assert.equal(await first.reserveOut(register, 0, 0xb2), "good");
-  assert.equal(await first.reserveOut(preempt, 0xb2, 0xa1, registrantsOnly), "good");
-  assert.equal(await first.reserveOut(reserve, 0xb2, 0, registrantsOnly), "good");
-  assert.equal(await writeAll(first), "good");
-  // Told once that its registration is gone, and kept out from then on.
-  const seen: string[] = [];
-  for (let i = 0; i < 12; i++) seen.push(await lun.write((i % 6) * 2048, pattern(8, i)));
-  assert.deepEqual([...new Set(seen)].sort(), ["6/2a/05", "conflict"]);
-  assert.equal(seen.filter((v) => v !== "conflict").length, 1);
-  assert.deepEqual(await lun.read(0, 8), pattern(8, 0)); // write exclusive: reading goes on
 });
 
 Deno.test("pages move while they are written to: every byte is right, and forwarding ends when the proxy has heard of it", async () => {

@@ -6,15 +6,13 @@ import {
   BlockEnvelope,
   BlockStatusData,
   EnvelopeSense,
-  imageLunHigh,
-  imageLunLow,
   imageOfLun,
   makeEnvelopeSense,
   PageMoveBegin,
   PageMoveEnvelope,
   readEnvelopeSense,
 } from "../../lib/wire/scsi/forward.ts";
-import { lunAddress } from "../../lib/wire/scsi/lun.ts";
+import { lunAddress, numberedLunHigh, numberedLunLow, numberOfLun } from "../../lib/wire/scsi/lun.ts";
 
 const at = 5;
 
@@ -91,10 +89,13 @@ Deno.test("the LUN is the image, in long extended flat space addressing", () => 
       [2 ** 40 - 1, 0xe2ffffff, 0xffff0000],
     ] as const
   ) {
-    assert.deepEqual([imageLunHigh(image), imageLunLow(image)], [high, low]);
+    assert.deepEqual([numberedLunHigh(image), numberedLunLow(image)], [high, low]);
     assert.equal(imageOfLun(high, low), image);
     assert.equal(lunAddress(high, low), "other"); // no volume's target takes it for its own
   }
+  // For the number of a unit's record there is a LUN of 0 too.
+  assert.deepEqual([numberedLunHigh(0), numberedLunLow(0), numberOfLun(0xe2000000, 0)], [0xe2000000, 0, 0]);
+  for (const high of [0, 0xd2000000, 0xe1000000]) assert.equal(numberOfLun(high, 0), -1);
   for (const [high, low] of [[0, 0], [0xe2000000, 1], [0xd2000000, 0x00010000], [0xc1010000, 0]] as const) {
     assert.equal(imageOfLun(high, low), 0);
   }

@@ -16,6 +16,8 @@ import {
   encodeForgotten,
   encodeHomes,
   encodePlan,
+  encodeToldReply,
+  encodeUnitReply,
   type MultipathPlan,
 } from "../../lib/wire/scsi/multipath_reply.ts";
 
@@ -144,6 +146,30 @@ const plan: MultipathPlan = {
   placements: [{ placement: 1, member: 0 }, { placement: 2, member: 1 }],
   paths: [{ member: 0, portal: 1, initiatorPort: 1 }],
 };
+
+Deno.test("the unit's record, and what became of telling it", () => {
+  // Lost without it: a reservation put over another that was there first.
+  const record = encodeUnitReply(volume, 0x0a0b0c0d0e, Uint8Array.fromHex("7b7d"));
+  assert.equal(record.slice(0, 16).toHex(), "01060000000000000000000000000042");
+  assert.equal(
+    record.slice(20).toHex(), // behind the checksum
+    "0000000000000000000000000000000000000102" + "00112233445566778899aabbccddeeff" + "0000000a0b0c0d0e" +
+      "7b7d",
+  );
+  assert.deepEqual(decodeMultipathReply(record), {
+    kind: "unit",
+    volume,
+    revision: 0x0a0b0c0d0e,
+    record: Uint8Array.fromHex("7b7d"),
+  });
+  for (const [told, number] of [["unknown", 0], ["alone", 1], ["shared", 2]] as const) {
+    const bytes = encodeToldReply(volume, told);
+    assert.equal(bytes.length, 64);
+    assert.deepEqual([bytes[1], bytes.slice(28, 32).toHex()], [7, `0000000${number}`]);
+    assert.deepEqual(decodeMultipathReply(bytes), { kind: "told", volume, told });
+  }
+  assert.equal(decodeMultipathReply(record.with(64, 0x7c)).kind, "bad");
+});
 
 Deno.test("a plan survives the wire", () => {
   // Lost without it: sessions made to portals that nobody named.

@@ -3,16 +3,15 @@
 
 import type { SocketAddress } from "../../base/network.ts";
 import { parseAddress } from "../../config/address.ts";
-import { BlockDeviceServer, type UnitEvent } from "../../device/block_device_server.ts";
+import { BlockDeviceServer } from "../../device/block_device_server.ts";
 import type { LogicalUnitSettings } from "../../device/logical_unit.ts";
-import type { PassedAnswer } from "../../device/passed_reservations.ts";
-import { type Path, PathForwarder, type PathPlace, readSense } from "../../forward/mod.ts";
+import { hostOfRun, proxyRun } from "../../device/proxied_names.ts";
+import { type Path, PathForwarder, type PathPlace } from "../../forward/mod.ts";
 import type { PathParts } from "../../forward/path.ts";
 import type { ProxiedVolume } from "../../mgmt/control.ts";
 import type { MultipathPlan } from "../../wire/scsi/multipath_reply.ts";
-import { ScsiStatus } from "../../session/task.ts";
-import { Sense, SenseKey } from "../../wire/scsi/sense.ts";
-import { memoryUnitStore } from "./unit_store.ts";
+import { MultipathNotice } from "../../wire/scsi/multipath.ts";
+import { ProxiedUnitStore } from "./unit_store.ts";
 import { VolumeLearner } from "./volume_learner.ts";
 
 export interface ProxyVolumeParts extends PathParts {
@@ -28,15 +27,6 @@ export interface ProxyVolumeParts extends PathParts {
 
 /** The initiator port of the session that is made before there is a plan. */
 const seedPort = 255;
-/** Unit attentions of one session are fewer. */
-const passAttemptsMax = 16;
-/** What the sessions of one host tell within this time is one event. */
-const raisedMs = 1_000;
-const reservationEvents: Readonly<Record<number, UnitEvent>> = {
-  0x2a03: "reservationsPreempted",
-  0x2a04: "reservationsReleased",
-  0x2a05: "registrationsPreempted",
-};
 
 export class ProxyVolume {
   /** Null: what it is has not been learned yet. */
@@ -46,11 +36,14 @@ export class ProxyVolume {
   readonly #forwarder: PathForwarder;
   #reason = "no member has been reached yet";
   #closed = false;
-  /** When an event was passed on last, by the clock. */
-  readonly #raised = new Map<UnitEvent, number>();
+  /** This process, in the unit's record. */
+  readonly #run: string;
 
   constructor(parts: ProxyVolumeParts) {
     this.#parts = parts;
+    const start = new Uint8Array(8);
+    parts.random.fill(start);
+    this.#run = proxyRun(parts.host.toHex(), start.toHex());
     this.#learner = new VolumeLearner({
       ...parts,
       anyOpen: () => this.#forwarder.anyOpen(),
@@ -66,7 +59,7 @@ export class ProxyVolume {
       mayLive: (member, run) => this.#mayLive(member, run),
       opened: () => this.#learner.ask(),
       left: (path) => this.#left(path),
-      told: () => this.#learner.ask(),
+      told: (_path, kind) => kind === MultipathNotice.unit ? this.#followUnit() : this.#learner.ask(),
       attention: (code) => this.#attention(code),
     });
   }
@@ -85,7 +78,10 @@ export class ProxyVolume {
     this.#learner.close();
     const { server } = this;
     this.server = null;
-    if (server !== null) await new Promise<void>((done) => server.close(reason, done));
+    if (server !== null) {
+      await new Promise<void>((done) => server.close(reason, done));
+      await new Promise<void>((done) => server.follow(Infinity, () => done())); // behind what its nexuses release
+    }
     this.#forwarder.close();
   }
 
@@ -162,18 +158,27 @@ export class ProxyVolume {
       if (JSON.stringify(describe(settings)) !== JSON.stringify(describe(server.settings))) {
         server.update(settings);
       }
-      return;
+      return this.#followUnit(); // a notice may have been lost with its session
     }
+    const { name, log, host, targetPortalGroupTag } = this.#parts;
     const made = new BlockDeviceServer(settings, {
       blocks: this.#forwarder,
-      store: memoryUnitStore(),
-      passReservation: (cdb, dataOut, room, done) =>
-        void this.#passReservation(cdb, dataOut, room).then(done),
+      store: new ProxiedUnitStore({
+        log,
+        volume: name,
+        image: settings.image,
+        host: host.toHex(),
+        run: this.#run,
+        relativeTargetPort: targetPortalGroupTag,
+        anyOpen: () => this.#forwarder.anyOpen(),
+      }),
+      mayDecide: () => this.#forwarder.anyOpen() !== null,
+      asksFirst: true,
     });
     await made.start();
     if (this.#closed) return;
+    made.tidy((run) => run === this.#run || hostOfRun(run) !== host.toHex()); // what this host had before it was killed
     this.server = made;
-    const { name, log } = this.#parts;
     log.info("volume is served", {
       volume: name,
       target: settings.targetName,
@@ -226,36 +231,12 @@ export class ProxyVolume {
     return known.run === run;
   }
 
-  /**
-   * To any member: they obey one truth. What was lost on the way is ABORTED COMMAND, since nobody knows whether it was done:
-   * whoever reserves reads back.
-   */
-  async #passReservation(cdb: Uint8Array, dataOut: Uint8Array | null, room: number): Promise<PassedAnswer> {
-    for (let i = 0; i < passAttemptsMax; i++) {
-      const path = this.#forwarder.anyOpen();
-      if (path === null) break;
-      try {
-        const answer = await path.pass(cdb, room, dataOut);
-        const sense = answer.status === ScsiStatus.checkCondition ? readSense(answer.sense) : null;
-        if (sense?.key !== SenseKey.unitAttention) return answer;
-        this.#attention(sense.code);
-      } catch {
-        const { fixed } = Sense.logicalUnitCommunicationFailure;
-        return { status: ScsiStatus.checkCondition, sense: fixed, data: new Uint8Array(0) };
-      }
-    }
-    return { status: ScsiStatus.busy, sense: null, data: new Uint8Array(0) };
+  /** Nobody waits for it: what cannot be read now is read with the next question. */
+  #followUnit(): void {
+    this.server?.follow(Infinity, () => {});
   }
 
   #attention(code: number): void {
-    const event = reservationEvents[code];
-    // Each session tells of it, and all of them are one nexus.
-    if (
-      event !== undefined && this.#parts.clock.nowMs() - (this.#raised.get(event) ?? -Infinity) > raisedMs
-    ) {
-      this.#raised.set(event, this.#parts.clock.nowMs());
-      this.server?.raise(event);
-    }
     if (code === 0x3807) this.server?.raise("softThreshold");
     if (code === 0x2a09 || code === 0x2a01 || code === 0x3f03) this.#learner.ask();
   }

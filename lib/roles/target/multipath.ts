@@ -85,6 +85,7 @@ export class Multipath {
       // Only who has declared itself expects such a message; a kernel's session of a host agent has not.
       forwarded: (nexus) => this.#declared.has(nexus) && this.#notify(nexus, MultipathNotice.forwarded),
       refused: (nexus) => this.#refuse(nexus),
+      unitChanged: () => this.#tellAll(image, MultipathNotice.unit),
       nexusLost: (nexus) => this.#lost(nexus),
     };
   }
@@ -120,15 +121,17 @@ export class Multipath {
   /** The volume's route table has a newer epoch. */
   tableChanged(image: number): void {
     this.#history(image)?.look();
-    for (const [nexus, declared] of this.#declared) {
-      if (declared.image === image) this.#notify(nexus, MultipathNotice.table);
-    }
+    this.#tellAll(image, MultipathNotice.table);
   }
 
   /** Size or settings of one volume have changed; absent: members or portals have, which concerns all. */
   planChanged(image?: number): void {
+    this.#tellAll(image, MultipathNotice.plan);
+  }
+
+  #tellAll(image: number | undefined, kind: number): void {
     for (const [nexus, declared] of this.#declared) {
-      if (image === undefined || declared.image === image) this.#notify(nexus, MultipathNotice.plan);
+      if (image === undefined || declared.image === image) this.#notify(nexus, kind);
     }
   }
 

@@ -6,6 +6,7 @@ import type { Clock } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import type { BlockDeviceServer } from "../../device/block_device_server.ts";
+import { hostOfRun } from "../../device/proxied_names.ts";
 import type { StoredUnit, Told, UnitStore } from "../../device/unit_truth.ts";
 import type { MessageListener, Messenger } from "../../forward/mod.ts";
 import { Followed } from "../../meta/followed.ts";
@@ -18,6 +19,7 @@ import {
   UnitChangeMessage,
   unitUnused,
 } from "../../wire/scsi/member_message.ts";
+import { textOf } from "../../wire/scsi/multipath_reply.ts";
 import type { Members } from "./members.ts";
 
 export interface UnitsParts {
@@ -85,13 +87,14 @@ export class Units {
       liveRuns: (done) => void liveRuns().then(done, done),
       load: (done) => void load().then(done, done),
       replace: (bytes, revision, done) => void replace(bytes, revision).then(done, () => done("unknown")),
-      tell: (number, done) => void this.#tell(image, number).then(done),
+      tell: (number, done, host) => void this.#tell(image, number, host ?? "").then(done),
     };
   }
 
   /** Takes the message that a unit has changed; answers when it is obeyed. */
   readonly hear: MessageListener = (_from, body, answer) => {
-    if (body.length !== unitChangeBytes) return answer({ reason: MessageRefusal.malformed });
+    const host = body.length < unitChangeBytes ? null : textOf(body.subarray(unitChangeBytes));
+    if (host === null) return answer({ reason: MessageRefusal.malformed });
     const view = new DataView(body.buffer, body.byteOffset, body.length);
     const server = this.#servers.get(UnitChangeMessage.image.get(view, 0));
     if (server === undefined) return answer({ reason: unitUnused }); // what is served later reads its record then
@@ -101,7 +104,7 @@ export class Units {
       answered = true;
       timer.cancel();
       if (!obeyed) answer({ reason: MessageRefusal.notNow });
-      else answer(server.inUse ? null : { reason: unitUnused });
+      else answer(server.inUseBeside(host) ? null : { reason: unitUnused });
     };
     const timer = this.#parts.clock.after(limits.unitObeyMs, () => once(false));
     server.follow(UnitChangeMessage.number.get(view, 0), once);
@@ -135,7 +138,9 @@ export class Units {
     const live = await this.#parts.members.liveNow().catch(() => null);
     if (live === null) return; // the lease will be away next, and all is looked at when it is back
     const lives = new Set(live.map(({ record }) => record.run));
-    for (const [server, run] of suspects) server.tidy((other) => other !== run || lives.has(run));
+    // A proxy releases by itself what its initiators had, at its next start if it was killed.
+    const isThere = (run: string) => hostOfRun(run) !== null || lives.has(run);
+    for (const [server, run] of suspects) server.tidy((other) => other !== run || isThere(run));
   }
 
   /** Nobody is told anything any more. */
@@ -145,7 +150,7 @@ export class Units {
   }
 
   /** Every other member obeys the change, or its lease is over for certain. */
-  async #tell(image: number, number: number): Promise<Told> {
+  async #tell(image: number, number: number, host: string): Promise<Told> {
     const { clock, members } = this.#parts;
     const untilMs = clock.nowMs() + limits.unitTellMsMax;
     /** By name: under which lease; null: nobody knows yet. */
@@ -164,7 +169,7 @@ export class Units {
       }
       if (left !== null) {
         await Promise.all([...left.keys()].map(async (name) => {
-          const one = await this.#tellOne(name, image, number);
+          const one = await this.#tellOne(name, image, number, host);
           if (one === "unknown") return;
           left!.delete(name);
           if (one === "shared") told = one;
@@ -181,8 +186,11 @@ export class Units {
     return "unknown";
   }
 
-  #tellOne(member: string, image: number, number: number): Promise<Told> {
-    const body = new Uint8Array(unitChangeBytes);
+  /** `host`: name of the proxy that made the change, or "". */
+  #tellOne(member: string, image: number, number: number, host: string): Promise<Told> {
+    const name = new TextEncoder().encode(host);
+    const body = new Uint8Array(unitChangeBytes + name.length);
+    body.set(name, unitChangeBytes);
     const view = new DataView(body.buffer);
     UnitChangeMessage.image.set(view, 0, image);
     UnitChangeMessage.number.set(view, 0, number);

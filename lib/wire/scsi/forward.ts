@@ -8,7 +8,8 @@ import type { Field } from "../field.ts";
 import { bit, bits, table, u24, u32, u64, u8 } from "../field.ts";
 import type { CdbShape } from "./cdb_shape.ts";
 import { shape } from "./cdb_shape.ts";
-import { FixedSense } from "./sense.ts";
+import { lunNumberMax, numberOfLun } from "./lun.ts";
+import { FixedSense, SenseKey } from "./sense.ts";
 
 export const envelopeVersion = 1;
 
@@ -93,29 +94,15 @@ export const pageMoveRunAt = 8;
 export const envelopeLimits = Object.freeze({
   hops: 7,
   epoch: 2 ** 32 - 1,
-  image: 2 ** 40 - 1,
+  image: lunNumberMax,
   page: 2 ** 24 - 1,
   offsetBlocks: 2 ** 20 - 1,
   lengthBlocks: 2 ** 20 - 1,
 });
 
-/** First byte of a LUN in long extended flat space addressing (SAM-5 §4.7.7.5): 40 bits of number follow. */
-const longExtendedFlat = 0xe2;
-
-/** First word of the LUN that stands for an image. */
-export function imageLunHigh(image: number): number {
-  return ((longExtendedFlat << 24) | Math.floor(image / 2 ** 16)) >>> 0;
-}
-
-/** Second word of the LUN that stands for an image. */
-export function imageLunLow(image: number): number {
-  return ((image % 2 ** 16) << 16) >>> 0;
-}
-
-/** The image that a LUN stands for; 0: it stands for none. */
+/** The LUN that stands for an image is the one with its number (lun.ts). */
 export function imageOfLun(high: number, low: number): number {
-  if (high >>> 24 !== longExtendedFlat || (low & 0xffff) !== 0) return 0;
-  return (high & 0xff_ffff) * 2 ** 16 + (low >>> 16);
+  return Math.max(0, numberOfLun(high, low)); // 0: it stands for none
 }
 
 /** Data-in of kind "status". */
@@ -136,14 +123,12 @@ export const EnvelopeSense = Object.freeze({
   malformed: 0x84,
 });
 
-const vendorSpecificKey = 0x9;
-
 export function makeEnvelopeSense(code: number, qualifier: number, information: number): Uint8Array {
   const bytes = new Uint8Array(18);
   const view = new DataView(bytes.buffer);
   FixedSense.responseCode.set(view, 0, 0x70);
   FixedSense.valid.set(view, 0, 1);
-  FixedSense.senseKey.set(view, 0, vendorSpecificKey);
+  FixedSense.senseKey.set(view, 0, SenseKey.vendorSpecific);
   FixedSense.information.set(view, 0, information);
   FixedSense.additionalLength.set(view, 0, bytes.length - 8);
   FixedSense.additionalSenseCode.set(view, 0, code);
@@ -162,7 +147,7 @@ export function readEnvelopeSense(sense: Uint8Array): EnvelopeSenseParts | null 
   if (sense.length < 14) return null;
   const view = new DataView(sense.buffer, sense.byteOffset, sense.length);
   const ours = FixedSense.responseCode.get(view, 0) === 0x70 &&
-    FixedSense.senseKey.get(view, 0) === vendorSpecificKey;
+    FixedSense.senseKey.get(view, 0) === SenseKey.vendorSpecific;
   if (!ours) return null;
   return {
     code: FixedSense.additionalSenseCode.get(view, 0),

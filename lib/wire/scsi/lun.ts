@@ -24,3 +24,24 @@ export function lunAddress(high: number, low: number): LunAddress {
   if (method === extended && (firstLevel & 0x3f00) === 0x0100) return "wellKnown";
   return "other";
 }
+
+/** First byte of a LUN in long extended flat space addressing (SAM-5 §4.7.7.5): 40 bits of number follow, and two bytes of zero. */
+const longExtendedFlat = 0xe2;
+/** The largest number that such a LUN has room for. */
+export const lunNumberMax = 2 ** 40 - 1;
+
+/** First word of the LUN with this number. */
+export function numberedLunHigh(number: number): number {
+  return ((longExtendedFlat << 24) | Math.floor(number / 2 ** 16)) >>> 0;
+}
+
+/** Second word of the LUN with this number. */
+export function numberedLunLow(number: number): number {
+  return ((number % 2 ** 16) << 16) >>> 0;
+}
+
+/** The number of a LUN in long extended flat space addressing; -1: it is of another form. */
+export function numberOfLun(high: number, low: number): number {
+  if (high >>> 24 !== longExtendedFlat || (low & 0xffff) !== 0) return -1;
+  return (high & 0xff_ffff) * 2 ** 16 + (low >>> 16);
+}

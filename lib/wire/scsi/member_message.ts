@@ -28,7 +28,7 @@ export const MessageKind = Object.freeze({
   giveBack: 5,
 });
 
-/** A unit change: the image, and the number of the change. */
+/** A unit change: the image, and the number of the change. The name of the initiator-proxy that it is told for may follow. */
 export const UnitChangeMessage = table({ image: u64(0), number: u64(8) });
 export const unitChangeBytes = 16;
 /** Qualifier of a unit change that is obeyed, by a member where nobody is logged in to the unit. */

@@ -2,7 +2,7 @@
 // MAINTENANCE IN and MAINTENANCE OUT (SPC-4 §6.3.2, §6.17; the code is free for vendors). docs/vendor-commands.md has it
 // byte by byte. What the reports are answered with is in multipath_reply.ts.
 
-import { bits, type Field, u24, u32, u8 } from "../field.ts";
+import { bits, type Field, table, u24, u32, u64, u8 } from "../field.ts";
 import { type CdbShape, serviceActionField, shape } from "./cdb_shape.ts";
 import { multipathVersion, textOf } from "./multipath_reply.ts";
 
@@ -41,9 +41,30 @@ export const MultipathOut: CdbShape<{
 }, { serviceAction: vendorServiceAction, refused: ["control"] });
 
 /** Functions of MultipathIn. */
-export const MultipathReport = Object.freeze({ plan: 1, table: 2, changes: 3 });
+export const MultipathReport = Object.freeze({ plan: 1, table: 2, changes: 3, unit: 4, unitTold: 5 });
 /** Functions of MultipathOut. */
-export const MultipathDeclare = Object.freeze({ object: 1 });
+export const MultipathDeclare = Object.freeze({ object: 1, unit: 2 });
+
+/** Parameter list of the function "unit": the revision that the record must have, and then the record that takes its place. */
+export const UnitPut = table({ revision: u64(0) });
+export const unitPutBytes = 8;
+
+/** Additional sense codes of ours, with sense key VENDOR SPECIFIC (9h), behind those of members (forward.ts). */
+export const MultipathSense = Object.freeze({
+  /** Not carried out: a newer record holds here than the command was decided by, as its LUN tells. */
+  staleUnit: 0x86,
+  /** A record was not put: the qualifier says why. */
+  unitPut: 0x87,
+});
+/** Qualifiers of `unitPut`. */
+export const UnitPutRefusal = Object.freeze({
+  /** It has another revision: read it anew. */
+  lost: 1,
+  /** It may have been put, or not: read it, and see. */
+  unknown: 2,
+  /** It is no record, or says what is not the host's to say. */
+  refused: 3,
+});
 
 /** Bytes of the session object, the parameter list of the function "object". */
 export const multipathObjectBytes = 64;
@@ -95,6 +116,8 @@ export const MultipathNotice = Object.freeze({
   plan: 2,
   /** A command of this session was carried on to another member: the asker's table is old. */
   forwarded: 3,
+  /** The unit's record has changed: reservations, resets, modes. */
+  unit: 4,
 });
 
 const encoder = new TextEncoder();

@@ -1,5 +1,5 @@
-// Replies to PLIMSOLL REPORT MULTIPATH (multipath.ts): a connection plan, a piece of a route table, or what has changed in
-// one. Each carries its length and a checksum, and says of which volume it is: one that was cut or is another's is refused.
+// Replies to PLIMSOLL REPORT MULTIPATH (multipath.ts): a connection plan, a piece of a route table, what has changed in
+// one, or the unit's record. Each carries its length and a checksum, and says of which volume it is: one that was cut or is another's is refused.
 
 import { crc32c } from "../crc32c.ts";
 import { bit, table, u16, u24, u32, u64, u8 } from "../field.ts";
@@ -18,6 +18,7 @@ export const MultipathReply = table({
   firstPage: u32(24),
   entries: u32(28),
   image: u64(32),
+  revision: u64(56),
 });
 export const multipathReplyBytes = 64;
 const identifierAt = 40;
@@ -33,6 +34,10 @@ export const MultipathReplyKind = Object.freeze({
   changes: 4,
   /** The changes since that epoch are not known any more: ask for the table. */
   forgotten: 5,
+  /** The unit's record, as the metadata has it; nothing: there is none. */
+  unit: 6,
+  /** What became of telling all members of a change of the record: `entries` is one of unitTold. */
+  told: 7,
 });
 
 /** Of which volume a reply is. */
@@ -103,6 +108,24 @@ export function encodeChanges(
 export function encodeForgotten(volume: MultipathVolume, head: ReplyHead, baseEpoch: number): Uint8Array {
   const bytes = begin(volume, head, MultipathReplyKind.forgotten, 0);
   MultipathReply.baseEpoch.set(viewOf(bytes), 0, baseEpoch);
+  return sealed(bytes);
+}
+
+/** Of a change of the unit's record: obeyed by all, and nobody else is logged in; obeyed by all; nobody knows. */
+export type UnitTold = "alone" | "shared" | "unknown";
+const unitTold: readonly UnitTold[] = ["unknown", "alone", "shared"];
+
+/** `revision`: of the record in the metadata; 0 and no bytes: there is none. */
+export function encodeUnitReply(volume: MultipathVolume, revision: number, record: Uint8Array): Uint8Array {
+  const bytes = begin(volume, noRoutes, MultipathReplyKind.unit, record.length);
+  MultipathReply.revision.set(viewOf(bytes), 0, revision);
+  bytes.set(record, multipathReplyBytes);
+  return sealed(bytes);
+}
+
+export function encodeToldReply(volume: MultipathVolume, told: UnitTold): Uint8Array {
+  const bytes = begin(volume, noRoutes, MultipathReplyKind.told, 0);
+  MultipathReply.entries.set(viewOf(bytes), 0, unitTold.indexOf(told));
   return sealed(bytes);
 }
 
@@ -217,6 +240,13 @@ export type MultipathAnswer =
     readonly head: ReplyHead;
     readonly baseEpoch: number;
   }
+  | {
+    readonly kind: "unit";
+    readonly volume: MultipathVolume;
+    readonly revision: number;
+    readonly record: Uint8Array;
+  }
+  | { readonly kind: "told"; readonly volume: MultipathVolume; readonly told: UnitTold }
   | { readonly kind: "bad"; readonly reason: string };
 
 /** Takes a reply apart; whatever is wrong with it is said, never thrown. */
@@ -253,6 +283,16 @@ export function decodeMultipathReply(bytes: Uint8Array): MultipathAnswer {
     }
     case MultipathReplyKind.forgotten:
       return { kind: "forgotten", volume, head, baseEpoch };
+    case MultipathReplyKind.unit: {
+      const revision = MultipathReply.revision.get(view, 0);
+      return { kind: "unit", volume, revision, record: body.slice() };
+    }
+    case MultipathReplyKind.told: {
+      const told = unitTold[MultipathReply.entries.get(view, 0)];
+      return told === undefined
+        ? bad("it tells an outcome that is not known")
+        : { kind: "told", volume, told };
+    }
     default:
       return bad("it is of a kind that is not known");
   }
@@ -418,6 +458,8 @@ function checksumOf(bytes: Uint8Array): number {
 }
 
 const zeroes = new Uint8Array(4);
+/** Replies about the unit tell nothing of its routes. */
+const noRoutes: ReplyHead = Object.freeze({ epoch: 0, pages: 0 });
 
 function counted(text: string): Uint8Array {
   const bytes = encoder.encode(text);

@@ -55,6 +55,7 @@ export const SenseKey = Object.freeze({
   illegalRequest: 0x5,
   unitAttention: 0x6,
   dataProtect: 0x7,
+  vendorSpecific: 0x9,
   copyAborted: 0xa,
   abortedCommand: 0xb,
   miscompare: 0xe,
