@@ -1,18 +1,22 @@
 // `deno task bench`: measures this tree's target beside tgtd and a minimal C server, and writes the tables of
 // docs/performance.md: the workloads of ../shared/bench/versus.py, reads past the page cache, fairness, and forwarding
-// between two members. Some five minutes. `forward` measures that last part alone, other arguments are handed to versus.py
-// (workloads, --rounds, …); either leaves the page alone.
-// Needs python3, gcc and fincore (util-linux); for tgtd the Debian package tgt; for what the disk itself gives the package fio.
+// between two members. Some five minutes. `forward` measures that last part alone; `shortcut` measures the short cut and writes
+// its tables (2.5 minutes; root). Other arguments are handed to versus.py (workloads, --rounds, …). `forward` and versus.py
+// leave the page alone.
+// Needs python3, gcc and fincore (util-linux); for tgtd the Debian package tgt; for what the disk itself gives the package fio;
+// for the short cut root, ip and tc (iproute2), and curl.
 
 import { exists, shared, succeed } from "../tests/interop/tools.ts";
 import { type TargetOptions, TargetProcess } from "../tests/interop/target_process.ts";
 import { forwardRuns } from "./bench_forward.ts";
 import { coldRounds, fairRounds } from "./bench_runs.ts";
+import { shortCutRuns } from "./bench_short_cut.ts";
 import {
   coldTable,
   fairTable,
   forwardTable,
   putBetweenMarkers,
+  shortCutTables,
   type VersusReport,
   versusTables,
 } from "./bench_tables.ts";
@@ -21,6 +25,7 @@ import { buildLoad, fillVolume, type Served, sizeMiB, startTgtd } from "./bench_
 const page = new URL("../docs/performance.md", import.meta.url);
 const versus = `${shared}/bench/versus.py`;
 const rounds = 5;
+const shortCutRounds = 3; // each has 48 runs
 const fairnessRounds = 7; // a percentile of one second varies more than a rate
 
 function options(directory: string): TargetOptions {
@@ -52,7 +57,7 @@ async function stopped(target: TargetProcess): Promise<void> {
 async function measureAll(directory: string): Promise<void> {
   const beganMs = Date.now();
   const step = (text: string) => console.error(`== ${text} (${Math.round((Date.now() - beganMs) / 1000)} s)`);
-  const about = await machine(directory);
+  const about = await machine(directory, "deno task bench", rounds);
   const program = await buildLoad(directory);
   const report = `${directory}/versus.json`;
   step("the volume is written");
@@ -106,17 +111,26 @@ async function measureAll(directory: string): Promise<void> {
     ["fairness", fairTable(fair)],
     ["forward", forwardTable(forward)],
   ];
+  await writeTables(tables);
+  step("docs/performance.md is written");
+}
+
+async function writeTables(tables: readonly (readonly [name: string, table: string])[]): Promise<void> {
   let text = await Deno.readTextFile(page);
   for (const [name, table] of tables) {
     text = putBetweenMarkers(text, name, table);
     console.log(`${table}\n`);
   }
   await Deno.writeTextFile(page, text);
-  step("docs/performance.md is written");
+}
+
+async function measureShortCut(directory: string): Promise<void> {
+  const about = await machine(directory, "deno task bench shortcut", shortCutRounds);
+  await writeTables([["shortcut", `${about}\n\n${shortCutTables(await shortCutRuns(shortCutRounds))}`]]);
 }
 
 /** Where and of what the figures are. */
-async function machine(directory: string): Promise<string> {
+async function machine(directory: string, command: string, rounds: number): Promise<string> {
   const run = async (program: string, ...args: string[]) =>
     (await succeed(program, args, { secondsMax: 10 })).trim();
   const cpu = /model name\s*: (.*)/.exec(await Deno.readTextFile("/proc/cpuinfo"))?.[1] ?? Deno.build.arch;
@@ -137,7 +151,7 @@ async function machine(directory: string): Promise<string> {
   return `Commit ${commit}${changed === "" ? "" : " with changes"}, ${
     new Date().toISOString().slice(0, 10)
   }, ` +
-    `Deno ${Deno.version.deno}, \`deno task bench\`, ${rounds} rounds. ` +
+    `Deno ${Deno.version.deno}, \`${command}\`, ${rounds} rounds. ` +
     `${cpu}, ${navigator.hardwareConcurrency} CPUs, ${Math.round(Number(memory) / 1024 ** 2)} GiB, ` +
     `Linux ${Deno.osRelease()}, ${fileSystem} on ${source}. Load average before it began: ${load}.`;
 }
@@ -151,6 +165,7 @@ if (!exists(versus)) {
 const directory = await Deno.makeTempDir({ prefix: "plimsoll-bench-" });
 try {
   if (Deno.args.length === 0) await measureAll(directory);
+  else if (Deno.args[0] === "shortcut") await measureShortCut(directory);
   else if (Deno.args[0] === "forward") {
     console.log(forwardTable(await forwardRuns(await buildLoad(directory), directory, rounds)));
   } else {

@@ -2,6 +2,7 @@
 
 import type { ForwardRound, ForwardRun } from "./bench_forward.ts";
 import type { ColdRound, FairRound } from "./bench_runs.ts";
+import type { ShortCutFigures, ShortCutRuns } from "./bench_short_cut.ts";
 
 /** What versus.py --json writes for one workload. */
 export interface VersusRow {
@@ -184,6 +185,53 @@ export function forwardTable(runs: readonly ForwardRun[]): string {
     ]);
   }
   return markdown(rows);
+}
+
+export function shortCutTables({ single, pairs }: ShortCutRuns): string {
+  const network = (limited: boolean) => limited ? "1 Gbit/s" : "unlimited";
+  const rows = [[
+    "interfaces",
+    "read",
+    "depth",
+    "p50 ms: relay, short cut",
+    "ratio",
+    "p99 ms",
+    "CPU us of the entry",
+    "CPU us of the home",
+    "sent by the entry for a byte read",
+  ]];
+  for (const { limited, size, depth, rounds } of single) {
+    const both = (digits: number, pick: (figures: ShortCutFigures) => number) =>
+      [rounds.map((r) => r.relay), rounds.map((r) => r.cut)]
+        .map((list) => median(list.map(pick)).toFixed(digits)).join(", ");
+    rows.push([
+      network(limited),
+      size,
+      String(depth),
+      both(2, (f) => f.p50),
+      ratioText(ratioOf(rounds.map((r) => r.cut.p50 / r.relay.p50))),
+      both(1, (f) => f.p99),
+      both(0, (f) => f.entryCpuUs),
+      both(0, (f) => f.homeCpuUs),
+      both(3, (f) => f.entrySent),
+    ]);
+  }
+  const together = [[
+    "interfaces",
+    "two clients, 256 KiB, depth 8",
+    "MB/s of both: relay, short cut",
+    "ratio",
+  ]];
+  for (const { limited, name, rounds } of pairs) {
+    const rates = [rounds.map((r) => r.relay), rounds.map((r) => r.cut)];
+    together.push([
+      network(limited),
+      name,
+      rates.map((list) => median(list).toFixed(0)).join(", "),
+      ratioText(ratioOf(rounds.map((r) => r.cut / r.relay))),
+    ]);
+  }
+  return `${markdown(rows)}\n${markdown(together)}`;
 }
 
 /** Replaces what is between the markers `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; throws when they are missing. */

@@ -80,7 +80,7 @@ async function runOnce(program: string, target: Served, load: Load): Promise<Mea
 }
 
 /** User and system time of processes, all threads (proc(5), in ticks of 10 ms). */
-async function cpuSeconds(pids: readonly number[]): Promise<number> {
+export async function cpuSeconds(pids: readonly number[]): Promise<number> {
   let ticks = 0;
   for (const pid of pids) {
     const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
