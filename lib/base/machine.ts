@@ -7,6 +7,8 @@ export interface Machine {
   cpuMs(): number;
   /** Speed of the interface that has the address, Mbit/s; 0: not known. */
   linkMbps(hostname: string): number;
+  /** That the interface has sent since the machine was started; 0: not known. */
+  sentBytes(hostname: string): number;
   /** Length of the network prefix of the interface that has the address; null: not known. */
   prefixBits(hostname: string): number | null;
 }
@@ -16,5 +18,6 @@ export const unknownMachine: Machine = Object.freeze({
   cores: 1,
   cpuMs: () => 0,
   linkMbps: () => 0,
+  sentBytes: () => 0,
   prefixBits: () => null,
 });

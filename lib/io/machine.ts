@@ -34,6 +34,12 @@ export function systemMachine(nowMs: () => number): Machine {
       }
       return speed;
     },
+    sentBytes(hostname) {
+      const name = interfaceOf(hostname)?.name;
+      if (name === undefined) return 0;
+      const path = `/sys/class/net/${name}/statistics/tx_bytes`;
+      return Number(attempt(() => Deno.readTextFileSync(path), "0"));
+    },
     prefixBits(hostname) {
       const cidr = interfaceOf(hostname)?.cidr;
       return cidr === undefined || cidr === null ? null : Number(cidr.split("/")[1]);

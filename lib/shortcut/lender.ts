@@ -17,8 +17,8 @@ export interface LenderParts {
   readonly addressOf: (member: string) => string | null;
   /** Whether packets can be steered to an address. */
   readonly reaches: (address: string) => boolean;
-  /** Smallest answer that is worth it, bytes. */
-  readonly bytesMin: number;
+  /** Whether an answer of so many bytes is better sent by its home. */
+  readonly worth: (lengthBytes: number) => boolean;
 }
 
 interface Lent {
@@ -46,7 +46,7 @@ export class Lender {
   /** Null: the answer is forwarded. */
   answerer(member: string, extent: Extent): RemoteAnswerer | null {
     const { lengthBytes } = extent;
-    if (lengthBytes < this.#parts.bytesMin || lengthBytes > limits.shortCutBytesMax) return null;
+    if (lengthBytes > limits.shortCutBytesMax || !this.#parts.worth(lengthBytes)) return null;
     const borrower = this.#parts.addressOf(member);
     if (borrower === null || !this.#parts.reaches(borrower)) return null;
     if (this.#parts.clock.nowMs() < (this.#restUntil.get(member) ?? 0)) return null;

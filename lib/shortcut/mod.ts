@@ -2,3 +2,4 @@
 
 export { Borrower } from "./borrower.ts";
 export { Lender } from "./lender.ts";
+export { Egress, worthShortCut } from "./worth.ts";

@@ -67,7 +67,7 @@ class Pair {
       clock: this.clock,
       log,
       messenger,
-      bytesMin: 512,
+      worth: (lengthBytes) => lengthBytes >= 512,
       reaches: (address) => address !== this.unreachable,
       addressOf: (name) => name === "beta" ? "10.1.2.5" : null,
     });

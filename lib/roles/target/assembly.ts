@@ -19,6 +19,7 @@ import { Exclusion, Hold } from "../../device/unit_gate.ts";
 import { isProxyName, memberName } from "../../forward/mod.ts";
 import { Router } from "../../route/router.ts";
 import { ownBuffersBytes } from "../../session/session_buffers.ts";
+import { Egress, worthShortCut } from "../../shortcut/mod.ts";
 import type { OrderPoint } from "../../store/mod.ts";
 import { MessageKind } from "../../wire/scsi/member_message.ts";
 import { TargetNode } from "../../session/target_node.ts";
@@ -28,7 +29,7 @@ import { Balancing } from "./balancing.ts";
 import type { DataPlane } from "./data_plane.ts";
 import { Deletions } from "./deletion.ts";
 import { type OpenDisk, openDisks, type ServedDisk } from "./disks.ts";
-import { Forwarding } from "./forwarding.ts";
+import { Forwarding, type ShortCutParts } from "./forwarding.ts";
 import { Arrivals } from "./arrivals.ts";
 import { LeaseGate } from "./lease_gate.ts";
 import { DrainProgress } from "./drain_progress.ts";
@@ -223,9 +224,7 @@ export async function assemble(
     router,
     members,
     exclude,
-    shortCuts: parts.flows === undefined || parts.flows === null
-      ? null
-      : { flows: parts.flows, bytesMin: config.member.shortCutBytes },
+    shortCuts: shortCutsOf(config, parts),
     leaving: (image: number, page: number): boolean => mover.moves(image, page),
     storeOf: (placement) => disks.find(({ record }) => record.placement === placement)?.store ?? null,
     behind: (image) => volumes.behind(image),
@@ -342,6 +341,13 @@ export async function assemble(
     balanceRecords,
     fellowsChanged,
   };
+}
+
+function shortCutsOf(config: MemberConfig, { flows, clock, machine }: TargetParts): ShortCutParts | null {
+  if (flows === undefined || flows === null) return null;
+  const { portals, shortCutBytes } = config.member;
+  const egress = new Egress(machine ?? unknownMachine, clock, portals.map(({ hostname }) => hostname));
+  return { flows, worth: (bytes) => worthShortCut(bytes, shortCutBytes, egress.freeBytesPerS()) };
 }
 
 /** Other threads must not transfer to the image while `run` is at it. */

@@ -39,8 +39,8 @@ import type { Members } from "./members.ts";
 /** docs/short-cut.md. */
 export interface ShortCutParts {
   readonly flows: FlowBorrower;
-  /** Smallest answer that is worth it, bytes. */
-  readonly bytesMin: number;
+  /** Whether an answer of so many bytes is better sent by its home. */
+  readonly worth: (lengthBytes: number) => boolean;
 }
 
 export interface ForwardingParts {
@@ -171,7 +171,7 @@ export class Forwarding {
       clock,
       log,
       messenger,
-      bytesMin: shortCuts.bytesMin,
+      worth: shortCuts.worth,
       reaches: (address) => shortCuts.flows.reaches(address),
       addressOf: (name) => this.#peerOf(name)?.address.hostname ?? null,
     });
