@@ -78,10 +78,8 @@ class Failed extends Error {}
 
 export async function movePages(parts: PageMoveParts): Promise<MoveOutcome> {
   const { pages, leaving, source, routes, release, omit } = parts;
-  let begun = false;
   try {
     await source.keepOff();
-    begun = true;
     await begin(parts);
     await copyWhileWritten(parts);
     await leaving.hold();
@@ -97,7 +95,7 @@ export async function movePages(parts: PageMoveParts): Promise<MoveOutcome> {
     if (!(error instanceof Failed)) throw error;
     release();
     source.letOn();
-    if (begun) await cancel(parts);
+    await cancel(parts);
     return { kind: "failed", reason: error.message };
   }
   const verdict = await routes.change();

@@ -2,7 +2,5 @@
 
 export const version = "0.1.0";
 
-/** "0.1.0" becomes "0.1 ", the four characters that INQUIRY has for it. */
-export function revisionLevel(text: string): string {
-  return text.split(".").slice(0, 2).join(".").padEnd(4).slice(0, 4);
-}
+/** "0.1 " of "0.1.0": the four characters that INQUIRY has for it. */
+export const revisionLevel = version.split(".").slice(0, 2).join(".").padEnd(4).slice(0, 4);

@@ -12,7 +12,7 @@ import type { ChapConfig, ProxyConfig } from "../../config/config.ts";
 import { chapSecretProblem, secretOfFile } from "../../config/secret.ts";
 import type { ChapRecord } from "../../meta/records.ts";
 import type { MemberControl } from "../../mgmt/control.ts";
-import { revisionLevel, version } from "../../mgmt/version.ts";
+import { revisionLevel } from "../../mgmt/version.ts";
 import type {
   LookupResult,
   TargetDirectory,
@@ -171,7 +171,7 @@ export class Proxy implements TargetDirectory {
       groupPortals: proxy.groupPortals,
       routeTable: proxy.routeTable,
       targetPortalGroupTag: this.#tag,
-      revision: revisionLevel(version),
+      revision: revisionLevel,
       dropSessions: (reason) => this.#node.dropTarget(targetName, reason),
     });
   }

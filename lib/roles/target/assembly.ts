@@ -12,7 +12,7 @@ import type { LeaseTimes } from "../../meta/kept_lease.ts";
 import { joinGroup, joinMember, type SecretFile } from "../../meta/group.ts";
 import type { Metadata } from "../../meta/metadata.ts";
 import type { MemberRecord } from "../../meta/records.ts";
-import { revisionLevel, version } from "../../mgmt/version.ts";
+import { revisionLevel } from "../../mgmt/version.ts";
 import { VolumeAdmin } from "../../mgmt/volume_admin.ts";
 import { type Machine, unknownMachine } from "../../base/machine.ts";
 import { Exclusion, Hold } from "../../device/unit_gate.ts";
@@ -176,7 +176,7 @@ export async function assemble(
     member,
     log,
     iqnPrefix: group.iqnPrefix,
-    revision: revisionLevel(version),
+    revision: revisionLevel,
     portals: portalsListening,
     fellows: () => members.fellows(),
     deleting: (volume) => {
@@ -352,7 +352,7 @@ function shortCutsOf(config: MemberConfig, { flows, clock, machine }: TargetPart
 
 /** Other threads must not transfer to the image while `run` is at it. */
 function excludeThreads(volumes: Volumes, image: number, run: (ended: () => void) => void): void {
-  const gate = volumes.served().find(({ record }) => record.image === image)?.gated?.gate;
+  const gate = volumes.ofImage(image)?.gated?.gate;
   if (gate === undefined) return run(() => {});
   const hold: Hold = new Hold(Exclusion.transfers, () => run(() => gate.release(hold)));
   gate.take(hold);

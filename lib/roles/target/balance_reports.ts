@@ -12,7 +12,7 @@ export interface BalanceReportParts {
   readonly member: { readonly name: string };
   readonly balancing: Balancing;
   readonly balanceSettings: BalanceConfig;
-  readonly volumes: Pick<Volumes, "served">;
+  readonly volumes: Pick<Volumes, "served" | "ofImage">;
 }
 
 const opinionsMax = 256;
@@ -59,7 +59,7 @@ export function balanceReport(parts: BalanceReportParts): BalanceReport {
 
 export function opinionReport(parts: BalanceReportParts, opinion: Opinion): BalanceOpinion {
   const { connection, to, score, verdict } = opinion;
-  const volume = parts.volumes.served().find(({ record }) => record.image === connection.image);
+  const volume = parts.volumes.ofImage(connection.image);
   return {
     session: connection.id,
     initiator: parts.balancing.picture.meter.find(connection.id)?.initiator ?? "",

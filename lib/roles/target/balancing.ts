@@ -318,8 +318,8 @@ export class Balancing {
       this.picture.intents.note(intent, now);
       return null;
     }
-    const volume = this.#parts.volumes.served().find(({ record }) => record.image === intent.image);
-    if (volume === undefined) return { reason: IntentRefusal.noVolume };
+    const volume = this.#parts.volumes.ofImage(intent.image);
+    if (volume === null) return { reason: IntentRefusal.noVolume };
     if (this.picture.draining || this.#closed) return { reason: IntentRefusal.draining };
     const sessions = [...node.sessions()];
     const same = sessions.some((s) =>

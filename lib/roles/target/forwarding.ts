@@ -61,8 +61,8 @@ export interface ForwardingParts {
   readonly leaving: (image: number, page: number) => boolean;
   /** Disks of this member. */
   readonly storeOf: (placement: number) => IncomingStore | null;
-  /** Absent: connections are neither lent nor borrowed. */
-  readonly shortCuts?: ShortCutParts | null;
+  /** Null: connections are neither lent nor borrowed. */
+  readonly shortCuts: ShortCutParts | null;
   /** The route table of the image may be older than that of another member. */
   readonly behind: (image: number) => void;
   /** A session with another member has been made anew: its disks may have lost writes. */
@@ -165,7 +165,7 @@ export class Forwarding {
 
   #takeShortCuts(): void {
     const { clock, log, router, group, members, shortCuts } = this.#parts;
-    if (shortCuts === undefined || shortCuts === null) return;
+    if (shortCuts === null) return;
     const { messenger, messages } = this;
     const lender = new Lender({
       clock,

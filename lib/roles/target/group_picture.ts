@@ -40,7 +40,7 @@ export interface PictureParts {
   /** Is this member to be emptied? */
   readonly isDraining: (member: string) => boolean;
   readonly node: Pick<TargetNode, "sessions" | "connections">;
-  readonly volumes: Pick<Volumes, "served">;
+  readonly volumes: Pick<Volumes, "served" | "ofImage">;
   readonly table: (image: number) => RouteTable | null;
   readonly forwarding: Pick<Forwarding, "disks">;
 }
@@ -160,7 +160,7 @@ export class GroupPicture {
     const { clock, volumes } = this.#parts;
     const now = clock.nowMs();
     const { id, client, image, moves, initiator, isid } = session;
-    const volume = volumes.served().find(({ record }) => record.image === image) ?? null;
+    const volume = volumes.ofImage(image);
     return {
       id,
       client,

@@ -101,6 +101,11 @@ export class Volumes implements TargetDirectory {
     return this.#byTarget.get(this.targetName(name)) ?? null;
   }
 
+  ofImage(image: number): ServedVolume | null {
+    for (const volume of this.#byTarget.values()) if (volume.record.image === image) return volume;
+    return null;
+  }
+
   /** Why the volume is not served as the metadata has it; null: it is. */
   failure(volumeName: string): string | null {
     return this.#failed.get(this.targetName(volumeName)) ?? null;
@@ -178,8 +183,8 @@ export class Volumes implements TargetDirectory {
 
   /** Another member has a newer route table of the image. */
   behind(image: number): void {
-    const served = this.served().find(({ record }) => record.image === image);
-    if (served === undefined || this.#behind.has(image)) return;
+    const served = this.ofImage(image);
+    if (served === null || this.#behind.has(image)) return;
     this.#behind.add(image);
     void this.refresh(served.record.name).then(() => this.#behind.delete(image));
   }
