@@ -1,18 +1,17 @@
 // plimsoll host-agent: keep a device-mapper switch device for each volume until it is told to stop.
 
-import { resolve } from "node:path";
 import type { Log } from "../lib/base/log.ts";
-import { type AgentConfig, formatProblem } from "../lib/config/mod.ts";
+import type { AgentConfig } from "../lib/config/mod.ts";
 import { hostSystem } from "../lib/io/host_system.ts";
 import { PortableNetwork } from "../lib/io/portable_network.ts";
 import { lockStateDirectory, type StateLock } from "../lib/io/state_lock.ts";
 import { systemClock } from "../lib/io/system_clock.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
 import { Agent } from "../lib/roles/agent/agent.ts";
-import { parseConfigFile, problemsError } from "./config_file.ts";
 import { groupSecret, hostNumber } from "./host_identity.ts";
 import { setUpLogging } from "./logging.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
+import { readRoleConfig } from "./role_config.ts";
 import type { ServeOptions } from "./serve_options.ts";
 import { stopSignal } from "./stop_signal.ts";
 import { CommandError } from "./terminal.ts";
@@ -24,7 +23,7 @@ export interface HostAgentOptions extends ServeOptions {
 /** Resolves with the exit code once the agent has stopped: 1 when a device was in use and stays. */
 export async function runHostAgent(options: HostAgentOptions): Promise<number> {
   const log = await setUpLogging({ level: options.logLevel, format: options.logFormat });
-  const config = await readAgentConfig(options.config, (line) => log.warn(line));
+  const config = await readRoleConfig("agent", options.config, (line) => log.warn(line));
   endOnOwnMistakes(log, () => Deno.exit(70)); // EX_SOFTWARE: systemd starts the agent again; the devices stay
   const stop = stopSignal();
   const { agent, lock } = await start(config, log);
@@ -36,18 +35,6 @@ export async function runHostAgent(options: HostAgentOptions): Promise<number> {
   log.info("stopped");
   stop.forget();
   return gone ? 0 : 1;
-}
-
-async function readAgentConfig(path: string, warn: (line: string) => void): Promise<AgentConfig> {
-  const result = await parseConfigFile(resolve(path));
-  for (const warning of result.warnings) warn(formatProblem(warning));
-  if (!result.ok) throw problemsError(result.problems);
-  if (result.config.role !== "agent") {
-    throw new CommandError(
-      `Cannot start a host agent from "${path}": it has no [agent]. Give it one as docs/initiator-proxy.md shows.`,
-    );
-  }
-  return result.config;
 }
 
 async function start(config: AgentConfig, log: Log): Promise<{ agent: Agent; lock: StateLock }> {

@@ -1,9 +1,8 @@
 // plimsoll initiator-proxy: show a group's volumes on a portal of this machine until it is told to stop.
 
-import { resolve } from "node:path";
 import type { Log } from "../lib/base/log.ts";
 import { formatSocketAddress } from "../lib/base/network.ts";
-import { formatProblem, type ProxyConfig } from "../lib/config/mod.ts";
+import type { ProxyConfig } from "../lib/config/mod.ts";
 import { guardWriteBack } from "../lib/io/libc.ts";
 import { PortableNetwork } from "../lib/io/portable_network.ts";
 import { lockStateDirectory, type StateLock } from "../lib/io/state_lock.ts";
@@ -12,10 +11,10 @@ import { systemRandom } from "../lib/io/system_random.ts";
 import { type AdminServer, startAdminServer } from "../lib/mgmt/http_server.ts";
 import { loadOrMakeToken } from "../lib/mgmt/http_token.ts";
 import { Proxy } from "../lib/roles/proxy/proxy.ts";
-import { parseConfigFile, problemsError } from "./config_file.ts";
 import { setUpLogging } from "./logging.ts";
 import { groupSecret, hostNumber } from "./host_identity.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
+import { readRoleConfig } from "./role_config.ts";
 import type { ServeOptions } from "./serve_options.ts";
 import { stopSignal } from "./stop_signal.ts";
 import { CommandError } from "./terminal.ts";
@@ -23,7 +22,7 @@ import { CommandError } from "./terminal.ts";
 /** Resolves with the exit code once the proxy has stopped. */
 export async function runInitiatorProxy(options: ServeOptions): Promise<number> {
   const log = await setUpLogging({ level: options.logLevel, format: options.logFormat });
-  const config = await readProxyConfig(options.config, (line) => log.warn(line));
+  const config = await readRoleConfig("proxy", options.config, (line) => log.warn(line));
   endOnOwnMistakes(log, () => Deno.exit(70)); // EX_SOFTWARE: systemd starts the proxy again
   const stop = stopSignal();
   const running = await start(config, log);
@@ -42,18 +41,6 @@ export async function runInitiatorProxy(options: ServeOptions): Promise<number> 
   await running.stop((step) => log.info(step));
   stop.forget();
   return 0;
-}
-
-async function readProxyConfig(path: string, warn: (line: string) => void): Promise<ProxyConfig> {
-  const result = await parseConfigFile(resolve(path));
-  for (const warning of result.warnings) warn(formatProblem(warning));
-  if (!result.ok) throw problemsError(result.problems);
-  if (result.config.role !== "proxy") {
-    throw new CommandError(
-      `Cannot start an initiator-proxy from "${path}": it has no [proxy]. Start a member with: plimsoll target`,
-    );
-  }
-  return result.config;
 }
 
 interface Running {

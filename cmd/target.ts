@@ -13,7 +13,7 @@ import type { Metadata } from "../lib/meta/metadata.ts";
 import { type AdminServer, startAdminServer } from "../lib/mgmt/http_server.ts";
 import { loadOrMakeToken } from "../lib/mgmt/http_token.ts";
 import { setUpLogging } from "./logging.ts";
-import { readMemberConfig } from "./member_config.ts";
+import { readRoleConfig } from "./role_config.ts";
 import { openMetadata } from "./metadata.ts";
 import type { OpenDiskOptions } from "../lib/roles/target/disks.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
@@ -26,7 +26,7 @@ import { CommandError } from "./terminal.ts";
 /** Resolves with the exit code once the member has stopped. */
 export async function runTarget(options: ServeOptions): Promise<number> {
   const log = await setUpLogging({ level: options.logLevel, format: options.logFormat });
-  const config = await readMemberConfig(options.config, (line) => log.warn(line));
+  const config = await readRoleConfig("member", options.config, (line) => log.warn(line));
   endOnOwnMistakes(log, () => Deno.exit(70)); // EX_SOFTWARE: systemd starts the member again
   const stop = stopSignal();
   let member: RunningMember | null = null;
@@ -115,7 +115,7 @@ function openPortableDisk(path: string, { createBytes, direct }: OpenDiskOptions
 /** SIGHUP: a configuration that is wrong changes nothing. */
 async function reloadFrom(path: string, member: RunningMember, log: Log): Promise<void> {
   try {
-    await member.reload(await readMemberConfig(path, (line) => log.warn(line)));
+    await member.reload(await readRoleConfig("member", path, (line) => log.warn(line)));
   } catch (error) {
     log.error("the configuration was not reloaded; the old one goes on", {
       reason: (error as Error).message,

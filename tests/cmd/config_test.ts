@@ -1,6 +1,7 @@
 // Without this, `config check` could wave a configuration through that a start then refuses, or tell its secrets.
 
 import { strict as assert } from "node:assert";
+import { readRoleConfig } from "../../cmd/role_config.ts";
 import { run, Scene } from "./scene.ts";
 
 const good = `[group]
@@ -62,4 +63,28 @@ Deno.test("a file that is not there is exit 1 and says what to do", async () => 
   const { code, err } = await run(["config", "check", "/nonexistent/appliance.toml"]);
   assert.equal(code, 1);
   assert.match(err, /there is no such file\. Name the file/);
+});
+
+Deno.test("a file that is another role's is not started, and says which command is", async () => {
+  // Lost without it: a member's command that dies on a proxy's file without a hint.
+  await using scene = new Scene();
+  const member = scene.file("member.toml", good);
+  const proxy = scene.file(
+    "proxy.toml",
+    good.slice(0, good.indexOf("[member]")).replace(/metadata = .*\n/, "") +
+      '[proxy]\nlisten = "127.0.0.1:3261"\ngroup_portals = ["127.0.0.1:3260"]\nvolumes = ["vol0"]\n' +
+      'admin = "127.0.0.1:3281"\nstate_dir = "state"\n',
+  );
+  const warn = (line: string) => assert.fail(line);
+  assert.equal((await readRoleConfig("proxy", proxy, warn)).proxy.volumes[0], "vol0");
+  await assert.rejects(
+    readRoleConfig("member", proxy, warn),
+    /Cannot start a member from ".*proxy.toml": it has \[proxy\]. Start it with: plimsoll initiator-proxy/,
+  );
+  for (const role of ["proxy", "agent"] as const) {
+    await assert.rejects(
+      readRoleConfig(role, member, warn),
+      /it has \[member\]. Start it with: plimsoll target/,
+    );
+  }
 });
