@@ -11,6 +11,7 @@ import {
   checkAddress,
   checkDisk,
   checkDiskReport,
+  checkGroupAddress,
   checkGroupSecret,
   checkMetadata,
   checkShortCut,
@@ -83,6 +84,7 @@ async function examine(path: string): Promise<Check[]> {
   );
   checks.push(...await checkStateDir(config.member.stateDir), await checkGroupSecret(config));
   checks.push(await checkMetadata(config.group), ...checkShortCut(config.member));
+  checks.push(...await checkGroupAddress(config, status !== null));
   return [...checks, ...status === null ? await stopped(config) : served(config, status)];
 }
 

@@ -7,11 +7,13 @@ import { formatSocketAddress, type SocketAddress } from "../lib/base/network.ts"
 import type { DiskConfig, MemberConfig } from "../lib/config/mod.ts";
 import { DiskOpenError, type FileDisk, openFileDisk } from "../lib/io/file_disk.ts";
 import { flowProblems } from "../lib/io/native/flow_tools.ts";
+import { systemClock } from "../lib/io/system_clock.ts";
 import { readToken } from "../lib/mgmt/http_token.ts";
 import { inspectDisk } from "../lib/store/mod.ts";
 import type { DiskReport } from "../lib/mgmt/control.ts";
 import type { Check } from "./doctor.ts";
 import { wantsFlows } from "./flows.ts";
+import { groupAddressOf } from "./target_member.ts";
 import { openMetadata } from "./metadata.ts";
 import { formatBytes } from "./quantity.ts";
 
@@ -110,6 +112,22 @@ export function checkShortCut(member: MemberConfig["member"]): Check[] {
   }
   const advice = 'Answers of other members are forwarded, which costs speed only. Or say short_cut = "off".';
   return problems.map((detail) => ({ name, outcome: "warn", detail, advice }));
+}
+
+/** Could this member hold the group's address, and does nobody have it who is not of the group? Changes nothing. */
+export async function checkGroupAddress(config: MemberConfig, memberRuns: boolean): Promise<Check[]> {
+  const floating = groupAddressOf(config, systemClock);
+  if (floating === null) return [];
+  const name = `group address ${formatSocketAddress(config.group.portal!)}`;
+  const problem = floating.problem();
+  if (problem !== null) {
+    const advice = "Without that, only the other members can hold it.";
+    return [{ name, outcome: "warn", detail: problem, advice }];
+  }
+  // Who answers while the group runs is most likely the member that holds it.
+  const other = memberRuns ? null : await floating.askForOthers();
+  const detail = other === null ? "this member can hold it" : `this member can hold it; ${other} has it now`;
+  return [{ name, outcome: "ok", detail }];
 }
 
 /** Asks as a start would. */

@@ -69,12 +69,12 @@ function registerRemove(member: Command, terminal: Terminal): void {
 }
 
 function row(member: MemberReport, nowMs: number): string[] {
-  const { name, state, peer, portals, host, pid, sinceMs, leaseLeftMs, program } = member;
+  const { name, state, peer, host, pid, sinceMs, leaseLeftMs, program } = member;
   return [
     name,
     state,
     peer ?? "-",
-    portals.join(" ") || "-",
+    portalsText(member),
     printable(host ?? "-"),
     pid === null ? "-" : String(pid),
     sinceMs === null ? "-" : formatDuration(Math.max(0, nowMs - sinceMs)),
@@ -82,6 +82,12 @@ function row(member: MemberReport, nowMs: number): string[] {
     printable(program ?? "-"),
     drainText(member.drain),
   ];
+}
+
+/** "10.0.0.11:3260 10.0.0.100:3260 (group)" */
+function portalsText({ portals, groupAddress }: MemberReport): string {
+  const group = groupAddress === undefined ? [] : [`${groupAddress} (group)`];
+  return [...portals, ...group].join(" ") || "-";
 }
 
 /** "12 pages left, 40 s" */

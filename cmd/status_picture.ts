@@ -12,6 +12,7 @@ const almostFull = 0.95;
 export function statusPicture(status: StatusReport, terminal: Terminal): string {
   const lines = [
     heading(status, terminal),
+    ...addressOf(status, terminal),
     "",
     ...members(status, terminal),
     "",
@@ -51,6 +52,13 @@ function heading(status: StatusReport, terminal: Terminal): string {
   const name = paint(terminal, "bold", `Plimsoll group ${printable(status.group)}`);
   return `${name}, seen from ${printable(status.member)}: version ${status.version}, ` +
     `up ${formatDuration(status.uptimeMs)}, engine ${status.engine.name}${workers(status.engine.workers)}`;
+}
+
+function addressOf({ groupAddress }: StatusReport, terminal: Terminal): string[] {
+  if (groupAddress === undefined) return [];
+  const { address, holder } = groupAddress;
+  const where = holder === null ? paint(terminal, "red", "nobody has it") : `at ${printable(holder)}`;
+  return [`Address of the group: ${address}, ${where}`];
 }
 
 /** " (2 threads: 3 + 2 connections)". */

@@ -11,6 +11,7 @@ import type { MemberConfig } from "../lib/config/mod.ts";
 import { systemBootClock } from "../lib/io/boot_clock.ts";
 import { bootId, makeDirectoryOf, makePrivateFile, readTextIfThere } from "../lib/io/files.ts";
 import { systemMachine } from "../lib/io/machine.ts";
+import { SystemFloatingAddress } from "../lib/io/native/floating_address.ts";
 import { lockStateDirectory, type StateLock } from "../lib/io/state_lock.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
 import type { Metadata } from "../lib/meta/metadata.ts";
@@ -67,6 +68,7 @@ export async function startMember(
       engine: { name: engine.name, reason: engine.reason },
       dataPlane: engine.dataPlane ?? null,
       flows: engine.flows ?? null,
+      floatingAddress: groupAddressOf(config, engine.clock),
       dataBufferBytes: engine.dataBufferBytes ?? limits.dataBufferBytesMax,
       bootClock: systemBootClock(),
       machine: systemMachine(() => engine.clock.nowMs()),
@@ -84,6 +86,12 @@ export async function startMember(
     lock?.release();
     throw error instanceof Error ? new CommandError(error.message) : error;
   }
+}
+
+/** Null: the group has none. */
+export function groupAddressOf({ group, member }: MemberConfig, clock: Clock): SystemFloatingAddress | null {
+  if (group.portal === null) return null;
+  return new SystemFloatingAddress(group.portal.hostname, member.portals.map((p) => p.hostname), clock);
 }
 
 function secretFile(path: string) {

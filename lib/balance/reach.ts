@@ -26,6 +26,17 @@ export function reachablePortals(
   return there !== null && similar.includes(there) ? [there] : [];
 }
 
+/** The member's own portal in the network of the group's address: where clients are sent from there. Null: there is none. */
+export function portalNear(
+  groupAddress: SocketAddress,
+  ownPortals: readonly SocketAddress[],
+  prefixBits: (hostname: string) => number | null,
+): SocketAddress | null {
+  return ownPortals.find((own) =>
+    reachablePortals(own, [], [groupAddress], prefixBits(own.hostname)).length > 0
+  ) ?? null;
+}
+
 /** "IPv4 loopback" and the like; portals are reachable from each other within one only. */
 function scopeOf(hostname: string): string {
   if (!hostname.includes(":")) {

@@ -133,6 +133,18 @@ export const limits = Object.freeze({
   memberRenewRetryMs: 500,
   /** So much earlier than the store a member takes its lease for ended: far more than clocks drift in 10 s. */
   memberLeaseMarginMs: 1_000,
+  /**
+   * Lease of the group's address, milliseconds: shorter than a member's, since no data hangs on it. Its holder has it for 3 whole
+   * seconds after each renewal, which is what the kernel is told, and may miss two of them.
+   */
+  groupAddressLeaseMs: 4_000,
+  groupAddressRenewMs: 750,
+  groupAddressRenewRetryMs: 250,
+  groupAddressMarginMs: 500,
+  /** From a trouble with the group's address (another machine has it, its port is in use) to the next try of this member. */
+  groupAddressRestMs: 10_000,
+  /** So long a member that is being drained leaves the group's address to others before it takes it itself. */
+  groupAddressDrainedMs: 5_000,
   /** Members of one group: each watches all others, and placement ids end at 255. */
   membersMax: 32,
   /** Parameter list of one PERSISTENT RESERVE OUT, bytes: 28 and a TransportID of at most 248 for each registration. */

@@ -57,11 +57,11 @@ function readDocument(table: TableValue, complaints: Complaints): Config | null 
   if (member !== null) {
     checkAddresses(root, [
       ...member.portals.map((portal, i) => [`member.portals[${i}]`, portal] as const),
-      ["group.portal", group?.portal ?? null],
       ["member.admin", member.admin],
       ["member.peer", member.peer],
     ]);
     warnUnreachable(root, member, volumes);
+    if (group !== null) checkGroupPortal(root, group, member);
   }
   if (proxy !== null) checkAddresses(root, [["proxy.listen", proxy.listen], ["proxy.admin", proxy.admin]]);
   return composed(complaints.file, { group, member, proxy, agent, disks, volumes, balance });
@@ -133,6 +133,38 @@ function placeOf(root: TableReader, key: string): Place {
   const value = entry?.value.kind === "table" ? entry.value.entries.get(name!)?.value : undefined;
   const item = value?.kind === "array" ? value.items[Number(index)] : value;
   return (item ?? entry)?.place ?? root.place;
+}
+
+/** The group's address goes from machine to machine: it is none of a member's own, and not one that stays on a machine. */
+function checkGroupPortal(
+  root: TableReader,
+  { portal }: GroupConfig,
+  { portals, peer }: MemberSettings,
+): void {
+  if (portal === null) return;
+  const found = {
+    key: "group.portal",
+    place: placeOf(root, "group.portal"),
+    shown: `"${formatSocketAddress(portal)}"`,
+  };
+  const expected = "an address in the network of a portal that is no member's own";
+  if (isLoopback(portal)) {
+    root.complaints.complain(
+      found,
+      "it is a loopback address, which no other machine can take over",
+      expected,
+    );
+  }
+  if ([...portals, peer].some(({ hostname }) => hostname === portal.hostname)) {
+    root.complaints.complain(found, "this member has the same IP address for itself", expected);
+  } else if (!portals.some(({ hostname }) => hostname.includes(":") === portal.hostname.includes(":"))) {
+    const family = portal.hostname.includes(":") ? "IPv6" : "IPv4";
+    root.complaints.warn(
+      found,
+      `no portal of this member is an ${family} address, so it cannot hold it`,
+      expected,
+    );
+  }
 }
 
 /** A volume with neither initiators nor CHAP is served on loopback portals only, and here there is none. */

@@ -39,6 +39,8 @@ export const keys = Object.freeze({
   unitPrefix: "unit/",
   /** What was set at run time of how clients are spread. */
   balance: "balance",
+  /** Who holds the group's address; bound to a lease of its own. */
+  groupAddress: "group-address",
   /** Raw bytes, not JSON: one placement id a page, `routeChunkPages` pages a key. */
   route: (image: number, chunk: number) => `route/${image}/${String(chunk).padStart(6, "0")}`,
   routePrefix: (image: number) => `route/${image}/`,
@@ -120,6 +122,16 @@ export interface BalanceRecord {
   readonly version: 1;
   /** A LoginPolicy (lib/balance/view.ts). */
   readonly policy: string;
+}
+
+/** The process that has the group's address. Gone when its lease is. */
+export interface GroupAddressRecord {
+  readonly version: 1;
+  /** "10.0.0.100:3260" */
+  readonly address: string;
+  /** Name of the member, and its start (LiveRecord.run). */
+  readonly holder: string;
+  readonly run: string;
 }
 
 /** While it is there, its member takes no logins, and its clients and pages go elsewhere. */

@@ -46,6 +46,8 @@ export interface StatusReport {
     /** As it was measured last; of another member: as it told within the last seconds. Null: nothing is known. */
     now: LoadReport | null;
   }[];
+  /** The address of the whole group, and the member that has it; absent: the group has none, or this member takes no part. */
+  groupAddress?: { address: string; holder: string | null };
   volumes: VolumeReport[];
   /** Of an initiator-proxy only: its volumes and the paths to them. */
   proxied?: ProxiedVolume[];
@@ -82,6 +84,8 @@ export interface MemberReport {
   state: "joining" | "up" | "draining" | "down";
   /** Addresses that its configuration names. */
   portals: string[];
+  /** The group's address, when this member has it. */
+  groupAddress?: string;
   targetPortalGroupTag: number;
   /** Null, as the rest: it is down. */
   peer: string | null;

@@ -53,12 +53,14 @@ export interface TargetNodeParts {
   readonly redirect?: Redirect;
 }
 
-/** A login of a new session, complete and proven. */
+/** A login that is to make a session, complete and proven. */
 export interface LoginQuestion {
   readonly initiatorName: string;
   readonly isid: number;
   readonly target: TargetRecord;
   readonly portal: TargetPortal;
+  /** Its session is here already, and ends with this login (§6.3.5). */
+  readonly reinstates: boolean;
 }
 
 export interface LoginPlace {
@@ -249,6 +251,17 @@ export class TargetNode implements ConnectionHost {
     else connection?.[order](reason);
   }
 
+  /** Ends at once what came to a portal that this member does not have any more. */
+  dropPortal({ hostname, port }: SocketAddress, reason: string): void {
+    const there = ({ address }: TargetPortal) => address.hostname === hostname && address.port === port;
+    for (const connection of [...this.#connections]) if (there(connection.portal)) connection.abort(reason);
+    for (const session of [...this.#sessions.values()]) {
+      if (session instanceof RemoteSession && there(session.identity.portal)) {
+        session.order("abort", reason, 0);
+      }
+    }
+  }
+
   /** A connection in another thread has closed. */
   connectionClosedElsewhere(session: RemoteSession): void {
     session.connections--;
@@ -289,9 +302,11 @@ export class TargetNode implements ConnectionHost {
     // A connection is handed over when the bytes it came with are dealt with.
     const soon = this.#place !== null && login.target !== null ? () => this.clock.after(0, admit) : admit;
     const { target, initiatorName, isid } = login;
-    const fresh = target !== null && login.tsih === 0 && this.#find(login, portal) === null;
-    if (this.#redirect === null || !fresh || this.#stopping !== null) return void soon();
-    this.#redirect({ initiatorName, isid, target, portal }, (place) => {
+    if (this.#redirect === null || target === null || login.tsih !== 0 || this.#stopping !== null) {
+      return void soon();
+    }
+    const reinstates = this.#find(login, portal) !== null;
+    this.#redirect({ initiatorName, isid, target, portal, reinstates }, (place) => {
       if (place === null || this.#stopping !== null) soon();
       else redirected(place.address, place.reason);
     });

@@ -18,6 +18,25 @@ Deno.test("member list shows who lives, where, and for how long at least", async
   assert.deepEqual(JSON.parse(json.out), scene.control.memberList);
 });
 
+Deno.test("member list and status show who has the group's address", async () => {
+  await using scene = new Scene();
+  scene.control.memberList[0]!.groupAddress = "10.0.0.100:3260";
+  const { out } = await run(["member", "list", ...scene.access]);
+  assert.match(out, /^alpha .* \[::1\]:3260 10\.0\.0\.100:3260 \(group\) /m);
+  const status = scene.control.status.bind(scene.control);
+  let holder: string | null = "alpha";
+  scene.control.status = async () => ({
+    ...await status(),
+    groupAddress: { address: "10.0.0.100:3260", holder },
+  });
+  assert.match(
+    (await run(["status", ...scene.access])).out,
+    /^Address of the group: 10\.0\.0\.100:3260, at alpha$/m,
+  );
+  holder = null;
+  assert.match((await run(["status", ...scene.access])).out, /10\.0\.0\.100:3260, nobody has it$/m);
+});
+
 Deno.test("member drain and remove ask the member, and say what to do next", async () => {
   await using scene = new Scene();
   const drained = await run(["member", "drain", "beta", ...scene.access]);

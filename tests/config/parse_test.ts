@@ -360,6 +360,26 @@ Deno.test("unknown keys: slips get a suggestion, others the list", () => {
   assert.match(complaint(`engine = "auto"\n${base}`), /:1:1: Unknown key "engine" in the file\./);
 });
 
+Deno.test("the group's address is no member's own, and can go to another machine", () => {
+  const portal = (text: string) => base.replace("[member]", `portal = "${text}"\n[member]`);
+  assert.match(
+    complaint(portal("10.0.0.1:3261")),
+    /:6:\d+: Cannot use group\.portal .* same IP address for itself/,
+  );
+  assert.match(
+    complaint(portal("127.0.0.1:3260")),
+    /:6:\d+: Cannot use group\.portal .* no other machine can take over/,
+  );
+  assert.match(complaint(portal("10.0.0.100")), /group\.portal .* no port/);
+  assert.deepEqual(parseConfig(portal("10.0.0.100:3260"), file).warnings, []);
+  const other = parseConfig(portal("[fd00::100]:3260"), file);
+  assert.ok(other.ok);
+  assert.match(
+    formatProblem(other.warnings[0]!),
+    /no portal of this member is an IPv6 address, so it cannot hold it/,
+  );
+});
+
 Deno.test("what is not TOML is one complaint with its line", () => {
   assert.match(
     complaint(`${base}x = "unterminated\n`),

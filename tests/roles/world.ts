@@ -6,7 +6,8 @@ import { existsSync } from "node:fs";
 import type { Clock } from "../../lib/base/clock.ts";
 import type { Disk } from "../../lib/base/disk.ts";
 import type { Log, LogFields } from "../../lib/base/log.ts";
-import type { Network } from "../../lib/base/network.ts";
+import type { FloatingAddress } from "../../lib/base/floating_address.ts";
+import type { Network, SocketAddress } from "../../lib/base/network.ts";
 import { type MemberConfig, parseConfig } from "../../lib/config/mod.ts";
 import { openFileDisk } from "../../lib/io/file_disk.ts";
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
@@ -41,6 +42,9 @@ export interface WorldOptions {
   readonly clock?: ManualClock;
   /** Default: so long that no test runs into their end that is about something else and moves the clock in leaps. */
   readonly leaseTimes?: LeaseTimes;
+  /** The address of the whole group, and this machine's part of it. */
+  readonly groupPortal?: SocketAddress;
+  readonly floating?: FloatingAddress;
 }
 
 const dayMs = 24 * 60 * 60 * 1000;
@@ -70,6 +74,7 @@ export class World implements AsyncDisposable {
   readonly peer: { readonly hostname: string; readonly port: number };
   readonly #directory: string | null;
   readonly #leaseTimes: LeaseTimes;
+  readonly #options: WorldOptions;
   /** The member's way to the metadata: a test may put trouble there. */
   connect = (): Metadata => this.metadataStore.connect();
   bootId = "boot 1";
@@ -83,6 +88,7 @@ export class World implements AsyncDisposable {
   readonly #clients: InitiatorClient[] = [];
 
   constructor(options: WorldOptions = {}) {
+    this.#options = options;
     this.clock = options.clock ?? new ManualClock();
     this.#directory = options.directory ?? null;
     this.#leaseTimes = options.leaseTimes ?? longLease;
@@ -125,7 +131,10 @@ export class World implements AsyncDisposable {
     const parsed = parseConfig(text, "/d/test.toml");
     if (!parsed.ok) throw new Error(parsed.problems.map(({ message }) => message).join("\n"));
     if (parsed.config.role !== "member") throw new Error("not a member");
-    return parsed.config;
+    const { groupPortal } = this.#options;
+    if (groupPortal === undefined) return parsed.config;
+    // A file could not have it on loopback.
+    return { ...parsed.config, group: { ...parsed.config.group, portal: groupPortal } };
   }
 
   async start(): Promise<void> {
@@ -144,6 +153,7 @@ export class World implements AsyncDisposable {
         bootId: this.bootId,
         engine: { name: "portable", reason: "a test" },
         leaseTimes: this.#leaseTimes,
+        floatingAddress: this.#options.floating ?? null,
       });
       this.#metadata = metadata;
     } catch (error) {

@@ -3,6 +3,7 @@
 import type { BorrowedFlow, FlowBorrower, TcpState } from "../../base/flow.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import { BorrowedSocket } from "./borrowed_socket.ts";
+import { missingCapabilities } from "./capabilities.ts";
 import { FlowRoutes } from "./flow_routes.ts";
 import { FlowRules, ipv4Bytes } from "./flow_rules.ts";
 import { libc, libcMissing } from "./libc.ts";
@@ -10,8 +11,6 @@ import type { NativeLoop } from "./loop.ts";
 import { RawPackets } from "./raw_packets.ts";
 import { repairProblem } from "./tcp_repair.ts";
 
-const netAdmin = 12;
-const netRaw = 13;
 /** What is a neighbour now may not be one later: asked again after so long, milliseconds. */
 const neighbourMs = 10_000;
 
@@ -85,18 +84,7 @@ export class FlowTools implements FlowBorrower {
 /** What is missing for short cuts on this machine, a sentence each; nothing of it is kept. */
 export function flowProblems(): string[] {
   if (libc() === null) return [`The C library cannot be called: ${libcMissing()}.`];
-  const problems: string[] = [];
-  const capabilities = effectiveCapabilities();
-  if ((capabilities & (1n << BigInt(netAdmin))) === 0n) {
-    problems.push(
-      "The capability CAP_NET_ADMIN is missing: run as root, or give it in the unit (AmbientCapabilities=).",
-    );
-  }
-  if ((capabilities & (1n << BigInt(netRaw))) === 0n) {
-    problems.push(
-      "The capability CAP_NET_RAW is missing: run as root, or give it in the unit (AmbientCapabilities=).",
-    );
-  }
+  const problems = missingCapabilities();
   if (problems.length > 0) return problems;
   attempt(problems, "take over TCP connections (CONFIG_CHECKPOINT_RESTORE)", repairProblem);
   attempt(problems, "steer packets (nf_tables with nft_dup_ipv4 and nft_socket)", () => {
@@ -119,14 +107,5 @@ function attempt(problems: string[], what: string, work: () => void): void {
     work();
   } catch (error) {
     problems.push(`The kernel cannot ${what}: ${(error as Error).message}.`);
-  }
-}
-
-function effectiveCapabilities(): bigint {
-  try {
-    const status = Deno.readTextFileSync("/proc/self/status");
-    return BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
-  } catch {
-    return 0n;
   }
 }

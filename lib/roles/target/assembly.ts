@@ -3,6 +3,7 @@
 import { BufferPool } from "../../base/buffer_pool.ts";
 import type { BootClock, Clock } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
+import type { FloatingAddress } from "../../base/floating_address.ts";
 import type { FlowBorrower } from "../../base/flow.ts";
 import type { Log } from "../../base/log.ts";
 import type { Network, SocketAddress } from "../../base/network.ts";
@@ -31,6 +32,7 @@ import { Deletions } from "./deletion.ts";
 import { type OpenDisk, openDisks, type ServedDisk } from "./disks.ts";
 import { Forwarding, type ShortCutParts } from "./forwarding.ts";
 import { Arrivals } from "./arrivals.ts";
+import { GroupAddress } from "./group_address.ts";
 import { LeaseGate } from "./lease_gate.ts";
 import { DrainProgress } from "./drain_progress.ts";
 import { Drains } from "./drains.ts";
@@ -66,6 +68,8 @@ export interface TargetParts {
   readonly dataBufferBytes?: number;
   /** Connections of other members that this machine can send on; absent: none, and none of its own are lent. */
   readonly flows?: FlowBorrower | null;
+  /** For the group's address, if it has one; absent: this member is no candidate for it. */
+  readonly floatingAddress?: FloatingAddress | null;
   /** What leases are counted by; absent: `clock`, as in a simulator, which has one. */
   readonly bootClock?: BootClock;
   /** The process that is the member; absent: the only one of its name on this boot, as in a simulator. */
@@ -107,6 +111,8 @@ export interface Assembled {
   readonly fellowsChanged: () => void;
   readonly balancing: Balancing;
   readonly balanceRecords: BalanceRecords;
+  /** Null: the group has no address, or this member takes no part in it. */
+  readonly groupAddress: GroupAddress | null;
 }
 
 /** Joins the group, opens the disks, and puts the parts together; nothing listens yet. */
@@ -178,6 +184,7 @@ export async function assemble(
     iqnPrefix: group.iqnPrefix,
     revision: revisionLevel,
     portals: portalsListening,
+    groupPortal: config.group.portal,
     fellows: () => members.fellows(),
     deleting: (volume) => {
       deletions.run(volume).catch((error: Error) => {
@@ -239,6 +246,7 @@ export async function assemble(
     member,
     members,
     portals: config.member.portals,
+    groupPortal: config.group.portal,
     settings: config.balance,
     records: balanceRecords,
     isProxy: (initiator) => isProxyName(group.iqnPrefix, initiator),
@@ -306,6 +314,22 @@ export async function assemble(
     multipath.planChanged();
     void usage.tell();
   };
+  const { portal: groupPortal } = config.group;
+  const floating = parts.floatingAddress ?? null;
+  const groupAddress = groupPortal === null || floating === null ? null : new GroupAddress({
+    metadata,
+    clock,
+    bootClock: parts.bootClock ?? { era: parts.bootId, nowMs: () => clock.nowMs() },
+    log,
+    address: groupPortal,
+    floating,
+    member: member.name,
+    run: members.run,
+    serves: members.held,
+    draining: () => drains.has(member.name),
+    listen: () => network.listen(groupPortal, (stream) => node.accept(portalOf(groupPortal), stream)),
+    dropConnections: (reason) => node.dropPortal(groupPortal, reason),
+  });
   disks.forEach((disk, index) => watchDisk(disk, index, volumes, parts));
   return {
     group,
@@ -339,6 +363,7 @@ export async function assemble(
     units,
     balancing,
     balanceRecords,
+    groupAddress,
     fellowsChanged,
   };
 }

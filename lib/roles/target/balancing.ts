@@ -3,6 +3,7 @@
 
 import type { Timer } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
+import type { SocketAddress } from "../../base/network.ts";
 import { Balancer, type Move, type Opinion, takes } from "../../balance/balancer.ts";
 import {
   decodeIntent,
@@ -23,6 +24,7 @@ import { MessageKind, MessageRefusal } from "../../wire/scsi/member_message.ts";
 import type { Forwarding } from "./forwarding.ts";
 import type { MeteredSession } from "./load_meter.ts";
 import type { Members } from "./members.ts";
+import { SentHome } from "./sent_home.ts";
 import { GroupPicture, type PictureParts } from "./group_picture.ts";
 
 /** How long a login that was sent elsewhere is expected there, milliseconds; of a move, beside the time to log out. */
@@ -46,6 +48,7 @@ export class Balancing {
   readonly #balancer = new Balancer();
   /** Sessions asked to leave: until when the next move waits for them. */
   readonly #leaving = new Map<number, number>();
+  readonly #sentHome = new SentHome();
   #turn = 0;
   #timer: Timer | null = null;
   #closed = false;
@@ -80,8 +83,29 @@ export class Balancing {
 
   // Logins.
 
-  /** See TargetNode.redirect. */
+  /** See TargetNode.redirect. Nobody stays at the group's address who can be sent on: it may be another member's soon. */
   readonly redirect = (login: LoginQuestion, decided: (place: LoginPlace | null) => void): void => {
+    const { address } = login.portal;
+    const home = this.picture.homeOf(address);
+    if (home === null) this.#sentHome.arrived(login);
+    if (login.reinstates) return decided(home === null ? null : this.#home(login, home));
+    this.#place(login, home === null ? decided : (place) => decided(place ?? this.#home(login, home)));
+  };
+
+  #home(login: LoginQuestion, address: SocketAddress): LoginPlace | null {
+    const volume = this.picture.volumeOf(login.target.name);
+    const { initiatorName: initiator, isid } = login;
+    if (volume === null || this.picture.immovable(initiator) !== null) return null;
+    const now = this.#parts.clock.nowMs();
+    if (!this.#sentHome.send(login, now + loginExpectedMs, now)) return null;
+    const { image } = volume.record;
+    const arrival = { purpose: "login", to: this.picture.own, timeMs: loginExpectedMs } as const;
+    const nothing = { work: 0, senderWorkAfter: 0, moves: 0 };
+    this.picture.intents.note({ initiator, isid, image, ...arrival, ...nothing }, now);
+    return { address, reason: "it stays at this member, at an address of its own" };
+  }
+
+  #place(login: LoginQuestion, decided: (place: LoginPlace | null) => void): void {
     const volume = this.picture.volumeOf(login.target.name);
     if (volume === null || this.#parts.members.fellows().length === 0) return decided(null);
     const { initiatorName: initiator, isid, portal } = login;
@@ -136,7 +160,7 @@ export class Balancing {
       this.picture.intents.atLogin(port, this.picture.own, now); // when it comes here again, it could not get there
       decided(place);
     });
-  };
+  }
 
   // Moves.
 

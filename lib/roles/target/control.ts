@@ -34,6 +34,7 @@ import type { BalanceRecords } from "./balance_records.ts";
 import { type Deletions, waitingFor } from "./deletion.ts";
 import type { ServedDisk } from "./disks.ts";
 import type { Forwarding } from "./forwarding.ts";
+import type { GroupAddress } from "./group_address.ts";
 import type { DrainProgress } from "./drain_progress.ts";
 import type { Members } from "./members.ts";
 import type { Mover } from "./mover.ts";
@@ -63,6 +64,7 @@ export interface ControlParts {
   readonly balancing: Balancing;
   readonly balanceRecords: BalanceRecords;
   readonly balanceSettings: BalanceConfig;
+  readonly groupAddress: GroupAddress | null;
   readonly router: Router;
   readonly disks: readonly ServedDisk[];
   readonly node: TargetNode;
@@ -93,7 +95,7 @@ export class TargetControl implements MemberControl {
   }
 
   async status(): Promise<StatusReport> {
-    const { group, member, engine, clock, node } = this.#parts;
+    const { group, member, engine, clock, node, groupAddress } = this.#parts;
     const disks = this.#disks();
     const [volumes, members, allocatedPages] = await Promise.all([
       this.#volumes(),
@@ -117,6 +119,9 @@ export class TargetControl implements MemberControl {
         ...report.name === member.name ? this.#own() : otherOf(report),
         now: this.#loadOf(report),
       })),
+      ...groupAddress === null ? {} : {
+        groupAddress: { address: formatSocketAddress(groupAddress.address), holder: groupAddress.holder },
+      },
       volumes: records.map((record) => this.#reportOf(record, allocatedPages)),
       disks,
       moves: { ...this.#parts.mover.counters, moving: this.#parts.mover.batch?.pages.length ?? 0 },
@@ -126,9 +131,15 @@ export class TargetControl implements MemberControl {
   }
 
   async members(): Promise<MemberReport[]> {
-    const { members, drainProgress, clock } = this.#parts;
+    const { members, drainProgress, clock, groupAddress } = this.#parts;
     const reports = await members.reports();
-    return reports.map((report) => ({ ...report, drain: drainProgress.of(report.name, clock.nowMs()) }));
+    return reports.map((report) => ({
+      ...report,
+      ...groupAddress?.holder === report.name
+        ? { groupAddress: formatSocketAddress(groupAddress.address) }
+        : {},
+      drain: drainProgress.of(report.name, clock.nowMs()),
+    }));
   }
 
   drainMember(name: string, on: boolean): Promise<void> {

@@ -6,7 +6,7 @@ import type { Machine } from "../../base/machine.ts";
 import { formatSocketAddress, type SocketAddress } from "../../base/network.ts";
 import { LoadBoard } from "../../balance/board.ts";
 import { Intents } from "../../balance/intents.ts";
-import { reachablePortals } from "../../balance/reach.ts";
+import { portalNear, reachablePortals } from "../../balance/reach.ts";
 import type { LoadReport } from "../../balance/report_codec.ts";
 import {
   type ConnectionView,
@@ -33,6 +33,8 @@ export interface PictureParts {
   readonly member: MemberRecord;
   readonly members: Pick<Members, "fellows">;
   readonly portals: readonly SocketAddress[];
+  /** The address of the whole group; null: it has none. */
+  readonly groupPortal: SocketAddress | null;
   readonly settings: BalanceConfig;
   readonly records: Pick<BalanceRecords, "policy">;
   /** Is it an initiator-proxy, which chooses its members by the connection plan? */
@@ -187,12 +189,19 @@ export class GroupPicture {
 
   /** Why this initiator port is not sent anywhere; null: it may be. */
   pinned({ server }: ServedVolume, initiator: string, isid: number): string | null {
+    const why = this.immovable(initiator);
+    if (why !== null) return why;
+    if (server.reservations.involves(initiator, isid)) {
+      return "the initiator port has a registration or reservation, which would not go along";
+    }
+    return null;
+  }
+
+  /** Why this initiator is not sent to any other portal, not even of the same member; null: it may be. */
+  immovable(initiator: string): string | null {
     if (this.#parts.isProxy(initiator)) return "an initiator-proxy chooses its members itself";
     if (this.#parts.settings.noRedirect.some((pattern) => matchesNamePattern(initiator, pattern))) {
       return "the initiator is not to be redirected ([balance] no_redirect)";
-    }
-    if (server.reservations.involves(initiator, isid)) {
-      return "the initiator port has a registration or reservation, which would not go along";
     }
     return null;
   }
@@ -249,7 +258,15 @@ export class GroupPicture {
     return out;
   }
 
-  #portalsOf({ live }: Fellow, from: SocketAddress): SocketAddress[] {
+  /** This member's portal beside the group's address, if that is what the client came to; null: it is not, or there is none. */
+  homeOf(from: SocketAddress): SocketAddress | null {
+    const { groupPortal, portals, machine } = this.#parts;
+    if (groupPortal === null || formatSocketAddress(groupPortal) !== formatSocketAddress(from)) return null;
+    return portalNear(groupPortal, portals, (hostname) => machine.prefixBits(hostname));
+  }
+
+  #portalsOf({ live }: Fellow, cameTo: SocketAddress): SocketAddress[] {
+    const from = this.homeOf(cameTo) ?? cameTo;
     const theirs = (live?.portals ?? []).flatMap((text) => {
       const parsed = parseAddress(text);
       return parsed.kind === "address" ? [parsed.address] : [];

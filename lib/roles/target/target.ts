@@ -110,6 +110,7 @@ export class Target {
         ...state.members.notices(),
         ...state.forwarding.notices(),
         ...state.decider.notices(),
+        ...state.groupAddress?.notices() ?? [],
         ...this.#notices,
       ],
       ready: () => this.#begun && this.#stopped === null && anyListens(state.portals),
@@ -152,6 +153,7 @@ export class Target {
     this.#state.fellowsChanged();
     this.#state.members.up();
     this.#state.balancing.start();
+    this.#state.groupAddress?.start();
     if (!anyListens(portals)) log.warn("no portal listens yet");
   }
 
@@ -190,6 +192,7 @@ export class Target {
   async #stop(progress: (step: string) => void): Promise<void> {
     const { portals, node, volumes, members, forwarding, mover, units } = this.#state;
     this.#volumes.close();
+    const handedOver = this.#state.groupAddress?.close();
     this.#state.balancing.close();
     this.#state.balanceRecords.close();
     members.draining();
@@ -197,7 +200,7 @@ export class Target {
     this.#state.drains.close();
     mover.close();
     progress("no more logins; finishing commands in flight");
-    await portals.close();
+    await Promise.all([handedOver, portals.close()]);
     // By then nobody is there any more to be answered, and another member may not end what it has for as long as it likes.
     const late = this.#parts.clock.after(limits.stopCloseTimeMs, () => {
       forwarding.forwarder.close();

@@ -3,7 +3,7 @@
 
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
-import { formatSocketAddress } from "../../base/network.ts";
+import { formatSocketAddress, type SocketAddress } from "../../base/network.ts";
 import { parseAddress } from "../../config/address.ts";
 import { BlockDeviceServer } from "../../device/block_device_server.ts";
 import type { GatedDeviceServer } from "../../device/gated_device_server.ts";
@@ -58,6 +58,8 @@ export interface VolumesParts {
   readonly log: Log;
   /** Portals of the member that listen. */
   readonly portals: () => readonly TargetPortal[];
+  /** The address of the whole group; null: it has none. */
+  readonly groupPortal: SocketAddress | null;
   /** The other members that the group knows. */
   readonly fellows: () => readonly Fellow[];
   /** A volume that is being deleted is served no more: its pages are to be given back. */
@@ -172,6 +174,9 @@ export class Volumes implements TargetDirectory {
   /** Portals at which nobody would be let in are not shown: an initiator would try each of them. */
   portalsOf(target: TargetRecord, portal: TargetPortal): readonly TargetPortal[] {
     const own = formatSocketAddress(portal.address);
+    const { groupPortal } = this.#parts;
+    // Who asks there is to know that address alone, and is sent on from it at every login. Its tag is its holder's at the time.
+    if (groupPortal !== null && own === formatSocketAddress(groupPortal)) return [portal];
     const record = this.#byTarget.get(target.name)?.record;
     const all = [...this.#parts.portals(), ...this.#parts.fellows().flatMap(portalsOf)];
     const others = all.filter(({ address }) =>
