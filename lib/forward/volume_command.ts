@@ -5,6 +5,7 @@ import { assert } from "../base/assert.ts";
 import { BlockOperation, type BlockOutcome } from "../extent/operation.ts";
 import { InitiatorCommand } from "../session/initiator/mod.ts";
 import { ScsiStatus } from "../session/task.ts";
+import type { Field } from "../wire/field.ts";
 import * as blockData from "../wire/scsi/block_data.ts";
 import * as cdb from "../wire/scsi/cdb.ts";
 import type { CdbShape } from "../wire/scsi/cdb_shape.ts";
@@ -68,29 +69,29 @@ export class VolumeCommand {
     command.dataOutLength = command.dataInLength = 0;
     switch (operation.kind) {
       case "read":
-        this.#begin(cdb.Read16, { lba, transferLength: blocks, forceUnitAccess: fua(operation) });
+        this.#transfer(cdb.Read16, lba, blocks);
         command.dataIn = operation.buffer;
         command.dataInStart = operation.bufferStart;
         command.dataInLength = operation.lengthBytes;
         return;
       case "write":
-        this.#begin(cdb.Write16, { lba, transferLength: blocks, forceUnitAccess: fua(operation) });
+        this.#transfer(cdb.Write16, lba, blocks);
         return this.#out(operation.lengthBytes);
       case "orWrite":
-        this.#begin(cdb.OrWrite16, { lba, transferLength: blocks, forceUnitAccess: fua(operation) });
+        this.#transfer(cdb.OrWrite16, lba, blocks);
         return this.#out(operation.lengthBytes);
       case "compareAndWrite":
-        this.#begin(cdb.CompareAndWrite, { lba, transferLength: blocks, forceUnitAccess: fua(operation) });
+        this.#transfer(cdb.CompareAndWrite, lba, blocks);
         return this.#out(2 * operation.lengthBytes);
       case "writeSame":
-        this.#begin(cdb.WriteSame16, { lba, transferLength: blocks, unmap: operation.mayUnmap ? 1 : 0 });
+        this.#writeSame(lba, blocks);
         return this.#out(blockBytes);
       case "unmap":
         return this.#unmap(lba, blocks);
       case "flush":
-        return this.#begin(cdb.SynchronizeCache16, {});
+        return this.#begin(cdb.SynchronizeCache16);
       case "status":
-        this.#begin(cdb.GetLbaStatus, { lba, allocationLength: lbaStatusBytes });
+        this.#getLbaStatus(lba);
         command.dataIn = this.#own;
         command.dataInStart = 0;
         command.dataInLength = lbaStatusBytes;
@@ -124,10 +125,32 @@ export class VolumeCommand {
     operation.done(operation);
   }
 
-  #begin(shape: CdbShape, values: Readonly<Record<string, number>>): void {
+  #begin(shape: CdbShape): void {
     this.#view.setUint8(0, shape.opcode);
     if (shape.serviceAction !== null) this.#view.setUint8(1, shape.serviceAction);
-    for (const [name, value] of Object.entries(values)) shape.fields[name]!.set(this.#view, 0, value);
+  }
+
+  #transfer(shape: CdbShape<TransferFields>, lba: number, blocks: number): void {
+    const { fields } = shape;
+    this.#begin(shape);
+    fields.lba.set(this.#view, 0, lba);
+    fields.transferLength.set(this.#view, 0, blocks);
+    fields.forceUnitAccess.set(this.#view, 0, this.operation.durable ? 1 : 0);
+  }
+
+  #writeSame(lba: number, blocks: number): void {
+    const { fields } = cdb.WriteSame16;
+    this.#begin(cdb.WriteSame16);
+    fields.lba.set(this.#view, 0, lba);
+    fields.transferLength.set(this.#view, 0, blocks);
+    fields.unmap.set(this.#view, 0, this.operation.mayUnmap ? 1 : 0);
+  }
+
+  #getLbaStatus(lba: number): void {
+    const { fields } = cdb.GetLbaStatus;
+    this.#begin(cdb.GetLbaStatus);
+    fields.lba.set(this.#view, 0, lba);
+    fields.allocationLength.set(this.#view, 0, lbaStatusBytes);
   }
 
   #out(lengthBytes: number): void {
@@ -140,7 +163,8 @@ export class VolumeCommand {
   #unmap(lba: number, blocks: number): void {
     const { command } = this;
     const view = new DataView(this.#own.buffer);
-    this.#begin(cdb.Unmap, { parameterListLength: unmapListBytes });
+    this.#begin(cdb.Unmap);
+    cdb.Unmap.fields.parameterListLength.set(this.#view, 0, unmapListBytes);
     this.#own.fill(0);
     blockData.UnmapHeader.dataLength.set(view, 0, unmapListBytes - 2);
     blockData.UnmapHeader.blockDescriptorDataLength.set(view, 0, blockData.unmapDescriptorBytes);
@@ -202,8 +226,10 @@ export class VolumeCommand {
   }
 }
 
-function fua(operation: BlockOperation): number {
-  return operation.durable ? 1 : 0;
+interface TransferFields extends Record<string, Field> {
+  readonly lba: Field;
+  readonly transferLength: Field;
+  readonly forceUnitAccess: Field;
 }
 
 interface SenseParts {
