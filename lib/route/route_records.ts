@@ -32,7 +32,7 @@ export function routePuts(image: number, homes: Uint8Array, firstPage: number): 
 /**
  * The route table of a volume. What lies behind its size (the rest of an interrupted growth) is left out. `known`: an older
  * table of it; then only the chunks that changed since are read, when the record tells them.
- * Rejects when a page has no home: then the metadata has been damaged, and routes can be rebuilt from the disks.
+ * Rejects when a page has no home: then the metadata has been damaged.
  */
 export async function loadRoutes(
   metadata: Metadata,
