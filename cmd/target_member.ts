@@ -2,6 +2,7 @@
 // on the portable engine, and in the data-plane worker on the native one; nothing here knows which.
 
 import { existsSync } from "node:fs";
+import type { BufferMemory } from "../lib/base/buffer_pool.ts";
 import { limits } from "../lib/base/limits.ts";
 import type { Clock } from "../lib/base/clock.ts";
 import type { FlowBorrower } from "../lib/base/flow.ts";
@@ -28,6 +29,7 @@ export interface MemberEngine {
   /** Other threads that serve connections, and the data buffers of this one, bytes. */
   readonly dataPlane?: DataPlane | null;
   readonly dataBufferBytes?: number;
+  readonly poolMemory?: BufferMemory;
   /** For the short cut; where it is null, answers are forwarded. */
   readonly flows?: FlowBorrower | null;
   /** Which one it is and why, for status and log. */
@@ -70,6 +72,7 @@ export async function startMember(
       flows: engine.flows ?? null,
       floatingAddress: groupAddressOf(config, engine.clock),
       dataBufferBytes: engine.dataBufferBytes ?? limits.dataBufferBytesMax,
+      ...(engine.poolMemory === undefined ? {} : { poolMemory: engine.poolMemory }),
       bootClock: systemBootClock(),
       machine: systemMachine(() => engine.clock.nowMs()),
       process: { lock: lock.name, pid: Deno.pid, host: Deno.hostname() },

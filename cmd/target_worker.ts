@@ -38,6 +38,7 @@ async function run(setup: WorkerSetup): Promise<void> {
       openNativeDisk(disks, path, options, new ExclusiveCalls(setup.exclusives, opened++)),
     dataPlane: setup.links.length === 0 ? null : openDataPlane(loop, setup),
     dataBufferBytes: setup.bufferBytes,
+    poolMemory: disks.memory,
     name: "native",
     reason: `epoll and ${disks.status}`,
   };

@@ -50,10 +50,15 @@ export interface Disk {
    */
   dropCache?(): Promise<void>;
   /**
-   * Memory for what is written and must not be garbage, whatever becomes of the thread: while the system still works on a write of
-   * a thread that has died, memory of that thread's own may be somebody else's already. Never released. A disk may lack it.
+   * Memory for what is read and written, whatever becomes of the thread: while the system still works on an operation of a
+   * thread that has died, memory of that thread's own may be somebody else's already. Never released. A disk may lack it.
    */
   lastingMemory?(sizeBytes: number): Uint8Array<ArrayBuffer>;
   /** Closes once nothing is in flight. */
   close(): Promise<void>;
+}
+
+/** Of the disk, or where it has none to give, of this thread. */
+export function lastingMemory(disk: Disk, sizeBytes: number): Uint8Array<ArrayBuffer> {
+  return disk.lastingMemory?.(sizeBytes) ?? new Uint8Array(sizeBytes);
 }

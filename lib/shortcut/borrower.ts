@@ -16,16 +16,19 @@ export interface BorrowerParts {
   readonly flows: FlowBorrower;
   readonly routes: Pick<HomeRoutes, "table" | "isLocal" | "submitTo">;
   readonly pageBytes: number;
+  /** Of what is read and sent. */
+  readonly pool: BufferPool;
   /** False: the member must not serve its pages now (its lease has run out). */
   readonly mayServe: () => boolean;
 }
 
 export class Borrower {
   readonly #parts: BorrowerParts;
-  readonly #pool = new BufferPool(limits.shortCutBufferBytesMax);
+  readonly #pool: BufferPool;
 
   constructor(parts: BorrowerParts) {
     this.#parts = parts;
+    this.#pool = parts.pool;
   }
 
   /** A message "lend" of `from`. Refused: nothing is sent. */

@@ -2,7 +2,7 @@
 // it ready again. No promises, no allocation in steady state.
 
 import { assert } from "../base/assert.ts";
-import type { Disk, DiskOperation, DiskOperationKind } from "../base/disk.ts";
+import { type Disk, type DiskOperation, type DiskOperationKind, lastingMemory } from "../base/disk.ts";
 import { limits } from "../base/limits.ts";
 import type { BlockOperation, BlockOutcome, BlockService } from "../extent/operation.ts";
 import type { LentData } from "../base/lent_range.ts";
@@ -42,7 +42,6 @@ export interface DataPathParts {
 /** Ranges of zeroes shorter than this are written rather than punched. */
 const punchBytesMin = 65_536;
 const scratchBytes = 256 * 1024;
-const zeroes = new Uint8Array(scratchBytes);
 const ENOSPC = 28;
 /** How a write ends, as a step; all kinds of writes share these numbers. */
 const stepEntry = 90;
@@ -75,6 +74,7 @@ export class DataPath implements BlockService {
   readonly #loop: TaskLoop;
   readonly #idleTasks: StoreTask[] = [];
   readonly #idleLocks: PageLock[] = [];
+  readonly #zeroes: Uint8Array<ArrayBuffer>;
   readonly #idleScratch: Uint8Array<ArrayBuffer>[] = [];
   #scratchOut = 0;
   readonly #scratchWaiting = new TaskQueue();
@@ -85,6 +85,7 @@ export class DataPath implements BlockService {
     const { disk, table, omit } = parts;
     this.#parts = parts;
     this.#disk = disk;
+    this.#zeroes = lastingMemory(disk, scratchBytes);
     this.#table = table;
     this.#map = parts.map;
     this.#pageBytes = table.layout.pageBytes;
@@ -333,10 +334,10 @@ export class DataPath implements BlockService {
     const middle = left - left % blockBytes;
     const misaligned = at % blockBytes;
     if (misaligned === 0 && middle >= punchBytesMin) {
-      return this.#submitToSlot(task, "punch", at, middle, zeroes, 0);
+      return this.#submitToSlot(task, "punch", at, middle, this.#zeroes, 0);
     }
     const edge = misaligned > 0 && left >= punchBytesMin + blockBytes ? blockBytes - misaligned : left;
-    this.#submitToSlot(task, "write", at, Math.min(edge, zeroes.length), zeroes, 0);
+    this.#submitToSlot(task, "write", at, Math.min(edge, scratchBytes), this.#zeroes, 0);
   }
 
   #writeSame(task: StoreTask): void {
@@ -565,7 +566,7 @@ export class DataPath implements BlockService {
       return false;
     }
     this.#scratchOut++;
-    task.scratch = this.#idleScratch.pop() ?? new Uint8Array(scratchBytes);
+    task.scratch = this.#idleScratch.pop() ?? lastingMemory(this.#disk, scratchBytes);
     return true;
   }
 

@@ -3,7 +3,7 @@
 // are left alone. Changes of one block that meet are written together.
 
 import { assert } from "../base/assert.ts";
-import type { Disk, DiskOperation } from "../base/disk.ts";
+import { type Disk, type DiskOperation, lastingMemory } from "../base/disk.ts";
 import { blockBytes, entriesPerBlock } from "./format.ts";
 import type { OrderPoint } from "./order.ts";
 import { SlotState, type SlotTable } from "./slot_table.ts";
@@ -220,7 +220,7 @@ export class EntryWriter {
 
   /** The copy that is written over has what was acknowledged since the last flush: garbage in its place would lose that. */
   #newWrite(): BlockWrite {
-    const bytes = this.disk.lastingMemory?.(blockBytes) ?? new Uint8Array(blockBytes);
+    const bytes = lastingMemory(this.disk, blockBytes);
     return new BlockWrite(bytes, (write) => this.#done(write));
   }
 

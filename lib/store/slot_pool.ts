@@ -3,7 +3,7 @@
 // crash nothing is known of a free slot, so it is looked at before its first use, a few slots ahead of demand.
 
 import { assert } from "../base/assert.ts";
-import type { Disk, DiskOperation } from "../base/disk.ts";
+import { type Disk, type DiskOperation, lastingMemory } from "../base/disk.ts";
 import type { BlockOutcome } from "../extent/operation.ts";
 import type { LentSlots } from "./lent_slots.ts";
 import { slotOffset } from "./format.ts";
@@ -202,7 +202,7 @@ export class SlotPool {
     reclaim.looking = true;
     this.#looking++;
     if (reclaim.buffer.length === 0) {
-      reclaim.buffer = new Uint8Array(Math.min(lookBytes, this.table.layout.pageBytes));
+      reclaim.buffer = lastingMemory(this.disk, Math.min(lookBytes, this.table.layout.pageBytes));
     }
     this.#submitLook(reclaim);
   }

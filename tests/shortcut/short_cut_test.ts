@@ -1,6 +1,7 @@
 // Without this, messages that get lost, come twice or late could leave a connection with two owners, or with none.
 
 import { strict as assert } from "node:assert";
+import { BufferPool } from "../../lib/base/buffer_pool.ts";
 import type { BorrowedFlow, RemoteAnswerOutcome, TcpState } from "../../lib/base/flow.ts";
 import { limits } from "../../lib/base/limits.ts";
 import { silentLog } from "../../lib/base/log.ts";
@@ -76,6 +77,7 @@ class Pair {
       log,
       messenger,
       pageBytes: 1024 * 1024,
+      pool: new BufferPool(1024 * 1024),
       mayServe: () => this.serves,
       routes: {
         table: () => table,

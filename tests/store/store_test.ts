@@ -405,11 +405,13 @@ Deno.test("slot entries are written from memory that outlives the thread, where 
   const disk = new LastingDisk("memory", diskBytesFor(32));
   const store = await freshStore(disk);
   disk.from.length = 0; // formatting wrote the first ones, which nothing rests on
+  let pieces = 0;
   for (let page = 0; page < 4; page++) {
     assert.equal((await write(store, 1, page, 0, filled(512, 1))).outcome, "done");
     assert.equal((await flush(store)).outcome, "done");
+    if (page === 0) pieces = disk.lasting.size;
   }
   assert.deepEqual(disk.from, [true, true, true, true]);
-  assert.equal(disk.lasting.size, 1, "it is used again");
+  assert.equal(disk.lasting.size, pieces, "it is used again");
   await store.close();
 });

@@ -1,28 +1,31 @@
 // Aligned memory for O_DIRECT where the caller's own is not aligned, in power-of-two sizes. How much is out is bounded by
 // the callers' operations; how much is kept idle, here.
 
-import { alignedBytes } from "./libc.ts";
+import type { BufferMemory } from "../../base/buffer_pool.ts";
 
 export const bounceBytesMax = 1024 * 1024;
 const idleBytesMax = 32 * 1024 * 1024;
 
 export class BouncePool {
+  readonly #memory: BufferMemory;
   readonly #idle: Uint8Array<ArrayBuffer>[][] = [];
   #idleBytes = 0;
 
-  constructor(readonly alignmentBytes: number) {}
+  constructor(memory: BufferMemory) {
+    this.#memory = memory;
+  }
 
   /** At least `bytes` (not above bounceBytesMax), rounded up to a power of two. */
   take(bytes: number): Uint8Array<ArrayBuffer> {
     const sizeClass = classOf(bytes);
     const idle = this.#idle[sizeClass]?.pop();
-    if (idle === undefined) return alignedBytes(2 ** sizeClass, this.alignmentBytes);
+    if (idle === undefined) return this.#memory.allocate(2 ** sizeClass);
     this.#idleBytes -= idle.length;
     return idle;
   }
 
   give(buffer: Uint8Array<ArrayBuffer>): void {
-    if (this.#idleBytes + buffer.length > idleBytesMax) return;
+    if (this.#idleBytes + buffer.length > idleBytesMax) return this.#memory.release(buffer);
     this.#idleBytes += buffer.length;
     (this.#idle[classOf(buffer.length)] ??= []).push(buffer);
   }

@@ -8,8 +8,8 @@ import { bounceBytesMax, BouncePool } from "./bounce_pool.ts";
 import type { DiskEngine } from "./disk_engine.ts";
 import { Errno } from "./errno.ts";
 import { addressOf } from "./libc.ts";
+import { memoryAlignmentBytes } from "./lasting_memory.ts";
 import { type GatedWrite, RangeGate } from "./range_gate.ts";
-import { mapMemory } from "./shared_memory.ts";
 import { type SlowCall, SlowKind } from "./slow_calls.ts";
 
 /** What O_DIRECT asks for, in bytes; powers of two. */
@@ -41,10 +41,14 @@ export class DirectDisk implements Disk {
     alignment: DirectAlignment,
   ) {
     assert(sizeBytes % alignment.offsetBytes === 0, "the disk ends within a unit of O_DIRECT");
+    assert(
+      memoryAlignmentBytes % alignment.memoryBytes === 0,
+      "no memory is aligned well enough for O_DIRECT",
+    );
     this.#engine = engine;
     this.#unit = alignment.offsetBytes;
     this.#memoryUnit = alignment.memoryBytes;
-    this.#bounces = new BouncePool(Math.max(4096, alignment.memoryBytes));
+    this.#bounces = new BouncePool(engine.memory);
   }
 
   submit(operation: DiskOperation): void {
@@ -68,7 +72,7 @@ export class DirectDisk implements Disk {
   }
 
   lastingMemory(sizeBytes: number): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(mapMemory(this.#engine.loop.libc, sizeBytes).buffer);
+    return this.#engine.memory.allocate(sizeBytes).subarray(0, sizeBytes);
   }
 
   async close(): Promise<void> {

@@ -9,9 +9,8 @@ import { DiskCall, type DiskCallOwner } from "./disk_call.ts";
 import type { DiskEngine } from "./disk_engine.ts";
 import { Errno } from "./errno.ts";
 import { ExclusiveCalls } from "./exclusive_calls.ts";
-import { addressOf, alignedBytes, setLong, Words } from "./libc.ts";
+import { addressOf, setLong, Words } from "./libc.ts";
 import { PageCacheMap } from "./page_cache_map.ts";
-import { mapMemory } from "./shared_memory.ts";
 import { SlowKind } from "./slow_calls.ts";
 
 const noWait = 8; // RWF_NOWAIT
@@ -31,8 +30,6 @@ const writeBytes = 64 * 1024;
 const slowWriteBytes = 256 * 1024;
 /** Calls kept for reuse. */
 const idleCallsMax = 4096;
-/** What a punch writes where there are no holes. */
-const zeroes = alignedBytes(slowWriteBytes);
 
 export class NativeDisk implements Disk, DiskCallOwner {
   /** Operations that the loop's own thread has completed, and those that went to the slow calls; for measurements. */
@@ -53,6 +50,8 @@ export class NativeDisk implements Disk, DiskCallOwner {
   #missedBytes = -1;
   #writesNoWait = true;
   readonly #pageCache: PageCacheMap;
+  /** Address of what a punch writes where there are no holes; 0: not wanted so far. */
+  #zeroes = 0;
   /** Flushes hold the journal, punches the whole file: a write beside them would wait. */
   readonly exclusives: ExclusiveCalls;
 
@@ -123,7 +122,7 @@ export class NativeDisk implements Disk, DiskCallOwner {
   }
 
   lastingMemory(sizeBytes: number): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(mapMemory(this.#engine.loop.libc, sizeBytes).buffer);
+    return this.#engine.memory.allocate(sizeBytes).subarray(0, sizeBytes);
   }
 
   async close(): Promise<void> {
@@ -243,7 +242,7 @@ export class NativeDisk implements Disk, DiskCallOwner {
     if (call.kind !== SlowKind.punch || !noHoles) return this.#end(call, errno);
     call.kind = SlowKind.write; // no holes here: zeroes read the same and only cost room
     call.zeroing = true;
-    call.address = addressOf(zeroes);
+    call.address = this.#zeroes ||= addressOf(this.#engine.memory.allocate(slowWriteBytes));
     this.#submitSlow(call);
   }
 

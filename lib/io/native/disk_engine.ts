@@ -4,6 +4,7 @@ import { limits } from "../../base/limits.ts";
 import { DirtyGauge } from "./dirty_gauge.ts";
 import { DiskThreads } from "./disk_threads.ts";
 import { FairCalls } from "./fair_calls.ts";
+import { LastingMemory } from "./lasting_memory.ts";
 import type { NativeLoop } from "./loop.ts";
 import type { SlowCalls } from "./slow_calls.ts";
 import { StallWatch } from "./stall_watch.ts";
@@ -23,6 +24,8 @@ const threadsByDefault = 4;
 export class DiskEngine {
   readonly gauge = new DirtyGauge();
   readonly stalls: StallWatch;
+  /** For what the disks read and write. */
+  readonly memory: LastingMemory;
 
   /** For tests; others use open(). */
   constructor(
@@ -33,6 +36,7 @@ export class DiskEngine {
     readonly mappedBytesMax: number = limits.mappedDiskBytesMax,
   ) {
     this.stalls = new StallWatch(loop.libc);
+    this.memory = new LastingMemory(loop.libc);
   }
 
   /** Throws when io_uring is asked for and cannot be had. */

@@ -8,6 +8,7 @@ import { NativeDisk } from "./disk.ts";
 import type { DiskEngine } from "./disk_engine.ts";
 import type { ExclusiveCalls } from "./exclusive_calls.ts";
 import { errnoText } from "./errno.ts";
+import { memoryAlignmentBytes } from "./lasting_memory.ts";
 import { cString, type Libc, libc, libcMissing } from "./libc.ts";
 
 export interface OpenNativeDiskOptions extends OpenFileDiskOptions {
@@ -75,7 +76,14 @@ function checkDirect(c: Libc, { name, fd, sizeBytes }: OpenedDisk): void {
         `Its file system has no O_DIRECT; leave direct out.`,
     );
   }
-  const { offsetBytes } = directAlignment(c, fd);
+  const { offsetBytes, memoryBytes } = directAlignment(c, fd);
+  if (memoryAlignmentBytes % memoryBytes !== 0) {
+    throw new DiskOpenError(
+      "unsuitable",
+      `Cannot open disk "${name}" with direct = true: it takes memory at multiples of ${memoryBytes} bytes only. ` +
+        `Leave direct out.`,
+    );
+  }
   if (sizeBytes % offsetBytes !== 0) {
     throw new DiskOpenError(
       "unsuitable",

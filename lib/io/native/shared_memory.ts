@@ -20,11 +20,9 @@ export function mapMemory(c: Libc, sizeBytes: number): SharedMemory {
   const pointer = c.mmap(null, BigInt(sizeBytes), protReadWrite, privateAnonymousNoReserve, -1, 0n);
   if (pointer === null || Deno.UnsafePointer.value(pointer) === 0xffff_ffff_ffff_ffffn) {
     throw new Error(
-      `Cannot map ${sizeBytes} bytes of memory: ${
-        errnoText(c.errno())
-      }. Only what is used of it counts; where the system ` +
-        `refuses all the same (vm.overcommit_memory = 2, a limit of the address space), allow it more. With fewer workers ` +
-        `in [member] less is mapped.`,
+      `Cannot map ${sizeBytes} bytes of memory: ${errnoText(c.errno())}. ` +
+        `Only what is used of it counts; where the system refuses all the same (vm.overcommit_memory = 2, a limit of ` +
+        `the address space), set workers = 1 in [member], which needs less, or engine = "portable", which needs none.`,
     );
   }
   return {

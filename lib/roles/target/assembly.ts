@@ -1,6 +1,6 @@
 // Of what a member of a group is composed, and how the parts know each other. Nothing listens yet.
 
-import { BufferPool } from "../../base/buffer_pool.ts";
+import { type BufferMemory, BufferPool } from "../../base/buffer_pool.ts";
 import type { BootClock, Clock } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { FloatingAddress } from "../../base/floating_address.ts";
@@ -80,6 +80,8 @@ export interface TargetParts {
   readonly leaseTimes?: LeaseTimes;
   /** Data buffers of all sessions; absent: limits.dataBufferBytesMax of them. */
   readonly pool?: BufferPool;
+  /** Of data buffers: it should outlive this thread, whose disks may still be at work on it; absent: the thread's own. */
+  readonly poolMemory?: BufferMemory;
   /** Tests only: order points that the stores leave out. */
   readonly omit?: ReadonlySet<OrderPoint>;
   /** Tests only: points of the order of page moves that are left out. */
@@ -208,7 +210,7 @@ export async function assemble(
     clock,
     random,
     log,
-    pool: parts.pool ?? new BufferPool(bufferBytes, ownBuffersBytes(bufferBytes)),
+    pool: parts.pool ?? new BufferPool(bufferBytes, ownBuffersBytes(bufferBytes), parts.poolMemory),
     directory: volumes,
     relativeTargetPort: member.relativeTargetPort,
     ...(dataPlane === null ? {} : { place: (target) => dataPlane.place(target) }),

@@ -1,7 +1,7 @@
 // This member among the others, as far as data goes: it carries block operations to pages that have their homes there, and
 // serves theirs on its peer address. A group of one has no door for peers.
 
-import { BufferPool } from "../../base/buffer_pool.ts";
+import { type BufferMemory, BufferPool } from "../../base/buffer_pool.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { FlowBorrower } from "../../base/flow.ts";
 import { limits } from "../../base/limits.ts";
@@ -57,6 +57,8 @@ export interface ForwardingParts {
   readonly router: Router;
   readonly members: Pick<Members, "find" | "fellows" | "held">;
   readonly exclude: KeepOff;
+  /** Of data buffers; absent: the thread's own. */
+  readonly poolMemory?: BufferMemory;
   /** Is the page about to get another home? */
   readonly leaving: (image: number, page: number) => boolean;
   /** Disks of this member. */
@@ -148,7 +150,7 @@ export class Forwarding {
       }));
     const classes = this.#servers.map((server) => ({
       server,
-      pool: new BufferPool(limits.forwardBufferBytesMax),
+      pool: this.#dataPool(limits.forwardBufferBytesMax),
     }));
     this.#node = new TargetNode({
       clock,
@@ -161,6 +163,10 @@ export class Forwarding {
       ]),
       relativeTargetPort: member.relativeTargetPort,
     });
+  }
+
+  #dataPool(bytesMax: number): BufferPool {
+    return new BufferPool(bytesMax, 0, this.#parts.poolMemory);
   }
 
   #takeShortCuts(): void {
@@ -183,6 +189,7 @@ export class Forwarding {
       flows,
       routes: router,
       pageBytes,
+      pool: this.#dataPool(limits.shortCutBufferBytesMax),
       mayServe: members.held,
     });
     router.setAnswerers((placement, extent) => {
