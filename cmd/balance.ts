@@ -53,14 +53,20 @@ export function balancePicture(report: BalanceReport): string {
     String(m.sessions),
     formatCount(m.work),
     `${m.excess > 0 ? "+" : ""}${Math.round(m.excess * 100)} %`,
+    formatCount(m.accessesPerS),
+    m.accessUs === 0 ? "-" : `${formatCount(m.accessUs)} µs`,
   ]);
   const out = [
     `Policy ${report.policy}; dead band ${Math.round(settings.deadBand * 100)} % of the average, which is ` +
     `${formatCount(report.average)} commands' worth a second; seen from ${printable(report.member)}, ` +
     `which has begun ${report.moves} moves.`,
     "",
-    table([["MEMBER", "", "SESSIONS", "WORK", "TO AVERAGE"], ...rows], [false, false, true, true, true])
-      .trimEnd(),
+    table(
+      [["MEMBER", "", "SESSIONS", "WORK", "TO AVERAGE", "DISK ACCESSES/S", "TIME"], ...rows],
+      [false, false, true, true, true, true, true],
+    ).trimEnd(),
+    "",
+    pagesText(report),
   ];
   const seen = new Set<number>();
   for (const opinion of report.opinions) {
@@ -71,6 +77,16 @@ export function balancePicture(report: BalanceReport): string {
   }
   if (seen.size === 0) out.push("", "No session of this member has another place to be.");
   return `${out.join("\n")}\n`;
+}
+
+function pagesText({ member, pages: { moving, heat, hotPages, coldPages } }: BalanceReport): string {
+  const now = moving === null
+    ? ""
+    : ` Now ${moving.pages} of ${printable(moving.volume)} go to ${printable(moving.to)} (${moving.reason}).`;
+  return `Pages of ${
+    printable(member)
+  }: ${hotPages} hot ones given away, ${coldPages} cold ones given back.${now}\n` +
+    `Heat: ${printable(heat)}.`;
 }
 
 function moveText(move: BalanceOpinion, verdict = "to"): string {

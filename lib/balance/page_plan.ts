@@ -34,7 +34,8 @@ export interface VolumeState {
 }
 
 export interface PagePlan {
-  readonly reason: "drain" | "full" | "balance";
+  /** "heat": hot pages of a swap; "swap": the cold ones that come back for them. */
+  readonly reason: "drain" | "full" | "balance" | "heat" | "swap";
   readonly volume: string;
   readonly image: number;
   readonly pages: readonly number[];

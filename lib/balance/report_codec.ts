@@ -48,6 +48,8 @@ export function encodeReport(report: LoadReport): Uint8Array<ArrayBuffer> {
   h.writtenBytesPerS.set(view, 0, whole(report.writtenBytesPerS, bytesPerSMax));
   h.queueThousandths.set(view, 0, whole(report.queue * 1000, u32Max));
   h.latencyUs.set(view, 0, whole(report.latencyUs, u32Max));
+  h.accessUs.set(view, 0, whole(report.accessUs, u32Max));
+  h.accessesPerS.set(view, 0, whole(report.accessesPerS, u32Max));
   h.portals.set(view, 0, portals.length);
   h.clients.set(view, 0, clients.length);
   let at = loadReportHeaderBytes;
@@ -115,6 +117,8 @@ export function decodeReport(bytes: Uint8Array): LoadReport | null {
       limits.sessionsMax * limits.commandsPerSessionMax,
     ),
     latencyUs: h.latencyUs.get(view, 0),
+    accessUs: h.accessUs.get(view, 0),
+    accessesPerS: Math.min(h.accessesPerS.get(view, 0), workMax),
     linkMbps: Array.from(
       { length: portals },
       (_, i) => LoadReportPortal.linkMbps.get(view, loadReportHeaderBytes + i * loadReportPortalBytes),

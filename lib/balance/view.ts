@@ -44,6 +44,9 @@ export interface MemberLoad {
   readonly queue: number;
   /** Of a command, microseconds, averaged. */
   readonly latencyUs: number;
+  /** What its disks do for the clients of all members: accesses to pages a second, and microseconds of one; 0: not known. */
+  readonly accessesPerS: number;
+  readonly accessUs: number;
   /** By portal, in the order of its configuration: Mbit/s, 0: not known. */
   readonly linkMbps: readonly number[];
   readonly clients: readonly ClientLoad[];

@@ -268,6 +268,12 @@ export const limits = Object.freeze({
   moveRetryMsMax: 30_000,
   /** Rounds of copying what was written meanwhile, before writes are held. Each halves it, or more would not help either. */
   moveRoundsMax: 6,
+  /** Pages whose use a member remembers, and as many that have moved there lately: 16 GiB of 4 MiB pages, half a MiB of memory. */
+  heatPagesMax: 4096,
+  /** From one swap of hot pages for cold ones to the next of the same member, milliseconds: rates have half followed by then. */
+  swapRestMs: 120_000,
+  /** How long a member that has agreed to a swap waits for the pages, milliseconds: 8 pages of 64 MiB take 16 s. */
+  swapTimeMs: 120_000,
   /** Last changes of routes that a volume's record tells: who is not further behind reads those chunks only. */
   routeChangesTold: 32,
   /** Clients whose use of volumes is remembered after they have gone: as many hosts as a large site has, with 8 volumes each. */

@@ -1,5 +1,6 @@
 // A configuration that has been found right: everything resolved, numbers as numbers, paths as seen from the caller.
 
+import type { HeatSettings } from "../balance/heat_plan.ts";
 import type { BalanceSettings, LoginPolicy } from "../balance/view.ts";
 import type { SocketAddress } from "../base/network.ts";
 
@@ -45,7 +46,7 @@ export interface GroupConfig {
   readonly loginPolicy: LoginPolicy;
 }
 
-export interface BalanceConfig extends BalanceSettings {
+export interface BalanceConfig extends BalanceSettings, HeatSettings {
   /** How often load is measured and told. */
   readonly reportMs: number;
   /** What a client is given to log out in before it is moved. */

@@ -1,4 +1,4 @@
-// [balance]: how clients are spread over the members of a group.
+// [balance]: how clients and pages are spread over the members of a group.
 
 import type { BalanceConfig } from "./config.ts";
 import { initiatorPatternExpected, initiatorPatternProblem } from "./name.ts";
@@ -13,6 +13,11 @@ export const balanceDefaults: BalanceConfig = Object.freeze({
   workMin: 1_000,
   movesMax: 2,
   noRedirect: Object.freeze([]),
+  heat: true,
+  heatFactor: 2,
+  heatMinUs: 1_000,
+  heatMs: 180_000,
+  heatDwellMs: 1_800_000,
 });
 
 const patternsMax = 128;
@@ -44,6 +49,11 @@ export function readBalance(root: TableReader): BalanceConfig {
       unless(initiatorPatternProblem),
     )
       ?.value.map(({ value }) => value) ?? d.noRedirect,
+    heat: balance.flag("heat")?.value ?? d.heat,
+    heatFactor: between("heat_factor", 1.2, 100, "") ?? d.heatFactor,
+    heatMinUs: between("heat_min_us", 1, 10_000_000, " of microseconds") ?? d.heatMinUs,
+    heatMs: milliseconds("heat_seconds", 1, 86_400, d.heatMs),
+    heatDwellMs: milliseconds("heat_dwell_seconds", 1, 604_800, d.heatDwellMs),
   };
   balance.finish();
   return config;

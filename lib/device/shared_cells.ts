@@ -1,6 +1,7 @@
 // What the threads of the data plane share of units and nexuses: words in shared memory, used by Atomics only, so that
 // every thread sees one order. The owner's thread has the device servers; the others read here what they may do without it.
 
+import { AccessSampler, sampleMemoryWords } from "../base/access_samples.ts";
 import { limits } from "../base/limits.ts";
 
 /**
@@ -34,6 +35,8 @@ export interface SharedCellsMemory {
   readonly blocks: Float64Array<SharedArrayBuffer>;
   /** Of each session: commands, commands in flight, bytes read, bytes written; kept by its worker. */
   readonly counters: Float64Array<SharedArrayBuffer>;
+  /** Of each thread beside the owner's: samples of what it carries out by itself, by unit and page. */
+  readonly samples: readonly Float64Array<SharedArrayBuffer>[];
 }
 
 export const Counter = Object.freeze({ commands: 0, inFlight: 1, bytesRead: 2, bytesWritten: 3, count: 4 });
@@ -45,19 +48,23 @@ export function createSharedCells(workers: number): SharedCellsMemory {
     cells: new Int32Array(new SharedArrayBuffer(4 * (workersAt + workers * units))),
     blocks: doubles(units),
     counters: doubles(nexuses * Counter.count),
+    samples: Array.from({ length: workers }, () => doubles(sampleMemoryWords)),
   };
 }
 
 export class SharedCells {
   readonly blocks: Float64Array<SharedArrayBuffer>;
   readonly counters: Float64Array<SharedArrayBuffer>;
+  readonly samples: readonly Float64Array<SharedArrayBuffer>[];
   readonly #cells: Int32Array<SharedArrayBuffer>;
   readonly #workers: number;
+  readonly #samplers: AccessSampler[] = [];
 
   constructor(memory: SharedCellsMemory) {
     this.#cells = memory.cells;
     this.blocks = memory.blocks;
     this.counters = memory.counters;
+    this.samples = memory.samples;
     this.#workers = (memory.cells.length - workersAt) / units;
   }
 
@@ -76,6 +83,11 @@ export class SharedCells {
   leave(worker: number, unit: number): boolean {
     const before = Atomics.sub(this.#cells, workersAt + worker * units + unit, 1);
     return before === 1 && Atomics.load(this.#cells, gatesAt + unit) !== gateOpen;
+  }
+
+  /** The one of this worker, whichever of its sessions asks. */
+  sampler(worker: number): AccessSampler {
+    return this.#samplers[worker] ??= new AccessSampler(this.samples[worker]);
   }
 
   isOpen(unit: number): boolean {

@@ -41,6 +41,8 @@ export class WorkerCommand {
   failed = false;
   /** Its data-out is there. */
   received = false;
+  /** Boot clock when it began, of one whose time is taken; -1: it is not. */
+  sampledMs = -1;
   /** Orders others of its nexus: while it lasts, they go to the owner. */
   barrier = false;
   /** Of the owner's slots; -1: none. */

@@ -1,6 +1,7 @@
 // The device server of one session in a worker. Reads and writes whose pages all have their place it carries out by itself,
 // on the worker's own use of the disks; everything else travels to the owner and back (docs/engine.md, "Workers").
 
+import type { AccessSampler } from "../base/access_samples.ts";
 import type { BootClock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
 import type { LentData } from "../base/lent_range.ts";
@@ -51,6 +52,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
   readonly #loans: WorkerLoans;
   readonly #transferBytesMax: number;
   readonly #bootClock: BootClock;
+  readonly #sampler: AccessSampler;
   readonly #all: WorkerCommand[] = [];
   /** Commands and functions at the owner that later commands must not overtake. */
   #barriers = 0;
@@ -72,6 +74,7 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     this.#cell = session.cell;
     this.#worker = worker;
     this.#cells = cells;
+    this.#sampler = cells.sampler(worker);
     this.#calls = calls;
     this.#loans = loans;
     this.#transferBytesMax = transferBytesMax;
@@ -185,6 +188,10 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     }
     this.#leave();
     if (data === null) return false;
+    if (this.#sampler.due()) {
+      this.#note(c);
+      this.#sampler.took(0);
+    }
     this.ownCommands++;
     c.task.lentIn = data;
     c.task.dataInLength = c.lengthBytes;
@@ -204,6 +211,11 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     }
     c.state = "running";
     c.inFlight = 1;
+    c.sampledMs = -1;
+    if (this.#sampler.due()) {
+      this.#note(c);
+      c.sampledMs = this.#bootClock.nowMs();
+    }
     this.#submit(c);
     c.partEnded();
   }
@@ -260,8 +272,15 @@ export class WorkerDeviceServer implements DeviceServer, WorkerCommandOwner {
     }
   }
 
+  /** By its first page: few commands touch a second one. */
+  #note(c: WorkerCommand): void {
+    const { number, blockBytes, pageBytes } = this.unit;
+    this.#sampler.note(number, Math.floor(c.lba * blockBytes / pageBytes));
+  }
+
   partsEnded(c: WorkerCommand): void {
     this.#leave();
+    if (c.sampledMs >= 0) this.#sampler.took(this.#bootClock.nowMs() - c.sampledMs);
     if (c.task.aborted) return this.#finish(c, ScsiStatus.taskAborted);
     if (c.failed) return this.#forward(c); // done again over there, where errors get their sense
     this.ownCommands++;

@@ -74,6 +74,9 @@ export interface LoadReport {
   /** Commands in flight, and how long one takes, microseconds. */
   queue: number;
   latencyUs: number;
+  /** Accesses to pages of its disks a second, by the clients of all members, and microseconds of one; 0: not known. */
+  accessesPerS: number;
+  accessUs: number;
   /** Speed of each portal's interface, Mbit/s; 0: not known. */
   linkMbps: number[];
 }
@@ -199,7 +202,26 @@ export interface BalanceReport {
   };
   /** Average work of the members that are heard of. */
   average: number;
-  members: { name: string; draining: boolean; sessions: number; work: number; excess: number }[];
+  members: {
+    name: string;
+    draining: boolean;
+    sessions: number;
+    work: number;
+    excess: number;
+    /** Accesses to pages of its disks a second, by the clients of all members, and microseconds of one; 0: not known. */
+    accessesPerS: number;
+    accessUs: number;
+  }[];
+  /** Pages of this member. */
+  pages: {
+    /** What is being moved now, and why; null: nothing. */
+    moving: { volume: string; pages: number; to: string; reason: string } | null;
+    /** Why hot pages are swapped for cold ones, or are not. */
+    heat: string;
+    /** Pages given away because they were hot, and given back for such, since its start. */
+    hotPages: number;
+    coldPages: number;
+  };
   /** Moves that this member has begun since its start. */
   moves: number;
   /** What the next move would be; null: everybody stays. */

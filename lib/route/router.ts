@@ -1,7 +1,9 @@
 // The router of a member: sends each block operation to its page's home. A home here is a store; a home elsewhere is
 // reached by forwarding. It decides nothing: the route table does.
 
+import type { AccessSampler } from "../base/access_samples.ts";
 import { assert } from "../base/assert.ts";
+import type { Clock } from "../base/clock.ts";
 import type { RemoteAnswerer } from "../base/flow.ts";
 import type { LentData } from "../base/lent_range.ts";
 import type { BlockOperation, BlockService, Extent } from "../extent/operation.ts";
@@ -25,6 +27,11 @@ export class Router implements BlockService {
   #answerers: ((placement: number, extent: Extent) => RemoteAnswerer | null) | null = null;
   /** Pages that are being given away; null: none, as nearly always. */
   #leaving: LeavingPages | null = null;
+  /** Samples of what the stores here do, by image and page; null: nobody wants to know. */
+  #sampler: AccessSampler | null = null;
+  #clock: Clock | null = null;
+  /** Whose time is being taken: one operation at a time. */
+  #timed: BlockOperation | null = null;
   /** Fans not in use, linked. */
   #idleFan: FlushFan | null = null;
   readonly #send = (placement: number, operation: BlockOperation) => this.submitTo(placement, operation);
@@ -43,6 +50,12 @@ export class Router implements BlockService {
 
   get leaving(): LeavingPages | null {
     return this.#leaving;
+  }
+
+  /** From now on accesses to pages here are sampled. (Those of a page's own move are among them: it leaves.) */
+  setSampler(sampler: AccessSampler, clock: Clock): void {
+    this.#sampler = sampler;
+    this.#clock = clock;
   }
 
   /** Without a forwarder, operations on pages of other members end as "notReady". */
@@ -107,7 +120,12 @@ export class Router implements BlockService {
     const table = this.#tables.get(image);
     if (table === undefined) return null;
     if (this.#leaving !== null && !this.#leaving.mayLend(image, page)) return null;
-    return this.#local[table.homeOf(page)]?.lend?.(image, page, offsetBytes, lengthBytes) ?? null;
+    const lent = this.#local[table.homeOf(page)]?.lend?.(image, page, offsetBytes, lengthBytes) ?? null;
+    if (lent !== null && this.#sampler !== null && this.#sampler.due()) {
+      this.#sampler.note(image, page);
+      this.#sampler.took(0);
+    }
+    return lent;
   }
 
   answerer(extent: Extent): RemoteAnswerer | null {
@@ -129,6 +147,9 @@ export class Router implements BlockService {
     const local = this.#local[placement]!;
     if (local !== null) {
       if (this.#leaving !== null && this.#leaving.takes(placement, operation, hops)) return;
+      if (this.#sampler !== null && operation.kind !== "flush" && this.#sampler.due()) {
+        this.#sample(operation);
+      }
       local.submit(operation);
     } else if (this.#forwarder !== null) {
       this.#forwarder.submit(placement, operation, hops);
@@ -147,6 +168,21 @@ export class Router implements BlockService {
     } else {
       this.submitTo(operation.kind === "flush" ? placement : table.homeOf(operation.page), operation, hops);
     }
+  }
+
+  #sample(operation: BlockOperation): void {
+    const sampler = this.#sampler!, clock = this.#clock!;
+    sampler.note(operation.image, operation.page);
+    if (this.#timed !== null) return;
+    const { done } = operation;
+    const sinceMs = clock.nowMs();
+    this.#timed = operation;
+    operation.done = (ended) => {
+      this.#timed = null;
+      ended.done = done;
+      sampler.took(clock.nowMs() - sinceMs);
+      done(ended);
+    };
   }
 
   /** To every home of the volume. */

@@ -25,6 +25,8 @@ const report: LoadReport = {
     cpu: 0.5,
     queue: 1.5,
     latencyUs: 250,
+    accessUs: 0x00112233,
+    accessesPerS: 0x0000aabb,
     linkMbps: [10_000, 0],
     clients: [client("0123456789abcdef", {
       image: 0x0a0b0c0d0e0f,
@@ -42,7 +44,8 @@ Deno.test("a load report's bytes are those of the document", () => {
   // Typed by hand from docs/vendor-commands.md.
   const expected = "0101" + "0102" + "00000005" + "0003" + "0002" + "0001" + "01f4" + "00223344" +
     "00020304" +
-    "0000000100000002" + "0000000000000007" + "000005dc" + "000000fa" + "0002" + "0001" + "00".repeat(12) +
+    "0000000100000002" + "0000000000000007" + "000005dc" + "000000fa" + "0002" + "0001" + "00112233" +
+    "0000aabb" + "00".repeat(4) +
     "00002710" + "00000000" +
     "0123456789abcdef" + "0a0b0c0d0e0f" + "0002" + "00000009" + "01" + "000000" + "0102ffff" +
     "00".repeat(28);

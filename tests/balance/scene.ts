@@ -36,6 +36,8 @@ export function member(tag: number, work: number, change: Partial<MemberLoad> = 
       cpu: 0,
       queue: 0,
       latencyUs: 0,
+      accessesPerS: 0,
+      accessUs: 0,
       linkMbps: [],
       clients: [],
       ...change,

@@ -187,6 +187,8 @@ function viewOf(
     cpu: 0,
     queue: 0,
     latencyUs: 0,
+    accessesPerS: 0,
+    accessUs: 0,
     linkMbps: [],
     clients: [] as ClientLoad[],
   };

@@ -98,6 +98,11 @@ Deno.test("the shipped appliance.toml is right, and its paths are relative to it
       workMin: 1000,
       movesMax: 2,
       noRedirect: [],
+      heat: true,
+      heatFactor: 2,
+      heatMinUs: 1000,
+      heatMs: 180_000,
+      heatDwellMs: 1_800_000,
     },
   });
 });
@@ -149,6 +154,11 @@ dead_band = 0.5
 work_min = 10
 moves_at_once = 4
 no_redirect = ["iqn.2026-01.com.example.old:*"]
+heat = false
+heat_factor = 3.5
+heat_min_us = 200
+heat_seconds = 60
+heat_dwell_seconds = 600
 `) as MemberConfig;
   assert.deepEqual(got.group, {
     name: "g1",
@@ -172,6 +182,11 @@ no_redirect = ["iqn.2026-01.com.example.old:*"]
     workMin: 10,
     movesMax: 4,
     noRedirect: ["iqn.2026-01.com.example.old:*"],
+    heat: false,
+    heatFactor: 3.5,
+    heatMinUs: 200,
+    heatMs: 60_000,
+    heatDwellMs: 600_000,
   });
   assert.deepEqual(got.member, {
     name: "alpha",
@@ -652,6 +667,8 @@ Deno.test("what [balance] cannot be is refused with what it may be", () => {
   assert.match(problems("moves_at_once = 1.5"), /not a whole number/);
   assert.match(problems('dwell_seconds = "1h"'), /not a number.*of seconds from 1 to 86400/s);
   assert.match(problems("no_redirect = [1]"), /no_redirect/);
+  assert.match(problems("heat_factor = 1"), /heat_factor = 1.*from 1\.2 to 100/s);
+  assert.match(problems('heat = "no"'), /heat/);
   const policy = parseConfig(base.replace("[member]", 'login_policy = "best"\n[member]'), file);
   assert.ok(!policy.ok);
   assert.match(policy.problems[0]!.message, /no such policy/);

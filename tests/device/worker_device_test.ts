@@ -106,6 +106,26 @@ Deno.test("a proxy's commands stay in their worker while nobody holds the unit, 
   assert.equal(await finished(rig, caught), "9/86/00");
 });
 
+Deno.test("what a worker carries out by itself is sampled by its page, and the owner learns whose image that is", async () => {
+  // Without this, hot pages of clients in other threads would count as cold, and be swapped the wrong way round.
+  const { rig, a, b } = await scene();
+  assert.equal(rig.done(writes(b, blocksPerPage, 2)), "good");
+  const counts = new Map<string, number>();
+  const take = () =>
+    rig.plane.takeSamples((image, page, accesses) => {
+      counts.set(`${image}/${page}`, (counts.get(`${image}/${page}`) ?? 0) + accesses);
+    });
+  take();
+  counts.clear();
+  for (let i = 0; i < 4000; i++) assert.equal(rig.done(reads(i % 2 === 0 ? a : b, blocksPerPage)), "good");
+  const taken = take();
+  assert.deepEqual([...counts.keys()], [`${rig.server.settings.image}/1`]);
+  for (const { accesses, timed } of taken) {
+    assert.ok(Math.abs(accesses / 2000 - 1) < 0.3, `${accesses}`);
+    assert.ok(timed > 0);
+  }
+});
+
 Deno.test("without the member's lease a worker does nothing by itself", async () => {
   // Without this, a member that the group takes for dead would go on serving in its other threads.
   const { rig, a, b } = await scene();

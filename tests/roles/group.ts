@@ -45,7 +45,7 @@ export class Group implements AsyncDisposable {
     const world = new World({
       ...options,
       member: name,
-      tables: disk(name, size),
+      tables: disk(name, size) + (options.tables ?? ""),
       ...(first === undefined ? {} : { metadata: first.metadataStore, clock: first.clock }),
     });
     if (first !== undefined) world.files.set("/d/group.secret", first.files.get("/d/group.secret")!);

@@ -11,6 +11,7 @@ import { chunkOf } from "../../route/route_records.ts";
 import type { Router } from "../../route/router.ts";
 import type { DataPlane } from "./data_plane.ts";
 import type { ServedDisk } from "./disks.ts";
+import type { HeatMeter } from "./heat_meter.ts";
 
 export interface ArrivalsParts {
   readonly metadata: Metadata;
@@ -20,6 +21,7 @@ export interface ArrivalsParts {
   readonly dataPlane: DataPlane | null;
   readonly exclude: KeepOff;
   readonly incoming: IncomingPages;
+  readonly heat: Pick<HeatMeter, "arrived">;
   readonly pageBytes: number;
   /** The member that has this name as an initiator. */
   readonly nameOf: (initiator: string) => string;
@@ -46,7 +48,9 @@ export class Arrivals {
   /** The route table of the image is known, or has changed. */
   routesLearned(image: number): void {
     const pages = this.#parts.incoming.arrived(image);
-    if (pages.length > 0) this.#parts.dataPlane?.showPages(image, pages);
+    if (pages.length === 0) return;
+    this.#parts.dataPlane?.showPages(image, pages);
+    this.#parts.heat.arrived(image, pages);
   }
 
   /** The volume has just been opened, with routes read after this process became the member. */

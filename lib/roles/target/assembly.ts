@@ -37,12 +37,15 @@ import { LeaseGate } from "./lease_gate.ts";
 import { DrainProgress } from "./drain_progress.ts";
 import { Drains } from "./drains.ts";
 import { MemberAdmin } from "../../mgmt/member_admin.ts";
+import { HeatBalance } from "./heat_balance.ts";
+import { HeatMeter } from "./heat_meter.ts";
 import { Mover } from "./mover.ts";
 import { PageDecider } from "./page_decider.ts";
 import { Members, type ProcessIdentity } from "./members.ts";
 import { Multipath } from "./multipath.ts";
 import { Portals } from "./portals.ts";
 import type { MoveOrderPoint } from "../../balance/page_move.ts";
+import type { VolumeState } from "../../balance/page_plan.ts";
 import { Units } from "./units.ts";
 import { Usage } from "./usage.ts";
 import { Volumes } from "./volumes.ts";
@@ -105,6 +108,7 @@ export interface Assembled {
   readonly usage: Usage;
   readonly mover: Mover;
   readonly decider: PageDecider;
+  readonly heat: HeatBalance;
   readonly drains: Drains;
   readonly drainProgress: DrainProgress;
   readonly memberAdmin: MemberAdmin;
@@ -155,6 +159,7 @@ export async function assemble(
   dataPlane?.setDisks(disks);
 
   const router = new Router();
+  const heatMeter = new HeatMeter({ clock, router, dataPlane });
   for (const { record, store } of disks) router.setLocal(record.placement, store);
   const portalsListening = (): TargetPortal[] =>
     portals.states().filter(({ state }) => state === "listening").map(({ address }) => portalOf(address));
@@ -223,6 +228,8 @@ export async function assemble(
     log,
     (address, stream) => node.accept(portalOf(address), stream),
   );
+  const storeAt = (placement: number) =>
+    disks.find(({ record }) => record.placement === placement)?.store ?? null;
   const exclude = (image: number, run: (ended: () => void) => void) => excludeThreads(volumes, image, run);
   const forwarding = new Forwarding({
     ...parts,
@@ -235,7 +242,7 @@ export async function assemble(
     exclude,
     shortCuts: shortCutsOf(config, parts),
     leaving: (image: number, page: number): boolean => mover.moves(image, page),
-    storeOf: (placement) => disks.find(({ record }) => record.placement === placement)?.store ?? null,
+    storeOf: (placement) => storeAt(placement),
     behind: (image) => volumes.behind(image),
     homeReturned: () => volumes.hearLostWrites(),
   });
@@ -257,6 +264,7 @@ export async function assemble(
     volumes,
     table: (image) => router.table(image),
     forwarding,
+    heat: heatMeter,
   });
   const fellows = () => members.fellows();
   const drains = new Drains({ metadata, clock, log }, () => decider.soon());
@@ -283,6 +291,7 @@ export async function assemble(
     dataPlane,
     exclude,
     incoming: forwarding.incoming,
+    heat: heatMeter,
     pageBytes: group.pageBytes,
     nameOf: (initiator) => initiator.slice(prefix.length),
     runOf: (name) => members.find(name)?.run ?? null,
@@ -306,7 +315,41 @@ export async function assemble(
     ...(parts.omitInMoves === undefined ? {} : { omit: parts.omitInMoves }),
   });
   const deletions = new Deletions({ metadata, member, disks, admin, quiet });
-  const decider = new PageDecider({ clock, log, member, disks, router, volumes, usage, drains, mover });
+  const volumeStates = (): VolumeState[] =>
+    volumes.served().flatMap(({ record: { name, image, members } }) => {
+      const table = router.table(image);
+      return table === null ? [] : [{ name, image, table, ...(members === undefined ? {} : { members }) }];
+    });
+  const hasSlot = (placement: number, image: number, page: number) =>
+    storeAt(placement)?.hasPage(image, page) === true;
+  const heat = new HeatBalance({
+    clock,
+    log,
+    settings: config.balance,
+    meter: heatMeter,
+    picture: balancing.picture,
+    forwarding,
+    volumes: volumeStates,
+    own: (placement) => {
+      const store = storeAt(placement);
+      return store === null ? null : { freeSlots: store.usage().availableSlots };
+    },
+    hasSlot,
+  });
+  const decider: PageDecider = new PageDecider({
+    clock,
+    log,
+    member,
+    disks,
+    router,
+    volumes,
+    volumeStates,
+    hasSlot,
+    usage,
+    drains,
+    mover,
+    heat,
+  });
   const fellowsChanged = () => {
     forwarding.fellowsChanged();
     arrivals.fellowsChanged();
@@ -350,6 +393,7 @@ export async function assemble(
     usage,
     mover,
     decider,
+    heat,
     drains,
     drainProgress: new DrainProgress(drains, (name) => {
       let pages = 0;

@@ -6,6 +6,9 @@ import type { MemberLoad } from "../../balance/view.ts";
 import type { BalanceConfig } from "../../config/config.ts";
 import type { BalanceOpinion, BalanceReport, LoadReport } from "../../mgmt/control.ts";
 import type { Balancing } from "./balancing.ts";
+import type { Forwarding } from "./forwarding.ts";
+import type { HeatBalance } from "./heat_balance.ts";
+import type { Mover } from "./mover.ts";
 import type { Volumes } from "./volumes.ts";
 
 export interface BalanceReportParts {
@@ -13,6 +16,9 @@ export interface BalanceReportParts {
   readonly balancing: Balancing;
   readonly balanceSettings: BalanceConfig;
   readonly volumes: Pick<Volumes, "served" | "ofImage">;
+  readonly mover: Pick<Mover, "batch">;
+  readonly heat: HeatBalance;
+  readonly forwarding: Pick<Forwarding, "memberOf">;
 }
 
 const opinionsMax = 256;
@@ -30,6 +36,8 @@ export function loadReport(load: MemberLoad): LoadReport {
     cpu: hundredths(load.cpu),
     queue: hundredths(load.queue),
     latencyUs: Math.round(load.latencyUs),
+    accessesPerS: Math.round(load.accessesPerS),
+    accessUs: Math.round(load.accessUs),
     linkMbps: [...load.linkMbps],
   };
 }
@@ -50,11 +58,26 @@ export function balanceReport(parts: BalanceReportParts): BalanceReport {
       sessions: view.load.sessions,
       work: Math.round(view.load.work),
       excess: hundredths(excessOf(view, group.members, workMin)),
+      accessesPerS: Math.round(view.load.accessesPerS),
+      accessUs: Math.round(view.load.accessUs),
     })),
+    pages: pagesReport(parts),
     moves: balancing.moves,
     next: opinions.find(({ verdict }) => verdict === "move") ?? null,
     opinions,
   };
+}
+
+function pagesReport({ mover, heat, forwarding }: BalanceReportParts): BalanceReport["pages"] {
+  const { batch } = mover;
+  const { why, hotPages, coldPages } = heat.report();
+  const moving = batch === null ? null : {
+    volume: batch.volume,
+    pages: batch.pages.length,
+    to: forwarding.memberOf(batch.to) ?? `(disk ${batch.to})`,
+    reason: batch.reason ?? "",
+  };
+  return { moving, heat: why, hotPages, coldPages };
 }
 
 export function opinionReport(parts: BalanceReportParts, opinion: Opinion): BalanceOpinion {

@@ -37,6 +37,7 @@ import type { Forwarding } from "./forwarding.ts";
 import type { GroupAddress } from "./group_address.ts";
 import type { DrainProgress } from "./drain_progress.ts";
 import type { Members } from "./members.ts";
+import type { HeatBalance } from "./heat_balance.ts";
 import type { Mover } from "./mover.ts";
 import type { Multipath } from "./multipath.ts";
 import type { PortalState } from "./portals.ts";
@@ -59,6 +60,7 @@ export interface ControlParts {
   readonly multipath: Multipath;
   readonly usage: Usage;
   readonly mover: Mover;
+  readonly heat: HeatBalance;
   readonly memberAdmin: MemberAdmin;
   readonly drainProgress: DrainProgress;
   readonly balancing: Balancing;

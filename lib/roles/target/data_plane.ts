@@ -1,6 +1,7 @@
 // The owner's side of the I/O workers: which unit has which number, where pages lie, and in which thread a session runs
 // (docs/engine.md, "Workers"). A member with one thread has none of this.
 
+import { AccessSampleReader, type SampledAccesses } from "../../base/access_samples.ts";
 import { assert } from "../../base/assert.ts";
 import { limits } from "../../base/limits.ts";
 import type { BlockDeviceServer } from "../../device/block_device_server.ts";
@@ -66,6 +67,7 @@ export class DataPlane {
   readonly #units: (SharedUnit | null)[] = new Array(limits.volumesMax).fill(null);
   readonly #byImage = new Map<number, SharedUnit>();
   readonly #idleTables: PlacesTable[] = [];
+  readonly #samples: readonly AccessSampleReader[];
   readonly #freeCells = Array.from({ length: limits.sessionsMax }, (_, i) => limits.sessionsMax - 1 - i);
   /** Questions that every thread answers, by their tokens. */
   readonly #asked = new Map<number, { left: number; readonly done: () => void }>();
@@ -78,6 +80,7 @@ export class DataPlane {
   constructor(parts: DataPlaneParts) {
     this.#parts = parts;
     this.#cells = new SharedCells(parts.cells);
+    this.#samples = parts.cells.samples.map((words) => new AccessSampleReader(words));
     for (const port of parts.ports) {
       const thread: WorkerThread = new WorkerThread({
         cells: this.#cells,
@@ -146,6 +149,16 @@ export class DataPlane {
     for (const page of pages) {
       this.#disks.forEach(({ store }, index) => store.showPage(image, page, this.#board(index)));
     }
+  }
+
+  /** What the threads have carried out by themselves since the last call; `each` gets samples, with the accesses that each is for. */
+  takeSamples(each: (image: number, page: number, accesses: number) => void): SampledAccesses[] {
+    return this.#samples.map((samples) =>
+      samples.take((unit, page, accesses) => {
+        const shared = this.#units[unit] ?? null;
+        if (shared !== null) each(shared.image, page, accesses);
+      })
+    );
   }
 
   setDisks(disks: readonly ServedDisk[]): void {

@@ -23,6 +23,7 @@ import type { LoginPlace, TargetNode } from "../../session/target_node.ts";
 import { matchesNamePattern } from "../../wire/iscsi/names.ts";
 import type { BalanceRecords } from "./balance_records.ts";
 import type { Forwarding } from "./forwarding.ts";
+import type { HeatMeter } from "./heat_meter.ts";
 import { LoadMeter, type MeteredSession, type MeteredTarget } from "./load_meter.ts";
 import type { Fellow, Members } from "./members.ts";
 import type { ServedVolume, Volumes } from "./volumes.ts";
@@ -45,6 +46,7 @@ export interface PictureParts {
   readonly volumes: Pick<Volumes, "served" | "ofImage">;
   readonly table: (image: number) => RouteTable | null;
   readonly forwarding: Pick<Forwarding, "disks">;
+  readonly heat: Pick<HeatMeter, "member">;
 }
 
 /** Reports count for so many intervals. */
@@ -96,6 +98,7 @@ export class GroupPicture {
       cpu: this.meter.cpu,
       queue,
       latencyUs: commandsPerS < 1 ? 0 : queue / commandsPerS * 1e6, // Little's law
+      ...this.#parts.heat.member(),
       linkMbps: portals.map(({ hostname }) => machine.linkMbps(hostname)),
       clients: this.meter.clients(now),
     };

@@ -14,6 +14,7 @@ import {
   type MoveRoutes,
   type MoveSource,
 } from "../../balance/page_move.ts";
+import type { PagePlan } from "../../balance/page_plan.ts";
 import { BlockOperation, type BlockOutcome } from "../../extent/operation.ts";
 import type { KeepOff, MemberForwarder } from "../../forward/mod.ts";
 import type { Compare, Metadata } from "../../meta/metadata.ts";
@@ -54,6 +55,8 @@ export interface PageBatch {
   readonly pages: readonly number[];
   readonly from: number;
   readonly to: number;
+  /** For whoever looks; absent: a test moves it. */
+  readonly reason?: PagePlan["reason"];
 }
 
 /** What has been moved since the start, for status and metrics. */

@@ -1,5 +1,6 @@
 // Decides, now and then, which of this member's pages go to another one, and has them moved: to empty a member, to make room
-// on a disk that is nearly full, and so that every disk has its share of the homes (lib/balance/page_plan.ts).
+// on a disk that is nearly full, so that every disk has its share of the homes (lib/balance/page_plan.ts), and so that no
+// member is much hotter than the others (heat_balance.ts).
 
 import type { Clock, Timer } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
@@ -8,6 +9,7 @@ import { type PagePlan, type PlacementState, planPages, type VolumeState } from 
 import type { Router } from "../../route/router.ts";
 import type { ServedDisk } from "./disks.ts";
 import type { Drains } from "./drains.ts";
+import type { HeatBalance } from "./heat_balance.ts";
 import type { Mover } from "./mover.ts";
 import type { Usage } from "./usage.ts";
 import type { Volumes } from "./volumes.ts";
@@ -19,9 +21,12 @@ export interface PageDeciderParts {
   readonly disks: readonly ServedDisk[];
   readonly router: Router;
   readonly volumes: Volumes;
+  readonly volumeStates: () => readonly VolumeState[];
+  readonly hasSlot: (placement: number, image: number, page: number) => boolean;
   readonly usage: Usage;
   readonly drains: Drains;
   readonly mover: Mover;
+  readonly heat: HeatBalance;
 }
 
 export class PageDecider {
@@ -90,7 +95,7 @@ export class PageDecider {
 
   /** Resolves with the time until the next look, milliseconds. */
   async #look(): Promise<number> {
-    const { mover, clock, log, drains, member, usage, volumes } = this.#parts;
+    const { mover, clock, log, drains, member, usage, volumes, heat } = this.#parts;
     if (!mover.idle) return limits.moveLookMs;
     // Nothing to be moved: nobody is asked.
     const asked = volumes.served().length === 0 ? Promise.resolve([]) : usage.capacity();
@@ -99,7 +104,7 @@ export class PageDecider {
       log.debug("cannot look which pages are to move: the metadata is away", { reason: capacity.message });
       return limits.moveLookMs;
     }
-    const plan = this.#plan(capacity);
+    const plan = await this.#plan(capacity);
     if (plan === null || plan.reason !== "balance") this.#unlikeSinceMs = -1;
     if (plan === null) {
       this.#underWay = false;
@@ -118,12 +123,14 @@ export class PageDecider {
     const fields = { volume: plan.volume, pages: plan.pages.length, to: plan.to, reason: plan.reason };
     if (outcome.kind === "moved") {
       log.debug("pages have moved", fields);
+      heat.moved(plan);
       this.#failures = 0;
       this.#trouble = null;
       return 0;
     }
     const why = outcome.kind === "failed" ? outcome.reason : "what became of it is not known";
     log.warn("pages could not be moved; they stay where they were", { ...fields, why });
+    heat.failed(plan, why);
     this.#failures++;
     if (drains.has(member.name)) {
       this.#trouble = `Pages of volume "${plan.volume}" could not be moved away: ${why}. It is tried again.`;
@@ -146,8 +153,8 @@ export class PageDecider {
     }
   }
 
-  #plan(capacity: Awaited<ReturnType<Usage["capacity"]>>): PagePlan | null {
-    const { disks, router, volumes, drains, member } = this.#parts;
+  async #plan(capacity: Awaited<ReturnType<Usage["capacity"]>>): Promise<PagePlan | null> {
+    const { drains, member, volumeStates, hasSlot, heat } = this.#parts;
     const placements = capacity.map(({ placement, member: name, freePages, slots, up }): PlacementState => ({
       placement,
       member: name,
@@ -156,13 +163,9 @@ export class PageDecider {
       up: up !== false,
       draining: drains.has(name),
     }));
-    const states = volumes.served().flatMap(({ record }): VolumeState[] => {
-      const table = router.table(record.image);
-      const { name, image, members } = record;
-      return table === null ? [] : [{ name, image, table, ...(members === undefined ? {} : { members }) }];
-    });
-    const hasSlot = (placement: number, image: number, page: number) =>
-      disks.some(({ record, store }) => record.placement === placement && store.hasPage(image, page));
-    return planPages(member.name, placements, states, hasSlot, this.#underWay);
+    const volumes = volumeStates();
+    const plan = planPages(member.name, placements, volumes, hasSlot, this.#underWay);
+    if (plan !== null && plan.reason !== "balance") return plan;
+    return heat.owed(placements, volumes) ?? plan ?? await heat.next(placements, volumes);
   }
 }

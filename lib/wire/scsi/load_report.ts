@@ -20,6 +20,8 @@ export const LoadReportHeader = table({
   latencyUs: u32(44),
   portals: u16(48),
   clients: u16(50),
+  accessUs: u32(52),
+  accessesPerS: u32(56),
 });
 export const loadReportHeaderBytes = 64;
 export const loadReportVersion = 1;

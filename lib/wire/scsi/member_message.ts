@@ -26,6 +26,8 @@ export const MessageKind = Object.freeze({
   /** A client's connection is lent for one answer, and is given back (lib/wire/scsi/short_cut.ts). */
   lend: 4,
   giveBack: 5,
+  /** Hot pages are to come, and as many cold ones to go back (lib/balance/page_swap.ts). */
+  pageSwap: 6,
 });
 
 /** A unit change: the image, and the number of the change. The name of the initiator-proxy that it is told for may follow. */
