@@ -1,7 +1,7 @@
 // The sending side of one TCP connection as something that can be lent: to another machine, which goes on where this one
 // has stopped and gives back where it has stopped. The receiving side never leaves. docs/short-cut.md.
 
-import type { SocketAddress } from "./network.ts";
+import type { SocketAddress, Stream, StreamHandler } from "./network.ts";
 
 /** What the borrower must know to send the next byte, and the lender to send the one after its last. */
 export interface TcpState {
@@ -79,6 +79,30 @@ export type RemoteAnswerOutcome =
   | { readonly kind: "unsent"; readonly reason: string }
   /** Nobody knows what the client has got of it. */
   | { readonly kind: "unknown"; readonly reason: string };
+
+/** A stream whose connection can become another machine's for good. */
+export interface MovableFlow {
+  /**
+   * Waits until all that was sent has left; from "lent" on the client's packets go to `owner` (an IPv4 address), nothing is
+   * sent, and everything that had come has been delivered.
+   */
+  depart(owner: string, done: (result: LendResult) => void): void;
+  /** It goes on here after all. False: only abort() is left. */
+  stay(): boolean;
+  /** It is another machine's: ends here, and neither client nor handler is told. */
+  gone(): void;
+}
+
+/** What a machine must be able to do to take over whole connections, and to pass on the packets of those it has given away. */
+export interface FlowTaker {
+  reaches(address: string): boolean;
+  /** Goes on from `state` with a stream of this machine. A string says why not, and nothing has happened. */
+  take(state: TcpState, handler: (stream: Stream) => StreamHandler): string | null;
+  /** The client's packets go to `owner`, an IPv4 address; null: to this machine's own socket, if there is one. */
+  steer(client: SocketAddress, portal: SocketAddress, owner: string | null): void;
+  /** Makes the client speak: whoever has the connection hears it, and where nobody has, it is reset. */
+  provoke(state: TcpState): void;
+}
 
 /** Another machine that has the data of an answer and can send it on a lent connection. */
 export interface RemoteAnswerer {

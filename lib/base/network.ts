@@ -1,7 +1,7 @@
 // Byte streams as the protocol machines see them. An engine in lib/io implements Stream over TCP; the simulator
 // implements it over its own network. Machines implement StreamHandler and never do I/O themselves.
 
-import type { LendableFlow } from "./flow.ts";
+import type { LendableFlow, MovableFlow } from "./flow.ts";
 import type { LentRange } from "./lent_range.ts";
 
 export interface SocketAddress {
@@ -52,6 +52,8 @@ export interface Stream {
   detach?(): DetachedStream | null;
   /** Where another machine may send in its stead. A stream may lack it. */
   readonly flow?: LendableFlow | null;
+  /** Where another machine may take it over. A stream may lack it. */
+  readonly movable?: MovableFlow | null;
 }
 
 export interface StreamHandler {

@@ -12,7 +12,7 @@ import {
   outstandingBytes,
   readState,
   readTimestamp,
-  restore,
+  restoreSending,
   takeReceipt,
   tellWhenSent,
   unsentBytes,
@@ -55,7 +55,7 @@ export class BorrowedSocket implements BorrowedFlow, EventSource {
     this.#provoke = provoke;
     this.#state = state;
     this.#dueMs = loop.nowMs() + limits.shortCutSendMs;
-    this.#fd = restore(state, limits.shortCutSendMs);
+    this.#fd = restoreSending(state, limits.shortCutSendMs);
   }
 
   send(bytes: readonly Uint8Array[], done: (state: TcpState | null) => void): void {
@@ -117,7 +117,7 @@ export class BorrowedSocket implements BorrowedFlow, EventSource {
       this.#watch!.remove();
       this.#fd = -1;
       closeSilently(old);
-      this.#fd = restore(state, limits.shortCutSendMs);
+      this.#fd = restoreSending(state, limits.shortCutSendMs);
     } catch {
       return this.#fail();
     }

@@ -50,16 +50,26 @@ export class FlowRoutes {
 
   /** Whether `address` is a neighbour: packets for it go to it, not to a gateway. */
   isNeighbour(address: Uint8Array): boolean {
+    const way = this.#wayTo(address);
+    return way !== null && !way.local && !way.gateway;
+  }
+
+  isLocal(address: Uint8Array): boolean {
+    return this.#wayTo(address)?.local === true;
+  }
+
+  #wayTo(address: Uint8Array): { readonly local: boolean; readonly gateway: boolean } | null {
     const b = this.#batch;
     b.clear();
     b.message(Message.getRoute, 0, routeHeader(32, 0, 0, 0), () => b.attribute(Route.destination, address));
-    let neighbour = false;
+    let way = null;
     this.#socket.list(b, "Cannot look up a route", (type, body) => {
       if (type !== Message.newRoute) return;
-      neighbour = body.getUint8(7) !== localType;
-      for (const [attribute] of attributesOf(body, 12)) if (attribute === Route.gateway) neighbour = false;
+      let gateway = false;
+      for (const [attribute] of attributesOf(body, 12)) gateway ||= attribute === Route.gateway;
+      way = { local: body.getUint8(7) === localType, gateway };
     });
-    return neighbour;
+    return way;
   }
 
   #marks(): number[] {

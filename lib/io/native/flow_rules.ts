@@ -2,7 +2,8 @@
 // socket that made it. As the lender: what the client of a lent connection sends is doubled, one copy for the borrower; in
 // the other one the acknowledgement number stays what it was, so that this machine's socket, which has not sent the rest,
 // understands it.
-// As the borrower: those copies, and nothing else, are let in to the sockets that wait for them.
+// As the machine whose connection has become another's: what the client sends goes there, and nothing leaves from here.
+// As the borrower or new owner: those copies, and nothing else, are let in to the sockets that wait for them.
 
 import type { SocketAddress } from "../../base/network.ts";
 import { limits } from "../../base/limits.ts";
@@ -31,7 +32,8 @@ const prerouting = 0;
 const localOut = 3;
 /** Before connection tracking, which so sees what the socket sees. */
 const priority = -301;
-const setName = "lent";
+const lentSet = "lent";
+const movedSet = "moved";
 const receiving = "lend";
 const sending = "mute";
 
@@ -73,6 +75,8 @@ export class FlowRules {
   readonly #socket: NetlinkSocket;
   readonly #batch = new NetlinkBatch();
   readonly #table: Uint8Array;
+  /** Keys of `movedSet`, hexadecimal. */
+  readonly #moved = new Set<string>();
 
   /** Makes the table; throws CallError where the kernel cannot. `number`: of the process, 22 bits at most. */
   constructor(number: number) {
@@ -111,13 +115,38 @@ export class FlowRules {
     value.set(ipv4Bytes(borrower), 0);
     view.setUint32(4, acknowledged);
     view.setUint32(8, receiveNext);
-    this.#element(Message.newSetElement, Request.create, client, portal, value);
+    const b = this.#begin();
+    this.#element(b, lentSet, Message.newSetElement, Request.create, keyOf(client, portal), value);
+    this.#commit("Cannot steer a connection's packets");
   }
 
   /** The connection is our own again. */
   end(client: SocketAddress, portal: SocketAddress): void {
+    this.#remove(lentSet, keyOf(client, portal));
+  }
+
+  /** From now on what the client sends goes to `owner`, and our own socket neither hears nor says anything. */
+  move(client: SocketAddress, portal: SocketAddress, owner: string): void {
+    const key = keyOf(client, portal);
+    const b = this.#begin();
+    // One change: there is no moment without a rule.
+    if (this.#moved.has(key.toHex())) this.#element(b, movedSet, Message.deleteSetElement, 0, key, null);
+    this.#element(b, movedSet, Message.newSetElement, Request.create, key, ipv4Bytes(owner));
+    this.#commit("Cannot steer a connection's packets");
+    this.#moved.add(key.toHex());
+  }
+
+  /** What the client sends is for our own socket, or meets none. */
+  endMove(client: SocketAddress, portal: SocketAddress): void {
+    const key = keyOf(client, portal);
+    if (this.#moved.delete(key.toHex())) this.#remove(movedSet, key);
+  }
+
+  #remove(set: string, key: Uint8Array): void {
+    const b = this.#begin();
+    this.#element(b, set, Message.deleteSetElement, 0, key, null);
     try {
-      this.#element(Message.deleteSetElement, 0, client, portal, null);
+      this.#commit("Cannot steer a connection's packets");
     } catch (error) {
       // Somebody has taken the rules away: that is all that was wanted.
       if (!(error instanceof CallError) || error.errno !== Errno.ENOENT) throw error;
@@ -125,23 +154,22 @@ export class FlowRules {
   }
 
   #element(
+    b: NetlinkBatch,
+    set: string,
     type: number,
     flags: number,
-    client: SocketAddress,
-    portal: SocketAddress,
+    key: Uint8Array,
     value: Uint8Array | null,
   ): void {
-    const b = this.#begin();
     this.#add(type, flags, () => {
       b.attribute(1, this.#table);
-      b.attribute(2, zeroTerminated(setName));
+      b.attribute(2, zeroTerminated(set));
       b.nest(3, () =>
         b.nest(1, () => {
-          b.nest(1, () => b.attribute(1, keyOf(client, portal)));
+          b.nest(1, () => b.attribute(1, key));
           if (value !== null) b.nest(2, () => b.attribute(1, value));
         }));
     });
-    this.#commit("Cannot steer a connection's packets");
   }
 
   #make(): void {
@@ -150,20 +178,13 @@ export class FlowRules {
       b.attribute(1, this.#table);
       b.attribute(2, bigEndian(ownedTable));
     });
-    this.#add(Message.newSet, Request.create, () => {
-      b.attribute(1, this.#table);
-      b.attribute(2, zeroTerminated(setName));
-      b.attribute(3, bigEndian(mapOfValues));
-      b.attribute(4, bigEndian(integerType)); // types are for those who print them
-      b.attribute(5, bigEndian(16));
-      b.attribute(6, bigEndian(integerType));
-      b.attribute(7, bigEndian(12));
-      b.nest(9, () => b.attribute(1, bigEndian(limits.connectionsMax)));
-      b.attribute(10, bigEndian(1));
-    });
+    this.#map(lentSet, 1, 12);
+    this.#map(movedSet, 2, 4);
     this.#chain(receiving, prerouting, priority);
     this.#chain(sending, localOut, 0);
-    this.#rule(sending, () => this.#muteRule());
+    for (const set of [lentSet, movedSet]) this.#rule(sending, () => this.#muteRule(set));
+    this.#rule(receiving, () => this.#stragglerRule());
+    this.#rule(receiving, () => this.#movedRule());
     this.#rule(receiving, () => this.#lenderRule());
     this.#rule(receiving, () => {
       this.#isCopy();
@@ -190,14 +211,36 @@ export class FlowRules {
    * Our own socket has nothing to say that the client would take: its acknowledgements have an old sequence number. But their
    * timestamp is newer than that of what the borrower has under way, which the client would drop for it (PAWS, RFC 7323 §5).
    */
-  #muteRule(): void {
+  #muteRule(set: string): void {
     this.#isTcp();
-    this.#look(16, 2, 12, 0, null);
+    this.#look(set, 16, 2, 12, 0, null);
     this.#verdict(Verdict.drop);
+  }
+
+  /** What others have passed on to us is not passed on further: it would go round in circles. It is sent again. */
+  #stragglerRule(): void {
+    this.#isCopy();
+    this.#look(movedSet, 12, 0, 16, 2, valueRegister);
+    this.#verdict(Verdict.drop);
+  }
+
+  #movedRule(): void {
+    this.#isTcp();
+    this.#look(movedSet, 12, 0, 16, 2, valueRegister);
+    this.#passOn(word(4));
+    this.#verdict(Verdict.drop);
+  }
+
+  /** A copy goes to the neighbour whose address is in the register, and no further. */
+  #passOn(register: number): void {
+    this.#immediate(word(8), Uint8Array.of(copyTimeToLive + 1)); // doubling counts one down
+    this.#store(word(8), Base.network, 8, 1, 10);
+    this.#expression("dup", () => this.#batch.attribute(1, bigEndian(register)));
   }
 
   /** Looks for the connection: client and portal by where their addresses and ports are in the packet. */
   #look(
+    set: string,
     clientAt: number,
     clientPortAt: number,
     portalAt: number,
@@ -209,22 +252,19 @@ export class FlowRules {
     this.#load(Base.network, portalAt, 4, word(2));
     this.#load(Base.transport, portalPortAt, 2, word(3));
     this.#expression("lookup", () => {
-      this.#batch.attribute(1, zeroTerminated(setName));
+      this.#batch.attribute(1, zeroTerminated(set));
       this.#batch.attribute(2, bigEndian(keyRegister));
       if (value !== null) this.#batch.attribute(3, bigEndian(value));
     });
   }
 
   #lenderRule(): void {
-    const b = this.#batch;
     this.#isTcp();
-    this.#look(12, 0, 16, 2, valueRegister);
-    this.#immediate(word(8), Uint8Array.of(copyTimeToLive + 1)); // doubling counts one down
-    this.#store(word(8), Base.network, 8, 1, 10);
+    this.#look(lentSet, 12, 0, 16, 2, valueRegister);
     // However much the client sends meanwhile, its copies begin where the borrower's window does.
     this.#load(Base.transport, 4, 4, word(9));
     this.#store(word(6), Base.transport, 4, 4, 16);
-    this.#expression("dup", () => b.attribute(1, bigEndian(word(4))));
+    this.#passOn(word(4));
     this.#store(word(9), Base.transport, 4, 4, 16);
     this.#store(word(5), Base.transport, 8, 4, 16);
   }
@@ -285,6 +325,21 @@ export class FlowRules {
     this.#expression("immediate", () => {
       this.#batch.attribute(1, bigEndian(verdictRegister));
       this.#batch.nest(2, () => this.#batch.nest(2, () => this.#batch.attribute(1, bigEndian(code))));
+    });
+  }
+
+  #map(name: string, number: number, valueBytes: number): void {
+    const b = this.#batch;
+    this.#add(Message.newSet, Request.create, () => {
+      b.attribute(1, this.#table);
+      b.attribute(2, zeroTerminated(name));
+      b.attribute(3, bigEndian(mapOfValues));
+      b.attribute(4, bigEndian(integerType)); // types are for those who print them
+      b.attribute(5, bigEndian(16));
+      b.attribute(6, bigEndian(integerType));
+      b.attribute(7, bigEndian(valueBytes));
+      b.nest(9, () => b.attribute(1, bigEndian(limits.connectionsMax)));
+      b.attribute(10, bigEndian(number)); // within this message
     });
   }
 

@@ -1,7 +1,7 @@
 // What this machine needs to lend and to borrow connections, found or told missing at start.
 
-import type { BorrowedFlow, FlowBorrower, TcpState } from "../../base/flow.ts";
-import type { SocketAddress } from "../../base/network.ts";
+import type { BorrowedFlow, FlowBorrower, FlowTaker, TcpState } from "../../base/flow.ts";
+import type { DetachedStream, SocketAddress, Stream, StreamHandler } from "../../base/network.ts";
 import { BorrowedSocket } from "./borrowed_socket.ts";
 import { missingCapabilities } from "./capabilities.ts";
 import { FlowRoutes } from "./flow_routes.ts";
@@ -9,15 +9,17 @@ import { FlowRules, ipv4Bytes } from "./flow_rules.ts";
 import { libc, libcMissing } from "./libc.ts";
 import type { NativeLoop } from "./loop.ts";
 import { RawPackets } from "./raw_packets.ts";
-import { repairProblem } from "./tcp_repair.ts";
+import { repairProblem, restoreWhole } from "./tcp_repair.ts";
 
 /** What is a neighbour now may not be one later: asked again after so long, milliseconds. */
 const neighbourMs = 10_000;
 
-export class FlowTools implements FlowBorrower {
+export class FlowTools implements FlowBorrower, FlowTaker {
   readonly rules: FlowRules;
   readonly packets: RawPackets;
   #closed = false;
+  /** Makes a stream of a descriptor; set by the network whose streams can be moved. */
+  adopt: ((stream: DetachedStream, handler: (stream: Stream) => StreamHandler) => void) | null = null;
   readonly #loop: NativeLoop;
   readonly #routes: FlowRoutes;
   readonly #neighbours = new Map<string, { readonly neighbour: boolean; readonly untilMs: number }>();
@@ -68,6 +70,30 @@ export class FlowTools implements FlowBorrower {
     } catch (error) {
       return (error as Error).message;
     }
+  }
+
+  take(state: TcpState, handler: (stream: Stream) => StreamHandler): string | null {
+    const { client, portal } = state;
+    if (this.adopt === null) return "its network takes no connections over";
+    if (!this.reaches(client.hostname)) return "the initiator is no neighbour of this machine";
+    try {
+      const descriptor = restoreWhole(state);
+      this.rules.endMove(client, portal); // it may have been ours before
+      this.adopt({ descriptor, local: portal, remote: client }, handler);
+      return null;
+    } catch (error) {
+      return (error as Error).message;
+    }
+  }
+
+  steer(client: SocketAddress, portal: SocketAddress, owner: string | null): void {
+    if (owner === null) this.rules.endMove(client, portal);
+    else this.rules.move(client, portal, owner);
+  }
+
+  /** Whether the address is this machine's own. */
+  owns(address: string): boolean {
+    return !address.includes(":") && this.#routes.isLocal(ipv4Bytes(address));
   }
 
   reaches(address: string): boolean {

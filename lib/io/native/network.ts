@@ -45,6 +45,7 @@ export class NativeNetwork implements Network {
   /** Connections can be lent from now on. */
   lendWith(tools: FlowTools | null): void {
     this.#space.flowTools = tools;
+    if (tools !== null) tools.adopt = (detached, handler) => this.adopt(detached, handler);
   }
 
   // deno-lint-ignore require-await

@@ -3,7 +3,7 @@
 
 import { assert } from "../../base/assert.ts";
 import type { Timer } from "../../base/clock.ts";
-import type { LendableFlow, LendResult, TcpState } from "../../base/flow.ts";
+import type { LendableFlow, LendResult, MovableFlow, TcpState } from "../../base/flow.ts";
 import type { LentRange } from "../../base/lent_range.ts";
 import type {
   DetachedStream,
@@ -15,6 +15,7 @@ import type {
 import { Errno, errnoText } from "./errno.ts";
 import type { FlowTools } from "./flow_tools.ts";
 import { LentSide } from "./lent_side.ts";
+import { MovedSide, type MovingFlow } from "./moved_side.ts";
 import { addressOf, setLong, Words } from "./libc.ts";
 import type { EventSource, LoopTask, NativeLoop, Watch } from "./loop.ts";
 import { epollIn, epollOut } from "./loop.ts";
@@ -73,7 +74,7 @@ export class StreamWorkspace {
   }
 }
 
-export class NativeStream implements Stream, LendableFlow, EventSource, LoopTask {
+export class NativeStream implements Stream, LendableFlow, MovableFlow, EventSource, LoopTask {
   queued = false;
   readonly #space: StreamWorkspace;
   readonly #loop: NativeLoop;
@@ -92,6 +93,8 @@ export class NativeStream implements Stream, LendableFlow, EventSource, LoopTask
   #reason = "";
   #lingerTimer: Timer | null = null;
   #lentSide: LentSide | null = null;
+  #movedSide: MovedSide | null = null;
+  #ownAddress: boolean | null = null;
   /** The sending side is lent: nothing leaves. */
   #held = false;
 
@@ -151,8 +154,15 @@ export class NativeStream implements Stream, LendableFlow, EventSource, LoopTask
     if (!this.#dead) this.#die(this.#ending ? "ended" : "aborted", true);
   }
 
-  /** Where connections can be lent. */
+  /** Where connections can be lent: not with an address of another machine, whose packets come from that one. */
   get flow(): LendableFlow | null {
+    const tools = this.#space.flowTools;
+    if (tools === null) return null;
+    this.#ownAddress ??= tools.owns(this.local.hostname);
+    return this.#ownAddress ? this : null;
+  }
+
+  get movable(): MovableFlow | null {
     return this.#space.flowTools === null ? null : this;
   }
 
@@ -161,15 +171,60 @@ export class NativeStream implements Stream, LendableFlow, EventSource, LoopTask
     if (this.#dead || this.#ending || tools === null) {
       return done({ kind: "refused", reason: "the connection is closing" });
     }
-    this.#lentSide ??= new LentSide(
-      this.#loop,
-      tools,
-      this.#fd,
-      this.local,
-      this.remote,
-      (held) => this.#hold(held),
-    );
+    this.#lentSide ??= new LentSide(this.#given(tools));
     this.#lentSide.lend(borrower, done);
+  }
+
+  depart(owner: string, done: (result: LendResult) => void): void {
+    const tools = this.#space.flowTools;
+    if (this.#dead || this.#ending || this.#held || tools === null) {
+      return done({ kind: "refused", reason: "the connection is closing, or lent" });
+    }
+    this.#movedSide ??= new MovedSide(this.#given(tools));
+    this.#movedSide.depart(owner, done);
+  }
+
+  stay(): boolean {
+    return !this.#dead && this.#movedSide!.stay();
+  }
+
+  gone(): void {
+    if (this.#dead) return;
+    this.#dead = true;
+    this.#told = true;
+    this.#watch?.remove();
+    this.#movedSide!.gone();
+    this.#queue.drop();
+  }
+
+  #given(tools: FlowTools): MovingFlow {
+    return {
+      loop: this.#loop,
+      tools,
+      fd: this.#fd,
+      portal: this.local,
+      client: this.remote,
+      hold: (held) => this.#hold(held),
+      deliver: () => this.#deliverAll(),
+    };
+  }
+
+  /** Bytes delivered until there are no more; -1: the stream has died. */
+  #deliverAll(): number {
+    let bytes = 0;
+    while (!this.#dead) {
+      const space = this.#space;
+      space.receiveAtMost(receiveBytes);
+      const count = this.#loop.libc.readv(this.#fd, space.receiveVector.pointer, 1);
+      if (count < 0 && this.#loop.libc.errno() === Errno.EAGAIN) return bytes;
+      if (count <= 0) {
+        this.#receiveEnded(count);
+        continue;
+      }
+      bytes += count;
+      this.#handler!.received(space.received, space.view, 0, count);
+    }
+    return -1;
   }
 
   takeBack(state: TcpState): boolean {
@@ -219,6 +274,10 @@ export class NativeStream implements Stream, LendableFlow, EventSource, LoopTask
       else this.#receiveMeasured(count);
       return;
     }
+    this.#receiveEnded(count);
+  }
+
+  #receiveEnded(count: number): void {
     if (count === 0) return this.#die("closed by peer", false);
     const errno = this.#loop.libc.errno();
     if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.#die(errnoText(errno), false);
@@ -309,10 +368,15 @@ export class NativeStream implements Stream, LendableFlow, EventSource, LoopTask
       if (reset) libc.setsockopt(this.#fd, solSocket, soLinger, lingerReset, 8);
       libc.close(this.#fd);
     };
-    if (this.#lentSide === null) close();
-    else this.#lentSide.die(close);
+    if (this.#lentSide !== null) this.#lentSide.die(() => this.#endMove(close));
+    else this.#endMove(close);
     this.#queue.drop();
     this.#loop.soon(this); // who called may be in the middle of something
+  }
+
+  #endMove(close: () => void): void {
+    if (this.#movedSide === null) close();
+    else this.#movedSide.die(close);
   }
 
   #tellClosed(): void {

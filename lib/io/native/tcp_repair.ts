@@ -13,6 +13,7 @@ const Socket = {
   linger: 13,
   attachFilter: 26,
   sendBufferForce: 32,
+  receiveBufferForce: 33,
   timestamping: 37,
   bufferLock: 72,
 };
@@ -51,6 +52,8 @@ const infoSelective = 2;
 const infoWindowShift = 4;
 /** The kernel returns whole segments, of which the first may begin below SND.UNA. */
 const peekSlackBytes = 128 * 1024;
+/** What a socket begins with anyway (net.ipv4.tcp_rmem). */
+const receiveBytesMin = 128 * 1024;
 const lingerReset = new Int32Array([1, 0]);
 const lingerNot = new Int32Array([0, 0]);
 
@@ -132,16 +135,35 @@ export function readState(fd: number, client: SocketAddress, portal: SocketAddre
   });
 }
 
-/** A socket that goes on from `state`, on the lender's address. Throws CallError. */
-export function restore(state: TcpState, userTimeoutMs: number): number {
+/** A socket that sends on from `state`, on the lender's address, and takes no data. Throws CallError. */
+export function restoreSending(state: TcpState, userTimeoutMs: number): number {
+  return restore(state, (fd) => {
+    attachHeaderFilter(fd);
+    set(fd, Tcp.userTimeout, userTimeoutMs);
+  });
+}
+
+/** A socket that goes on from `state` in both directions. When it dies with its process, the client is told (reset). */
+export function restoreWhole(state: TcpState): number {
+  const fd = restore(state, (fd) => {
+    // The client may send at once what it was promised.
+    const bytes = Math.max(state.receiveWindow, receiveBytesMin);
+    setOption(fd, solSocket, Socket.receiveBufferForce, bytes, "Cannot enlarge a socket's buffer");
+    libc()!.setsockopt(fd, solSocket, Socket.bufferLock, new Int32Array([0]), 4);
+  });
+  // Listeners at the same address can be bound while it exists.
+  setOption(fd, solSocket, Socket.reuseAddress, 1, "Cannot set a socket's option");
+  return fd;
+}
+
+function restore(state: TcpState, prepare: (fd: number) => void): number {
   const c = libc()!;
   const fd = checked(c.socket(2, streamNonBlocking, 0), "Cannot make a socket");
   try {
     set(fd, Tcp.repair, repairOn);
     setOption(fd, ipprotoIp, ipTransparent, 1, "Cannot use an address of another machine");
-    attachHeaderFilter(fd);
+    prepare(fd);
     set(fd, Tcp.noDelay, 1);
-    set(fd, Tcp.userTimeout, userTimeoutMs);
     resetAtClose(fd, true);
     c.setsockopt(fd, ipprotoTcp, Tcp.congestion, cubic, cubic.length);
     set(fd, Tcp.repairQueue, Queue.send);
