@@ -230,6 +230,22 @@ export const limits = Object.freeze({
   forwardConnectMsMax: 2_000,
   forwardSilenceMs: 2_000,
   forwardPingMs: 3_000,
+  /**
+   * What an initiator sends while its session moves to another member, bytes: 128 commands with the 64 KiB of data that each may
+   * bring unasked. And all that a member keeps of sessions on their way to it.
+   */
+  moveHeldBytesMax: 8 * MiB + 128 * KiB,
+  moveBufferBytesMax: 32 * MiB,
+  /** For the commands in flight to be answered before a session moves, milliseconds; it stays when it takes longer. */
+  moveQuietMs: 2_000,
+  /** From the first of its bytes to the session itself, milliseconds: they follow each other. */
+  moveArriveMs: 10_000,
+  /** For a member to take over a session, or to steer its packets, milliseconds; nobody is served meanwhile. */
+  moveMessageMs: 5_000,
+  /** How long packets of a connection that has ended are still passed on, milliseconds: those of its end. */
+  moveLingerMs: 5_000,
+  /** A connection that was told to be over is not taken up for so long, milliseconds: longer than a message is on its way. */
+  moveForgetMs: 60_000,
   /** A message of one member to another, bytes: a load report of 256 sessions and as many clients of the past. */
   messageBytesMax: 64 * KiB,
   /** Buffers for messages that come, bytes: one of the largest of each other member. */

@@ -2,8 +2,15 @@
 // It owns the task set, the unit attentions and the reservations; what a command does is in the *_commands.ts files.
 
 import type { Nexus } from "../session/nexus.ts";
-import type { DeviceServer, Task, TaskManagementFunction, TaskManagementOutcome } from "../session/task.ts";
+import type {
+  DeviceServer,
+  NexusBaggage,
+  Task,
+  TaskManagementFunction,
+  TaskManagementOutcome,
+} from "../session/task.ts";
 import { ScsiStatus } from "../session/task.ts";
+import { crc32c } from "../wire/crc32c.ts";
 import * as cdb from "../wire/scsi/cdb.ts";
 import type { CdbShape } from "../wire/scsi/cdb_shape.ts";
 import { firstReservedBit, reservedBitsAreZero } from "../wire/scsi/cdb_shape.ts";
@@ -351,6 +358,33 @@ export class BlockDeviceServer implements DeviceServer {
     this.#reservations.leaves(nexus, done);
   }
 
+  departs(nexus: Nexus): NexusBaggage | string {
+    const state = this.#nexuses.get(nexus);
+    if (state === undefined || this.#unit.closing) return "its volume is not served any more";
+    if (nexus.entitled === true) return "an initiator-proxy chooses its members itself";
+    if (state.tasks.count > 0) return "it has commands in flight";
+    if (state.keepsCopyResults) return "the result of an EXTENDED COPY waits for it here";
+    const { reserver } = this.#truth.record;
+    if (reserver !== null && sameNexus(reserver.nexus, nexus)) return "it holds the unit by RESERVE";
+    const attentions = state.attentions.pending.map(({ asc, ascq }) => ({ asc, ascq }));
+    return { unitNumber: this.#obeyed.number, unitDigest: digestOf(this.#unit.settings), attentions };
+  }
+
+  arrives(nexus: Nexus, { unitNumber, unitDigest, attentions }: NexusBaggage): string | null {
+    if (this.#unit.closing) return "its volume is not served any more";
+    const same = unitNumber === this.#obeyed.number && unitNumber === this.#truth.record.number &&
+      unitDigest === digestOf(this.#unit.settings);
+    if (!same) return "a change of its volume is not known to both members yet";
+    const state = new NexusState(nexus);
+    for (const { asc, ascq } of attentions) {
+      state.attentions.add(makeSense(SenseKey.unitAttention, asc, ascq));
+    }
+    if (this.#lostWrites.mustTell(nexus)) state.attentions.add(Sense.powerOnOccurred);
+    this.#nexuses.set(nexus, state);
+    this.watch.accessChanged();
+    return null;
+  }
+
   nexusLost(nexus: Nexus): void {
     this.#nexuses.delete(nexus);
     this.#reservations.nexusLost(nexus);
@@ -638,6 +672,12 @@ function missing(what: "opcode" | "serviceAction"): SenseData {
 function reservedBit(shape: CdbShape, view: DataView): SenseData {
   const at = firstReservedBit(shape, view, 0);
   return invalidFieldInCdb(Math.floor(at / 8), at % 8);
+}
+
+/** Members of the group agree on it as long as they know the same of the volume and of each other. */
+function digestOf({ revision: _, ...settings }: LogicalUnitSettings): number {
+  const bytes = new TextEncoder().encode(JSON.stringify(settings));
+  return crc32c(0, bytes, 0, bytes.length);
 }
 
 /** What VPD 83 and the tags of all portals say of the target's ports. */

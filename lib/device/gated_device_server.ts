@@ -3,7 +3,13 @@
 
 import { assert } from "../base/assert.ts";
 import type { Nexus } from "../session/nexus.ts";
-import type { DeviceServer, Task, TaskManagementFunction, TaskManagementOutcome } from "../session/task.ts";
+import type {
+  DeviceServer,
+  NexusBaggage,
+  Task,
+  TaskManagementFunction,
+  TaskManagementOutcome,
+} from "../session/task.ts";
 import { ScsiStatus } from "../session/task.ts";
 import type { BlockDeviceServer, UnitWatch } from "./block_device_server.ts";
 import { exclusionAtBegin, exclusionAtData } from "./exclusions.ts";
@@ -124,6 +130,14 @@ export class GatedDeviceServer implements DeviceServer, UnitWatch {
 
   leaves(nexus: Nexus, done: () => void): void {
     this.inner.leaves(nexus, done);
+  }
+
+  departs(nexus: Nexus): NexusBaggage | string {
+    return this.inner.departs(nexus);
+  }
+
+  arrives(nexus: Nexus, baggage: NexusBaggage): string | null {
+    return this.inner.arrives(nexus, baggage);
   }
 
   nexusLost(nexus: Nexus): void {

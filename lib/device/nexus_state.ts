@@ -32,6 +32,10 @@ export class NexusState {
     results.set(listIdentifier, result);
   }
 
+  get keepsCopyResults(): boolean {
+    return this.#copyResults.size > 0;
+  }
+
   takeCopyResult(listIdentifier: number): CopyResult | null {
     const result = this.#copyResults.get(listIdentifier) ?? null;
     this.#copyResults.delete(listIdentifier);

@@ -20,6 +20,11 @@ export class UnitAttentions {
     if (!queued && this.#pending.length < conditionsMax) this.#pending.push(condition);
   }
 
+  /** The oldest first. */
+  get pending(): readonly SenseData[] {
+    return this.#pending;
+  }
+
   /** Takes the oldest condition; null when there is none. */
   take(): SenseData | null {
     return this.#pending.shift() ?? null;

@@ -29,6 +29,12 @@ export class CommandCredit {
     this.#closed = false;
   }
 
+  /** An open window that another member has promised: `places` commands may come. */
+  takeOver(cmdSn: number, places: number): void {
+    this.start(cmdSn);
+    for (let i = 0; i < places; i++) this.#letIn();
+  }
+
   /**
    * Lets in as many commands as there are slots and room for, beside `inUse` commands that have come, which hold
    * `heldBytes` of what was promised.
@@ -38,11 +44,15 @@ export class CommandCredit {
     this.#opening = true; // a promise given up serves waiters, who may end commands, which opens the window
     const window = this.#window;
     while (window.open + inUse < this.#slots && this.#mayPromise(window.open, heldBytes)) {
-      this.#promises++;
-      if (this.#promiseBytes > 0) this.#pool.reserve(this.#promiseBytes);
-      window.openOne();
+      this.#letIn();
     }
     this.#opening = false;
+  }
+
+  #letIn(): void {
+    this.#promises++;
+    if (this.#promiseBytes > 0) this.#pool.reserve(this.#promiseBytes);
+    this.#window.openOne();
   }
 
   /** The connection is going: nothing more is let in, and what waited for its turn is dropped. */

@@ -29,6 +29,8 @@ export class FrameReader {
   /** Where the data of the PDU at hand goes; null: it is dropped. Reset before every header(). */
   dataInto: Uint8Array | null = null;
   dataIntoAt = 0;
+  /** Stop before the next PDU. */
+  holdAtBorder = false;
 
   readonly #sink: FrameSink;
   readonly #views = new ReceivedViews();
@@ -60,12 +62,14 @@ export class FrameReader {
     if (this.dataInto === buffer) this.dataInto = null;
   }
 
-  /** Takes all of `buffer[start .. end)`. */
-  received(buffer: Uint8Array, view: DataView, start: number, end: number): void {
+  /** Takes `buffer[start .. end)`, all of it unless it is to hold at the border of a PDU; returns where it has stopped. */
+  received(buffer: Uint8Array, view: DataView, start: number, end: number): number {
     let at = start;
     while (at < end && !this.#stopped) {
       at = this.#inData ? this.#data(buffer, at, end) : this.#header(buffer, view, at, end);
+      if (this.holdAtBorder && !this.partial) break;
     }
+    return at;
   }
 
   stop(): void {

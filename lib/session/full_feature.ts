@@ -93,6 +93,18 @@ export class FullFeature implements Numbered {
     this.#quiet = true;
   }
 
+  /** Something of the connection is neither command nor answer, and is not over. */
+  get busy(): boolean {
+    return this.#loggedOut || this.#quiet || this.#tasks.busy || this.#text.busy;
+  }
+
+  /** Whether a command in flight needs the PDU at `at`: it is data for it. */
+  isWanted(view: DataView, at: number): boolean {
+    if ((view.getUint8(at) & opcodeMask) !== Opcode.scsiDataOut) return false;
+    return ScsiDataOut.targetTransferTag.get(view, at) !== reservedTag ||
+      this.#session.commands.find(ScsiDataOut.initiatorTaskTag.get(view, at)) !== null;
+  }
+
   /** The connection is gone. */
   stop(): void {
     this.#loggedOut = true;

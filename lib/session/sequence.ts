@@ -38,6 +38,11 @@ export class CommandWindow {
     return serialDifference(this.#maxCmdSn, this.#expCmdSn) + 1 - this.#aheadCount;
   }
 
+  /** Whether something waits for what should have come before it. */
+  get gaps(): boolean {
+    return this.#aheadCount > 0;
+  }
+
   /** A closed window at `cmdSn`. */
   start(cmdSn: number): void {
     this.#expCmdSn = cmdSn;

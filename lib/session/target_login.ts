@@ -66,7 +66,11 @@ export class TargetLogin {
   }
 
   /** A login that another thread has finished. */
-  static resume(parts: TargetLoginParts, handover: Handover, target: TargetRecord): TargetLogin {
+  static resume(
+    parts: TargetLoginParts,
+    handover: Pick<Handover, "login" | "parameters" | "declared">,
+    target: TargetRecord,
+  ): TargetLogin {
     const login = new TargetLogin(parts);
     Object.assign(login, handover.login);
     login.target = target;

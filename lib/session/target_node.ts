@@ -7,6 +7,8 @@ import { type Log, silentLog } from "../base/log.ts";
 import { formatSocketAddress, type SocketAddress, type Stream, type StreamHandler } from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
 import { LoginStatus } from "../wire/iscsi/status.ts";
+import type { MovedSession } from "../wire/scsi/session_move.ts";
+import { type Departure, parametersOf } from "./departure.ts";
 import type { Handover } from "./handover.ts";
 import type { SessionParameters } from "./negotiation.ts";
 import type { Nexus } from "./nexus.ts";
@@ -51,6 +53,8 @@ export interface TargetNodeParts {
   readonly place?: (target: TargetRecord) => SessionThread | null;
   /** Where a login is to go instead; absent: logins stay here. */
   readonly redirect?: Redirect;
+  /** Calls `then` when no other member has anything left of a session that began here. Absent: sessions do not move. */
+  readonly whenFree?: WhenFree;
 }
 
 /** A login that is to make a session, complete and proven. */
@@ -69,8 +73,13 @@ export interface LoginPlace {
   readonly reason: string;
 }
 
+type WhenFree = (login: Pick<LoginQuestion, "initiatorName" | "isid" | "target">, then: () => void) => void;
+
 /** `decided` is called once, now or later; null: it stays here. */
 export type Redirect = (login: LoginQuestion, decided: (place: LoginPlace | null) => void) => void;
+
+/** A session that has come from another member, as those see it who must end it. */
+export type AdoptedSession = Pick<TargetSession, "identity" | "ended" | "end" | "whenEnded">;
 
 /** One session as management shows it; counters since login. */
 export interface SessionInfo {
@@ -112,6 +121,7 @@ export class TargetNode implements ConnectionHost {
   readonly #sessions = new Map<number, NodeSession>();
   readonly #place: ((target: TargetRecord) => SessionThread | null) | null;
   readonly #redirect: Redirect | null;
+  readonly #whenFree: WhenFree;
   /** Connections of sessions in other threads. */
   #connectionsElsewhere = 0;
   #nextId = 1;
@@ -127,6 +137,7 @@ export class TargetNode implements ConnectionHost {
     this.#relativeTargetPort = parts.relativeTargetPort;
     this.#place = parts.place ?? null;
     this.#redirect = parts.redirect ?? null;
+    this.#whenFree = parts.whenFree ?? ((_login, then) => then());
   }
 
   /** For Network.listen of `portal`: the handler of a new stream, or null to refuse it. */
@@ -238,6 +249,79 @@ export class TargetNode implements ConnectionHost {
     return true;
   }
 
+  /** See TargetConnection.depart. */
+  depart(id: number, owner: string, done: (departure: Departure | string) => void): void {
+    const connection = [...this.#connections].find((c) => c.session?.identity.id === id);
+    if (connection === undefined) return done("it is not served by the thread that can hand it over");
+    connection.depart(owner, done);
+  }
+
+  /** The two ends of a session's connection; null: there is none, or another thread has it. */
+  endsOf(id: number): { readonly client: SocketAddress; readonly portal: SocketAddress } | null {
+    const connection = [...this.#connections].find((c) => c.session?.identity.id === id);
+    const portal = connection?.session?.identity.portal.address;
+    return connection === undefined || portal === undefined ? null : { client: connection.remote, portal };
+  }
+
+  /**
+   * Goes on with a session of another member. `take` takes the connection over, as the last of what can fail; `ended` is told
+   * when nothing of the session is left. A string says why it cannot be here: nothing has happened.
+   */
+  adopt(
+    moved: MovedSession,
+    portal: TargetPortal,
+    held: Uint8Array<ArrayBuffer>,
+    take: (handler: (stream: Stream) => StreamHandler) => string | null,
+    ended: () => void,
+  ): AdoptedSession | string {
+    const { initiatorName, isid, connectionId, relativeTargetPort, expCmdSn, maxCmdSn } = moved;
+    if (this.#stopping !== null) return "the member stops";
+    if (this.#sessions.size >= limits.sessionsMax || this.connections >= limits.connectionsMax) {
+      return "it has as many sessions as it may have";
+    }
+    const found = this.directory.lookup(moved.targetName, initiatorName, portal);
+    if (found.kind !== "found") return `its volume is not served for it (${found.kind})`;
+    const { target } = found;
+    const { deviceServer } = target;
+    const parameters = parametersOf(moved);
+    const places = ((maxCmdSn - expCmdSn) | 0) + 1;
+    const pool = target.pool ?? this.#pool;
+    const room = places >= 0 && places <= limits.commandsPerSessionMax &&
+      places * parameters.firstBurstLength <= pool.bytesFree / 2;
+    if (!room) return "there is no room for its commands";
+    const identity: SessionIdentity = {
+      ...this.#number(),
+      isid,
+      connectionId,
+      initiatorName,
+      target,
+      portal,
+      relativeTargetPort,
+    };
+    let begun = false;
+    const session = new TargetSession(identity, pool, parameters, expCmdSn, (s) => {
+      this.#ended(s);
+      if (begun) ended();
+    }, places);
+    session.commandsDone = moved.commands;
+    session.bytesRead = moved.bytesRead;
+    session.bytesWritten = moved.bytesWritten;
+    let connection: TargetConnection | null = null;
+    const refusal = deviceServer.arrives === undefined
+      ? "it is no volume"
+      : deviceServer.arrives(session.nexus, moved) ??
+        take((stream) => connection = TargetConnection.adopt(this, portal, stream, moved, target, session));
+    if (refusal !== null) {
+      session.leaveForElsewhere(); // gives its places back
+      return refusal;
+    }
+    begun = true;
+    this.#sessions.set(identity.tsih, session);
+    this.#connections.add(connection!);
+    connection!.feed(held);
+    return session;
+  }
+
   #orderOne(
     session: NodeSession,
     order: "requestLogout" | "finishAndClose" | "abort",
@@ -319,18 +403,26 @@ export class TargetNode implements ConnectionHost {
     granted: (session: TargetSession) => void,
     refused: (status: number, reason: string) => void,
     handOver: () => Handover | null,
+    free = false,
   ): void {
     if (!wanted()) return;
     if (this.#stopping !== null) return refused(LoginStatus.serviceUnavailable.code, "the target stops");
     if (!this.#stillServed(login, portal)) {
       return refused(LoginStatus.notFound.code, "the target went away during the login");
     }
-    if (login.tsih !== 0) return this.#rejoin(login, wanted, granted, refused, handOver);
+    if (login.tsih !== 0) return this.#rejoin(login, portal, wanted, granted, refused, handOver);
     const old = login.discovery ? null : this.#find(login, portal);
     if (old !== null) {
       // Session reinstatement (§6.3.5): answered when nothing of the old session is left.
       old.end("reinstated by a new login of the initiator");
       return old.whenEnded(() => this.#admit(login, portal, wanted, granted, refused, handOver));
+    }
+    const { target, initiatorName, isid } = login;
+    if (!free && target !== null) {
+      return this.#whenFree(
+        { target, initiatorName, isid },
+        () => this.#admit(login, portal, wanted, granted, refused, handOver, true),
+      );
     }
     if (this.#sessions.size >= limits.sessionsMax) {
       return refused(LoginStatus.outOfResources.code, "there are too many sessions");
@@ -353,6 +445,7 @@ export class TargetNode implements ConnectionHost {
   /** A login with a TSIH: connection replacement, since a session has one connection (§6.3.4). */
   #rejoin(
     login: TargetLogin,
+    portal: TargetPortal,
     wanted: () => boolean,
     granted: (session: TargetSession) => void,
     refused: (status: number, reason: string) => void,
@@ -363,6 +456,7 @@ export class TargetNode implements ConnectionHost {
     if (
       session === undefined || identity === undefined || session.ended ||
       identity.initiatorName !== login.initiatorName || identity.isid !== login.isid ||
+      identity.portal.targetPortalGroupTag !== portal.targetPortalGroupTag ||
       identity.target?.name !== login.target?.name
     ) return refused(LoginStatus.sessionDoesNotExist.code, "there is no session with this TSIH");
     if (identity.connectionId !== login.connectionId) {
@@ -419,11 +513,16 @@ export class TargetNode implements ConnectionHost {
     return null;
   }
 
-  #identify(login: TargetLogin, portal: TargetPortal): SessionIdentity {
+  #number(): Pick<SessionIdentity, "id" | "tsih"> {
     while (this.#sessions.has(this.#nextTsih)) this.#nextTsih = this.#nextTsih % 0xffff + 1;
-    const identity: SessionIdentity = {
-      id: this.#nextId++,
-      tsih: this.#nextTsih,
+    const numbers = { id: this.#nextId++, tsih: this.#nextTsih };
+    this.#nextTsih = this.#nextTsih % 0xffff + 1;
+    return numbers;
+  }
+
+  #identify(login: TargetLogin, portal: TargetPortal): SessionIdentity {
+    return {
+      ...this.#number(),
       isid: login.isid,
       connectionId: login.connectionId,
       initiatorName: login.initiatorName,
@@ -431,8 +530,6 @@ export class TargetNode implements ConnectionHost {
       portal,
       relativeTargetPort: this.#relativeTargetPort,
     };
-    this.#nextTsih = this.#nextTsih % 0xffff + 1;
-    return identity;
   }
 
   #make(login: TargetLogin, portal: TargetPortal): TargetSession {

@@ -86,12 +86,14 @@ export class TargetSession implements CommandHost, DataOutHost {
   readonly #endedWaiters: (() => void)[] = [];
   readonly #onEnded: (session: TargetSession) => void;
 
+  /** `places`: commands that another member has let in and that have not come; 0: it is a new session. */
   constructor(
     identity: SessionIdentity,
     pool: BufferPool,
     parameters: SessionParameters,
     cmdSn: number,
     onEnded: (session: TargetSession) => void,
+    places = 0,
   ) {
     this.identity = identity;
     this.pool = pool;
@@ -111,7 +113,7 @@ export class TargetSession implements CommandHost, DataOutHost {
       notify: (notice) => this.notify(notice),
     };
     this.#credit = new CommandCredit(this.window, pool, this.#promiseBytes(), this.discovery);
-    this.#credit.start(cmdSn);
+    this.#credit.takeOver(cmdSn, places);
     this.openWindow();
   }
 
@@ -228,6 +230,16 @@ export class TargetSession implements CommandHost, DataOutHost {
       this.openWindow();
       then(true);
     });
+  }
+
+  /** It goes on at another member: nothing of it is left here. */
+  leaveForElsewhere(): void {
+    if (this.#state !== "open") return; // it has ended meanwhile
+    assert(this.#active === 0, "a session left with commands in flight");
+    this.#state = "ending";
+    this.#credit.close();
+    this.#connection = null;
+    this.#finishEnd();
   }
 
   /** Calls `then` when no command is active. */

@@ -112,6 +112,16 @@ export type TaskManagementOutcome =
   | "notSupported"
   | "rejected";
 
+/** What a nexus takes along to another member. */
+export interface NexusBaggage {
+  /** The last change of the unit that it has been told of. */
+  readonly unitNumber: number;
+  /** A digest of what the unit is: both members must have the same. */
+  readonly unitDigest: number;
+  /** Unit attentions that it has not been told of, the oldest first. */
+  readonly attentions: readonly { readonly asc: number; readonly ascq: number }[];
+}
+
 /**
  * One logical unit container (the target device: LUN 0 and the rest) as the session sees it. Implemented by lib/device.
  * The session guarantees CmdSN order of execute() per nexus.
@@ -142,6 +152,10 @@ export interface DeviceServer {
    * any more, so that a Logout Response says so too; absent: nothing ever is.
    */
   leaves?(nexus: Nexus, done: () => void): void;
+  /** What the nexus, which has no tasks, takes along to another member; a string says why it has to stay. Absent: it has to. */
+  departs?(nexus: Nexus): NexusBaggage | string;
+  /** In place of nexusGained: it comes from another member. A string says why it cannot be here; nothing has happened then. */
+  arrives?(nexus: Nexus, baggage: NexusBaggage): string | null;
   /** The nexus is gone; its tasks have finished already. */
   nexusLost(nexus: Nexus): void;
 }

@@ -44,6 +44,10 @@ export class TaskManagement {
   readonly #parts: TaskManagementParts;
   readonly #running = new Set<RunningFunction>();
 
+  get busy(): boolean {
+    return this.#running.size > 0;
+  }
+
   constructor(parts: TaskManagementParts) {
     this.#parts = parts;
   }

@@ -28,6 +28,11 @@ export class TextExchange {
     this.#asker = asker;
   }
 
+  /** A text is not complete, one way or the other. */
+  get busy(): boolean {
+    return this.#output.pending || this.#targetTransferTag !== reservedTag;
+  }
+
   /** Answers the request at `at` with its data, or rejects it. */
   request(view: DataView, at: number, data: Uint8Array): void {
     const tag = TextRequest.targetTransferTag.get(view, at);

@@ -28,6 +28,11 @@ export const MessageKind = Object.freeze({
   giveBack: 5,
   /** Hot pages are to come, and as many cold ones to go back (lib/balance/page_swap.ts). */
   pageSwap: 6,
+  /** A session becomes another member's, its connection included (lib/wire/scsi/session_move.ts). */
+  moveHeld: 7,
+  moveTake: 8,
+  moveSteer: 9,
+  moveEnd: 10,
 });
 
 /** A unit change: the image, and the number of the change. The name of the initiator-proxy that it is told for may follow. */

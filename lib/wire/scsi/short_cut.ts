@@ -98,12 +98,12 @@ export function decodeLend(bytes: Uint8Array): LendMessage | null {
   if (view === null) return null;
   const frames = ShortCutHead.frames.get(view, 0);
   const frameHeaderBytes = ShortCutHead.frameHeaderBytes.get(view, 0);
-  const unacknowledgedBytes = ShortCutHead.unacknowledgedBytes.get(view, 0);
   const framesEnd = headBytes + frames * (4 + frameHeaderBytes);
   const lengthBytes = ShortCutHead.lengthBytes.get(view, 0);
   const agreed = frames > 0 && (frameHeaderBytes === 48 || frameHeaderBytes === frameBytesMax) &&
-    framesEnd + unacknowledgedBytes === bytes.length && lengthBytes > 0;
-  if (!agreed) return null;
+    framesEnd <= bytes.length && lengthBytes > 0;
+  const state = agreed ? takeState(view, bytes.slice(framesEnd)) : null;
+  if (state === null) return null;
   const list = [];
   let data = 0;
   for (let at = headBytes; at < framesEnd; at += 4 + frameHeaderBytes) {
@@ -121,7 +121,7 @@ export function decodeLend(bytes: Uint8Array): LendMessage | null {
       lengthBytes,
       blockBytes: ShortCutHead.largeBlocks.get(view, 0) === 1 ? 4096 : 512,
     },
-    state: takeState(view, bytes.slice(framesEnd)),
+    state,
     answer: { frames: list, dataDigest: ShortCutHead.dataDigest.get(view, 0) === 1 },
   };
 }
@@ -139,21 +139,24 @@ export function encodeGiveBack({ number, sent, state }: GiveBackMessage): Uint8A
 export function decodeGiveBack(bytes: Uint8Array): GiveBackMessage | null {
   const view = viewOf(bytes);
   if (view === null) return null;
-  if (headBytes + ShortCutHead.unacknowledgedBytes.get(view, 0) !== bytes.length) return null;
+  const state = takeState(view, bytes.slice(headBytes));
+  if (state === null) return null;
   return {
     number: ShortCutHead.number.get(view, 0),
     sent: ShortCutHead.sent.get(view, 0) === 1,
-    state: takeState(view, bytes.slice(headBytes)),
+    state,
   };
 }
 
-function viewOf(bytes: Uint8Array): DataView | null {
+/** Null: too short, or of another version. */
+export function viewOf(bytes: Uint8Array): DataView | null {
   if (bytes.length < headBytes) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return ShortCutHead.version.get(view, 0) === shortCutVersion ? view : null;
 }
 
-function putState(view: DataView, number: number, state: TcpState): void {
+/** The first 96 bytes of a message that carries a connection's state; its unacknowledged bytes are put behind all else. */
+export function putState(view: DataView, number: number, state: TcpState): void {
   const scaled = state.sendWindowShift >= 0;
   ShortCutHead.version.set(view, 0, shortCutVersion);
   ShortCutHead.timestamps.set(view, 0, state.timestamps ? 1 : 0);
@@ -170,7 +173,9 @@ function putState(view: DataView, number: number, state: TcpState): void {
   ShortCutHead.unacknowledgedBytes.set(view, 0, state.unacknowledged.length);
 }
 
-function takeState(view: DataView, unacknowledged: Uint8Array): TcpState {
+/** Null: `unacknowledged` are not as many bytes as are told. */
+export function takeState(view: DataView, unacknowledged: Uint8Array): TcpState | null {
+  if (ShortCutHead.unacknowledgedBytes.get(view, 0) !== unacknowledged.length) return null;
   const scaled = ShortCutHead.scaled.get(view, 0) === 1;
   const numbers = {} as Record<typeof stateNumbers[number], number>;
   for (const name of stateNumbers) numbers[name] = ShortCutHead[name].get(view, 0);
@@ -205,10 +210,10 @@ const stateNumbers = [
   "receiveWindowSequence",
 ] as const;
 
-function addressNumber(hostname: string): number {
+export function addressNumber(hostname: string): number {
   return hostname.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
 }
 
-function addressText(number: number): string {
+export function addressText(number: number): string {
   return [24, 16, 8, 0].map((shift) => (number >>> shift) & 0xff).join(".");
 }
