@@ -44,15 +44,32 @@ export function registerSession(program: Command, terminal: Terminal): void {
   const move = addGroupOptions(session.command("move <id>"))
     .description("ask a session's initiator to go to another member; nothing of its I/O is lost")
     .requiredOption("--to <member>", "the member it is to be at")
-    .action(async (id: string, options: GroupOptions & { to: string }) => {
+    .option(
+      "--live",
+      "move the connection itself, unnoticed by the initiator; ask it only where that cannot be had",
+    )
+    .action(async (id: string, options: GroupOptions & { to: string; live?: boolean }) => {
       if (!/^[0-9]{1,15}$/.test(id)) {
         throw usageError(`"${id}" is no session. "plimsoll session list" shows their numbers.`);
       }
-      await (await openGroup(options)).moveSession(Number(id), options.to);
-      if (options.json) return printJson(terminal, { session: Number(id), to: options.to });
-      terminal.out(`Session ${id} is asked to go to ${printable(options.to)}.\n`);
+      const report = await (await openGroup(options)).moveSession(
+        Number(id),
+        options.to,
+        options.live === true,
+      );
+      if (options.json) return printJson(terminal, { session: Number(id), to: options.to, ...report });
+      const to = printable(options.to);
+      if (report.how === "live") {
+        return terminal.out(
+          `Session ${id} is at ${to} with its connection; it stood still for ${report.pauseMs} ms.\n`,
+        );
+      }
+      const because = report.because === null
+        ? ""
+        : ` Its connection could not move along: ${printable(report.because)}.`;
+      terminal.out(`Session ${id} is asked to go to ${to}.${because}\n`);
     });
-  withExamples(move, ["plimsoll session move 7 --to beta"]);
+  withExamples(move, ["plimsoll session move 7 --to beta", "plimsoll session move 7 --to beta --live"]);
   withExamples(command, ["plimsoll session list", "plimsoll session list --json | jq -r '.[].initiator'"]);
   withExamples(session, ["plimsoll session list"]);
 }

@@ -9,6 +9,7 @@ import type {
   BalanceOpinion,
   BalanceReport,
   MemberReport,
+  MoveReport,
   RouteReport,
   SessionReport,
   StatusReport,
@@ -80,7 +81,7 @@ export type MemberMethods = MetadataNews & {
   readonly deleteVolume: Method<string, null>;
   readonly drainMember: Method<{ name: string; on: boolean }, null>;
   readonly removeMember: Method<string, null>;
-  readonly moveSession: Method<{ id: number; to: string }, null>;
+  readonly moveSession: Method<{ id: number; to: string; live: boolean }, MoveReport>;
   readonly balance: Method<null, BalanceReport>;
   readonly runBalance: Method<null, BalanceOpinion | null>;
   readonly setBalancePolicy: Method<string, null>;

@@ -101,9 +101,7 @@ function remoteControl(cells: Int32Array<SharedArrayBuffer>, call: Call): Member
     createVolume: (creation) => call("createVolume", creation),
     setVolume: (name, change) => call("setVolume", { name, change }),
     resizeVolume: (name, sizeBytes) => call("resizeVolume", { name, sizeBytes }),
-    async moveSession(id, to) {
-      await call("moveSession", { id, to });
-    },
+    moveSession: (id, to, live) => call("moveSession", { id, to, live }),
     balance: () => call("balance", null),
     runBalance: () => call("runBalance", null),
     async setBalancePolicy(policy) {

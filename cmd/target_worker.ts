@@ -94,7 +94,7 @@ function methods(
     deleteVolume: (name) => nothing(member().control.deleteVolume(name)),
     drainMember: ({ name, on }) => nothing(member().control.drainMember(name, on)),
     removeMember: (name) => nothing(member().control.removeMember(name)),
-    moveSession: ({ id, to }) => nothing(member().control.moveSession(id, to)),
+    moveSession: ({ id, to, live }) => member().control.moveSession(id, to, live),
     balance: () => member().control.balance(),
     runBalance: () => member().control.runBalance(),
     setBalancePolicy: (policy) => nothing(member().control.setBalancePolicy(policy)),

@@ -270,6 +270,16 @@ export interface VolumeCreation extends VolumeChange {
 }
 
 /** All methods reject with ControlError for what the caller can mend. */
+/** How a session goes to another member. */
+export interface MoveReport {
+  /** It is there with its connection, or its initiator was asked to log out and to come back there. */
+  readonly how: "live" | "logout";
+  /** For how long the initiator was not served, milliseconds; null: as long as it takes to log in. */
+  readonly pauseMs: number | null;
+  /** Why it did not move with its connection though that was wanted. */
+  readonly because: string | null;
+}
+
 export interface MemberControl {
   /** True once portals accept logins. */
   ready(): boolean;
@@ -287,8 +297,8 @@ export interface MemberControl {
   removeMember(name: string): Promise<void>;
   /** Ends the volume's sessions and gives its pages back. */
   deleteVolume(name: string): Promise<void>;
-  /** Asks the client of a session of this member to go to another one. */
-  moveSession(id: number, to: string): Promise<void>;
+  /** Has a session of this member go to another one; `live`: with its connection if that can be had. */
+  moveSession(id: number, to: string, live: boolean): Promise<MoveReport>;
   balance(): Promise<BalanceReport>;
   /** The move that is worth most, now; null: none is worth it. */
   runBalance(): Promise<BalanceOpinion | null>;

@@ -8,6 +8,7 @@ import type {
   BalanceOpinion,
   BalanceReport,
   MemberReport,
+  MoveReport,
   RouteReport,
   SessionReport,
   StatusReport,
@@ -96,8 +97,8 @@ export class AdminClient {
     await this.#ask("DELETE", memberPath(name));
   }
 
-  async moveSession(id: number, to: string): Promise<void> {
-    await this.#ask("POST", `/api/sessions/${id}/move`, { to });
+  moveSession(id: number, to: string, live: boolean): Promise<MoveReport> {
+    return this.#ask("POST", `/api/sessions/${id}/move`, { to, live });
   }
 
   balance(): Promise<BalanceReport> {

@@ -34,10 +34,10 @@ export type Parsed<T> = { readonly ok: true; readonly value: T } | {
 
 export const parseVolumeCreation = (body: unknown) => parse<VolumeCreation>(volumeCreation, body);
 export const parseVolumeChange = (body: unknown) => parse<VolumeChange>(volumeChange, body);
-const move = z.strictObject({ to: z.string().min(1).max(64) });
+const move = z.strictObject({ to: z.string().min(1).max(64), live: z.boolean().optional() });
 const policy = z.strictObject({ policy: z.string().min(1).max(64) });
 
-export const parseMove = (body: unknown) => parse<{ to: string }>(move, body);
+export const parseMove = (body: unknown) => parse<{ to: string; live?: boolean }>(move, body);
 export const parsePolicy = (body: unknown) => parse<{ policy: string }>(policy, body);
 export const parseResize = (body: unknown) => parse<{ sizeBytes: number }>(resize, body);
 

@@ -212,10 +212,9 @@ function routes(
   });
   app.post("/api/sessions/:id/move", async (c) => {
     const id = c.req.param("id");
-    const { to } = valueOf(parseMove(await jsonBody(c)));
+    const { to, live } = valueOf(parseMove(await jsonBody(c)));
     if (!/^[0-9]{1,15}$/.test(id)) throw new Refusal("notFound", `There is no session "${id}".`);
-    await control.moveSession(Number(id), to);
-    return c.body(null, 204);
+    return c.json(await control.moveSession(Number(id), to, live === true));
   });
   app.get("/api/balance", async (c) => c.json(await control.balance()));
   app.post("/api/balance/run", async (c) => c.json({ move: await control.runBalance() }));

@@ -1,5 +1,9 @@
-// Short cuts between members: the lender, the borrower. docs/short-cut.md.
+// Short cuts between members, and sessions that move with their connections. docs/short-cut.md.
 
 export { Borrower } from "./borrower.ts";
+export { everyFlow } from "./flow_key.ts";
 export { Lender } from "./lender.ts";
+export { type MoveOutcome, SessionMover } from "./session_mover.ts";
+export { Steering } from "./steering.ts";
+export { Takeovers } from "./takeovers.ts";
 export { Egress, worthShortCut } from "./worth.ts";

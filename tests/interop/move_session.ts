@@ -28,7 +28,7 @@ for (let tries = 0;; tries++) {
     },
     body: JSON.stringify({ to: members[to]![0] }),
   });
-  if (answer.status === 204) break;
+  if (answer.ok) break;
   if (tries === 20) throw new Error(await answer.text());
   await answer.body?.cancel();
   await pause(500);

@@ -1,6 +1,7 @@
-// A plain initiator in a namespace of its own, for short_cut_interop.ts: random reads and writes at some depth, every byte
+// A plain initiator in a namespace of its own, for short_cut_interop.ts and live_interop.ts: random reads and writes at some depth, every byte
 // verified. It logs in again when its connection is lost, and prints what it saw as JSON.
 
+import { existsSync } from "node:fs";
 import { systemClock } from "../../lib/io/system_clock.ts";
 import { systemRandom } from "../../lib/io/system_random.ts";
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
@@ -15,6 +16,8 @@ export interface ClientOrder {
   readonly sizeBytes: number;
   /** Share of writes, 0 to 1. */
   readonly writes: number;
+  /** It ends when this file is there, however many commands are left. */
+  readonly untilFile?: string;
 }
 
 export interface ClientReport {
@@ -126,10 +129,15 @@ async function work(order: ClientOrder): Promise<ClientReport> {
   }
 
   let left = order.commands;
+  const { untilFile } = order;
+  const watching = untilFile === undefined ? undefined : setInterval(() => {
+    if (existsSync(untilFile)) left = 0;
+  }, 50);
   const lane = async () => {
     while (left-- > 0) await one();
   };
   await Promise.all(Array.from({ length: order.depth }, lane));
+  clearInterval(watching);
   times.sort((a, b) => a - b);
   const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0;
   report.readMs = { p50: at(0.5), p99: at(0.99), max: at(1) };

@@ -6,6 +6,7 @@ import {
   ControlError,
   type MemberControl,
   type MemberReport,
+  type MoveReport,
   type RouteReport,
   type SessionReport,
   type StatusReport,
@@ -131,8 +132,9 @@ export class FakeControl implements MemberControl {
     terms: [{ name: "load", value: 0.75, why: "takes 100 of the 267" }],
   };
 
-  async moveSession(id: number, to: string): Promise<void> {
-    await this.#called("move", id, to);
+  async moveSession(id: number, to: string, live: boolean): Promise<MoveReport> {
+    await this.#called("move", id, to, live);
+    return { how: live ? "live" : "logout", pauseMs: live ? 3.25 : null, because: null };
   }
 
   balance(): Promise<BalanceReport> {

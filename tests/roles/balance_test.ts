@@ -155,12 +155,12 @@ Deno.test("an initiator that is not to be redirected stays where it came, and a 
   await group.settled(async () => (await control.balance()).opinions.length > 0, "it is measured");
   const [own] = await control.sessions();
   await assert.rejects(
-    control.moveSession(own!.id, "beta"),
+    control.moveSession(own!.id, "beta", false),
     /not to be redirected \(\[balance\] no_redirect\)/,
   );
-  await assert.rejects(control.moveSession(own!.id, "delta"), /the group has no such member/);
-  await assert.rejects(control.moveSession(own!.id, "alpha"), /it is there already/);
-  await assert.rejects(control.moveSession(999, "beta"), /no such session/);
+  await assert.rejects(control.moveSession(own!.id, "delta", false), /the group has no such member/);
+  await assert.rejects(control.moveSession(own!.id, "alpha", false), /it is there already/);
+  await assert.rejects(control.moveSession(999, "beta", false), /no such session/);
   assert.equal((await control.setVolume("there", { volumeClass: "fixed" })).volumeClass, "fixed");
   const classTerms = (await control.balance()).opinions.map(({ terms }) =>
     terms.find((t) => t.name === "class")
@@ -182,7 +182,12 @@ Deno.test("session move: the client is asked to leave, its commands are answered
   await lun.attentions();
   const { control } = group.alpha.target;
   await group.settled(async () => (await control.balance()).opinions.length > 0, "it is measured");
-  await control.moveSession((await control.sessions())[0]!.id, "beta");
+  // The simulator's engine hands no connections over: that is said, and the logout asked for.
+  assert.deepEqual(await control.moveSession((await control.sessions())[0]!.id, "beta", true), {
+    how: "logout",
+    pauseMs: null,
+    because: "this member cannot hand connections over (plimsoll doctor says what is missing)",
+  });
   await until(() => client.asyncMessages.length > 0, "the asynchronous message");
   const { header } = client.asyncMessages[0]!;
   assert.equal(header.getUint8(36), AsyncEvent.logoutRequested.code);
@@ -215,7 +220,7 @@ Deno.test("a client that ignores the request is dropped after the time told, wit
   await group.settled(async () => (await control.balance()).opinions.length > 0, "it is measured");
   let over = false;
   void client.closed.then(() => over = true);
-  await control.moveSession((await control.sessions())[0]!.id, "gamma");
+  await control.moveSession((await control.sessions())[0]!.id, "gamma", false);
   let good = 0;
   for (let i = 0; !over && i < 5000; i++) {
     const outcome = await lun.write(8 * (i % 64), pattern(8, i)).catch((error: Error) => error.message);

@@ -4,7 +4,7 @@ import { type BufferMemory, BufferPool } from "../../base/buffer_pool.ts";
 import type { BootClock, Clock } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { FloatingAddress } from "../../base/floating_address.ts";
-import type { FlowBorrower } from "../../base/flow.ts";
+import type { FlowBorrower, FlowTaker } from "../../base/flow.ts";
 import type { Log } from "../../base/log.ts";
 import type { Network, SocketAddress } from "../../base/network.ts";
 import type { RandomSource } from "../../base/random.ts";
@@ -44,6 +44,7 @@ import { PageDecider } from "./page_decider.ts";
 import { Members, type ProcessIdentity } from "./members.ts";
 import { Multipath } from "./multipath.ts";
 import { Portals } from "./portals.ts";
+import { SessionMoves } from "./session_moves.ts";
 import type { MoveOrderPoint } from "../../balance/page_move.ts";
 import type { VolumeState } from "../../balance/page_plan.ts";
 import { Units } from "./units.ts";
@@ -70,7 +71,7 @@ export interface TargetParts {
   /** Data buffers of this thread, bytes; limits.dataBufferBytesMax when left out. */
   readonly dataBufferBytes?: number;
   /** Connections of other members that this machine can send on; absent: none, and none of its own are lent. */
-  readonly flows?: FlowBorrower | null;
+  readonly flows?: (FlowBorrower & FlowTaker) | null;
   /** For the group's address, if it has one; absent: this member is no candidate for it. */
   readonly floatingAddress?: FloatingAddress | null;
   /** What leases are counted by; absent: `clock`, as in a simulator, which has one. */
@@ -115,6 +116,8 @@ export interface Assembled {
   readonly units: Units;
   /** Makes everything here know the members there are now. */
   readonly fellowsChanged: () => void;
+  /** Null: sessions move without their connections. */
+  readonly moves: SessionMoves | null;
   readonly balancing: Balancing;
   readonly balanceRecords: BalanceRecords;
   /** Null: the group has no address, or this member takes no part in it. */
@@ -211,7 +214,7 @@ export async function assemble(
     dropSessions: (name, reason) => node.dropTarget(name, reason),
   });
   const bufferBytes = parts.dataBufferBytes ?? limits.dataBufferBytesMax;
-  const node = new TargetNode({
+  const node: TargetNode = new TargetNode({
     clock,
     random,
     log,
@@ -220,6 +223,7 @@ export async function assemble(
     relativeTargetPort: member.relativeTargetPort,
     ...(dataPlane === null ? {} : { place: (target) => dataPlane.place(target) }),
     redirect: (login, decided) => balancing.redirect(login, decided),
+    whenFree: (login, then) => moves === null ? then() : moves.whenFree(login, then),
   });
   dataPlane?.setNode(node);
   const portals = new Portals(
@@ -248,7 +252,22 @@ export async function assemble(
   });
   forwarding.messages.listen(MessageKind.unitChange, units.hear);
   const balanceRecords = new BalanceRecords({ metadata, clock, log }, config.group.loginPolicy);
+  const moves: SessionMoves | null = parts.flows === undefined || parts.flows === null
+    ? null
+    : new SessionMoves({
+      clock,
+      log,
+      flows: parts.flows,
+      messenger: forwarding.messenger,
+      messages: forwarding.messages,
+      member: member.name,
+      members,
+      node,
+      draining: () => drains.has(member.name),
+      logoutSeconds: config.balance.logoutSeconds,
+    });
   const balancing = new Balancing({
+    moves,
     clock,
     log,
     machine: parts.machine ?? unknownMachine,
@@ -353,6 +372,7 @@ export async function assemble(
   const fellowsChanged = () => {
     forwarding.fellowsChanged();
     arrivals.fellowsChanged();
+    moves?.fellowsChanged();
     if (fellows().length > 0) drains.begin();
     void units.tidy();
     void volumes.fellowsChanged();
@@ -407,6 +427,7 @@ export async function assemble(
     }),
     memberAdmin: new MemberAdmin(metadata, clock),
     units,
+    moves,
     balancing,
     balanceRecords,
     groupAddress,

@@ -18,13 +18,14 @@ import { decodeReport, encodeReport } from "../../balance/report_codec.ts";
 import { dwellOf } from "../../balance/score.ts";
 import { clientKey, type MemberTag, type MemberView } from "../../balance/view.ts";
 import type { MessageAnswer, MessageOutcome } from "../../forward/mod.ts";
-import { ControlError } from "../../mgmt/control.ts";
+import { ControlError, type MoveReport } from "../../mgmt/control.ts";
 import type { LoginPlace, LoginQuestion, TargetNode } from "../../session/target_node.ts";
 import { MessageKind, MessageRefusal } from "../../wire/scsi/member_message.ts";
 import type { Forwarding } from "./forwarding.ts";
 import type { MeteredSession } from "./load_meter.ts";
 import type { Members } from "./members.ts";
 import { SentHome } from "./sent_home.ts";
+import type { SessionMoves } from "./session_moves.ts";
 import { GroupPicture, type PictureParts } from "./group_picture.ts";
 
 /** How long a login that was sent elsewhere is expected there, milliseconds; of a move, beside the time to log out. */
@@ -39,6 +40,8 @@ export interface BalancingParts extends PictureParts {
   readonly members: Pick<Members, "fellows" | "held">;
   readonly node: Pick<TargetNode, "sessions" | "sendAway" | "connections">;
   readonly forwarding: Pick<Forwarding, "messenger" | "messages" | "disks">;
+  /** Null: sessions move without their connections. */
+  readonly moves: Pick<SessionMoves, "move"> | null;
 }
 
 export class Balancing {
@@ -165,8 +168,8 @@ export class Balancing {
   // Moves.
 
   /** Rejects with ControlError when it cannot be. */
-  async moveSession(id: number, memberName: string): Promise<void> {
-    const { members } = this.#parts;
+  async moveSession(id: number, memberName: string, live: boolean): Promise<MoveReport> {
+    const { members, moves } = this.#parts;
     this.picture.see();
     const session = this.picture.meter.find(id);
     const cannot = `Cannot move session ${id} to "${memberName}"`;
@@ -186,6 +189,28 @@ export class Balancing {
         `${cannot}: the group has no such member. "plimsoll member list" shows them.`,
       );
     }
+    const moved = !live
+      ? null
+      : moves === null
+      ? { kind: "stays" as const, reason: noFlows }
+      : await moves.move(id, memberName);
+    if (moved?.kind === "moved") {
+      this.#moves++;
+      this.#parts.log.info("a session has moved with its connection", {
+        session: id,
+        initiator: session.initiator,
+        to: memberName,
+        pauseMs: moved.pauseMs,
+      });
+      return { how: "live", pauseMs: moved.pauseMs, because: null };
+    }
+    const because = moved?.reason ?? null;
+    if (moved?.kind === "reset") {
+      throw new ControlError(
+        "unavailable",
+        `${cannot}: its connection had to be reset, and its initiator logs in again: ${because}.`,
+      );
+    }
     const to = this.picture.members().find(({ name }) => name === memberName);
     if (to === undefined) {
       throw new ControlError(
@@ -198,10 +223,11 @@ export class Balancing {
       (connection.reachable.has(to.load.tag)
         ? null
         : `no portal of "${memberName}" is in reach of a client that came to ${session.portal} (docs/balancing.md)`);
-    if (why !== null) throw new ControlError("conflict", `${cannot}: ${why}.`);
+    const withIt = because === null ? "" : `; nor with its connection: ${because}`;
+    if (why !== null) throw new ControlError("conflict", `${cannot}: ${why}${withIt}.`);
     const outcome = await this.#move(session, to, "operator", "an operator moves the session");
-    if (outcome.kind === "taken") return;
-    throw new ControlError("conflict", `${cannot}: ${wordsOf(outcome)}.`);
+    if (outcome.kind === "taken") return { how: "logout", pauseMs: null, because };
+    throw new ControlError("conflict", `${cannot}: ${wordsOf(outcome)}${withIt}.`);
   }
 
   /** One decision now, whatever the time it should have lasted; null: nothing is worth it. */
@@ -370,6 +396,8 @@ export class Balancing {
     return new Promise((resolve) => this.#send(intent, tag, resolve));
   }
 }
+
+const noFlows = "this member cannot hand connections over (plimsoll doctor says what is missing)";
 
 function wordsOf(outcome: MessageOutcome): string {
   if (outcome.kind === "taken") return "it agrees";

@@ -14,6 +14,7 @@ import {
   type DiskReport,
   type MemberControl,
   type MemberReport,
+  type MoveReport,
   type RouteReport,
   type SessionReport,
   type StatusReport,
@@ -175,8 +176,8 @@ export class TargetControl implements MemberControl {
     })));
   }
 
-  moveSession(id: number, to: string): Promise<void> {
-    return this.#parts.balancing.moveSession(id, to);
+  moveSession(id: number, to: string, live: boolean): Promise<MoveReport> {
+    return this.#parts.balancing.moveSession(id, to, live);
   }
 
   balance(): Promise<BalanceReport> {

@@ -146,6 +146,7 @@ export class Target {
     await this.#reconcile(this.#config, await this.#wishes(this.#config));
     await this.#volumes.follow();
     await this.#state.units.follow();
+    await this.#state.moves?.claimPortals();
     for (const address of this.#config.member.portals) await portals.open(address);
     this.#begun = true;
     this.#state.forwarding.ready();

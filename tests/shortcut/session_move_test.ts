@@ -1,0 +1,396 @@
+// Without this, messages that get lost, come twice or late could leave a session with two owners, or let a new login in while
+// commands of the old one are still at work.
+
+import { strict as assert } from "node:assert";
+import type { TcpState } from "../../lib/base/flow.ts";
+import { limits } from "../../lib/base/limits.ts";
+import { silentLog } from "../../lib/base/log.ts";
+import type { MessageAnswer, MessageListener, MessageOutcome } from "../../lib/forward/mod.ts";
+import type { AdoptedSession } from "../../lib/session/target_node.ts";
+import { everyFlow, type MoveOutcome, SessionMover, Steering, Takeovers } from "../../lib/shortcut/mod.ts";
+import { MessageKind } from "../../lib/wire/scsi/member_message.ts";
+import { encodeFlow, type MovedSession } from "../../lib/wire/scsi/session_move.ts";
+import { ManualClock } from "../roles/manual_clock.ts";
+
+const state: TcpState = {
+  client: { hostname: "10.1.2.3", port: 40_000 },
+  portal: { hostname: "10.1.2.4", port: 3260 },
+  sendUnacknowledged: 1000,
+  sendNext: 1000,
+  receiveNext: 2000,
+  segmentBytes: 1448,
+  sendWindowShift: 7,
+  receiveWindowShift: 7,
+  timestamps: true,
+  selectiveAcknowledgements: true,
+  timestamp: 1,
+  sendWindow: 65_536,
+  sendWindowMax: 65_536,
+  sendWindowSequence: 2000,
+  receiveWindow: 65_536,
+  receiveWindowSequence: 2000,
+  unacknowledged: new Uint8Array(0),
+};
+const session: MovedSession = {
+  initiatorName: "iqn.2026-11.net.plimsoll.test:host",
+  targetName: "iqn.2026-11.net.plimsoll.test:vol",
+  isid: 7,
+  connectionId: 1,
+  targetPortalGroupTag: 1,
+  relativeTargetPort: 1,
+  headerDigest: false,
+  dataDigest: true,
+  initialR2t: false,
+  immediateData: true,
+  protocolLevel: 1,
+  maxOutstandingR2t: 1,
+  maxBurstLength: 262_144,
+  firstBurstLength: 65_536,
+  peerMaxRecvDataSegmentLength: 8192,
+  ownMaxRecvDataSegmentLength: 262_144,
+  defaultTime2Wait: 0,
+  defaultTime2Retain: 0,
+  declared: [{ key: "InitiatorAlias", value: "host" }],
+  statSn: 5,
+  expCmdSn: 6,
+  maxCmdSn: 37,
+  unitNumber: 0,
+  unitDigest: 1,
+  attentions: [],
+  commands: 1,
+  bytesRead: 2,
+  bytesWritten: 3,
+};
+const names = ["alpha", "beta", "gamma"] as const;
+type Name = typeof names[number];
+const addressOf = (name: string) => `10.1.2.${4 + names.indexOf(name as Name)}`;
+
+class AdoptedFake implements AdoptedSession {
+  ended = false;
+  ending = false;
+  readonly waiters: (() => void)[] = [];
+  readonly identity = { id: 1 } as AdoptedSession["identity"];
+  constructor(readonly told: () => void) {}
+  end(): void {
+    this.ending = true;
+  }
+  whenEnded(then: () => void): void {
+    if (this.ended) then();
+    else this.waiters.push(then);
+  }
+  /** Its last task has ended. */
+  finish(): void {
+    this.ended = true;
+    this.told();
+    for (const then of this.waiters.splice(0)) then();
+  }
+}
+
+class Member {
+  readonly steering: Steering;
+  readonly takeovers: Takeovers;
+  readonly mover: SessionMover;
+  /** Where its kernel passes the client's packets on to; null: nowhere. */
+  passesTo: string | null = null;
+  /** It has the connection. */
+  has = false;
+  /** It has stopped, on its way. */
+  stopped = false;
+  provoked = 0;
+  held = new Uint8Array(0);
+  took = new Uint8Array(0);
+  adopted: AdoptedFake | null = null;
+  adoptions = 0;
+  problem: string | null = null;
+  reset = "";
+  sentAway = 0;
+
+  constructor(readonly group: Group, readonly name: Name) {
+    const common = {
+      clock: group.clock,
+      log: silentLog,
+      self: name,
+      run: () => group.runs.get(name)!,
+      runOf: (member: string) => group.runs.get(member) ?? null,
+      addressOf,
+      flows: {
+        reaches: () => true,
+        take: () => "not asked here",
+        steer: (_client: unknown, _portal: unknown, owner: string | null) => void (this.passesTo = owner),
+        provoke: () => void this.provoked++,
+      },
+      messenger: {
+        send: (
+          to: string,
+          kind: number,
+          body: Uint8Array,
+          _timeMs: number,
+          told: (outcome: MessageOutcome) => void,
+        ) => group.send(name, to, kind, body.slice(), told),
+      },
+    };
+    this.steering = new Steering(common);
+    this.takeovers = new Takeovers({
+      ...common,
+      steering: this.steering,
+      adopt: (_moved, _portal, held, _take, ended) => {
+        if (this.problem !== null) return this.problem;
+        this.took = held;
+        this.adoptions++;
+        this.has = true;
+        if (name === "alpha") this.passesTo = null;
+        return this.adopted = new AdoptedFake(ended);
+      },
+      mayServe: () => true,
+      sendAway: () => void this.sentAway++,
+      stops: (member) => group.stops === member,
+    });
+    this.mover = new SessionMover({
+      ...common,
+      steering: this.steering,
+      takeovers: this.takeovers,
+      endsOf: () => this.has ? { client: state.client, portal: state.portal } : null,
+      depart: (_id, owner, done) => {
+        this.stopped = true;
+        this.passesTo = owner;
+        done({
+          state,
+          session,
+          held: this.held,
+          stay: () => {
+            this.stopped = false;
+            this.passesTo = null;
+          },
+          gone: () => this.stopped = this.has = false,
+          abort: (reason) => {
+            this.stopped = this.has = false;
+            this.passesTo = null;
+            this.reset = reason;
+          },
+        });
+      },
+    });
+  }
+}
+
+/** Messages are delivered at once unless a test says otherwise. */
+class Group {
+  readonly clock = new ManualClock();
+  readonly runs = new Map<string, string>(names.map((name) => [name, `${name}-1`]));
+  readonly members = new Map<string, Member>();
+  stops = "";
+  /** What becomes of the next message of a kind: it is lost on its way there, or on its way back. */
+  readonly lose: { kind: number; way: "there" | "back" }[] = [];
+  sent: number[] = [];
+
+  constructor() {
+    for (const name of names) this.members.set(name, new Member(this, name));
+    this.of("alpha").has = true;
+  }
+
+  of(name: Name): Member {
+    return this.members.get(name)!;
+  }
+
+  send(
+    from: string,
+    to: string,
+    kind: number,
+    body: Uint8Array,
+    told: (outcome: MessageOutcome) => void,
+  ): void {
+    this.sent.push(kind);
+    if (!this.runs.has(to)) return told({ kind: "lost", reason: "it is down" });
+    const at = this.lose.findIndex((l) => l.kind === kind);
+    const lost = at < 0 ? null : this.lose.splice(at, 1)[0]!.way;
+    const late = () => void this.clock.after(1, () => told({ kind: "lost", reason: "the session ended" }));
+    if (lost === "there") return late();
+    this.deliver(from, to, kind, body, (answer) => {
+      if (lost === "back") return late();
+      if (answer === null) told({ kind: "taken" });
+      else told({ kind: "refused", reason: answer.reason, information: 0 });
+    });
+  }
+
+  deliver(
+    from: string,
+    to: string,
+    kind: number,
+    body: Uint8Array,
+    answer: (a: MessageAnswer) => void,
+  ): void {
+    const { takeovers, steering } = this.members.get(to)!;
+    const listeners: Record<number, MessageListener> = {
+      [MessageKind.moveHeld]: takeovers.heldCame,
+      [MessageKind.moveTake]: takeovers.takeCame,
+      [MessageKind.moveSteer]: steering.heard,
+      [MessageKind.moveEnd]: takeovers.endCame,
+    };
+    listeners[kind]!(from, body, answer);
+  }
+
+  move(from: Name, to: Name): MoveOutcome {
+    let outcome: MoveOutcome | null = null;
+    this.of(from).mover.move(1, to, (o) => outcome = o);
+    for (let i = 0; i < 200 && outcome === null; i++) this.clock.advance(100);
+    assert.ok(outcome !== null, "the move does not end");
+    return outcome;
+  }
+
+  owners(): Name[] {
+    return names.filter((name) => this.of(name).has && !this.of(name).stopped);
+  }
+}
+
+Deno.test("a session goes round, the portal's member passes its packets to whoever has it", () => {
+  // Lost without it: the move.
+  const group = new Group();
+  const alpha = group.of("alpha");
+  for (
+    const [from, to] of [["alpha", "beta"], ["beta", "gamma"], ["gamma", "alpha"], [
+      "alpha",
+      "gamma",
+    ]] as const
+  ) {
+    group.of(from).held = Uint8Array.from({ length: 150_000 }, (_, i) => i & 0xff);
+    assert.equal(group.move(from, to).kind, "moved", `${from} to ${to}`);
+    assert.deepEqual(group.owners(), [to]);
+    assert.equal(alpha.passesTo, to === "alpha" ? null : addressOf(to));
+    assert.deepEqual(group.of(to).took, group.of(from).held);
+    assert.equal(alpha.steering.steered, to === "alpha" ? 0 : 1);
+  }
+  assert.equal(group.of("gamma").takeovers.taken, 1);
+  assert.equal(group.of("beta").passesTo, null);
+  group.of("gamma").adopted!.finish();
+  group.clock.advance(limits.moveLingerMs + 1);
+  assert.equal(alpha.passesTo, null, "nothing is passed on once it has ended");
+  assert.equal(alpha.steering.steered, 0);
+});
+
+Deno.test("what is refused stays where it is, and its packets come there again", () => {
+  // Lost without it: a connection whose packets go to nobody.
+  const group = new Group();
+  group.of("beta").problem = "it has as many sessions as it may have";
+  assert.equal(group.move("alpha", "beta").kind, "stays");
+  assert.deepEqual(group.owners(), ["alpha"]);
+  assert.equal(group.of("alpha").passesTo, null);
+  group.of("beta").problem = null;
+  group.move("alpha", "beta");
+  group.of("gamma").problem = "it is being drained";
+  assert.equal(group.move("beta", "gamma").kind, "stays");
+  assert.deepEqual(group.owners(), ["beta"]);
+  assert.equal(group.of("alpha").passesTo, addressOf("beta"));
+  assert.equal(group.of("beta").passesTo, null);
+});
+
+Deno.test("a message that is lost on either way is sent again, and the session is taken once", () => {
+  // Lost without it: two owners, or a client reset for a short cut of the network.
+  for (const kind of [MessageKind.moveTake, MessageKind.moveSteer]) {
+    for (const way of ["there", "back"] as const) {
+      const group = new Group();
+      group.move("alpha", "beta");
+      group.lose.push({ kind, way });
+      assert.equal(group.move("beta", "gamma").kind, "moved", `${kind} ${way}`);
+      assert.deepEqual(group.owners(), ["gamma"]);
+      assert.equal(group.of("gamma").adoptions, 1);
+      assert.equal(group.of("alpha").passesTo, addressOf("gamma"));
+    }
+  }
+  const group = new Group();
+  group.of("alpha").held = new Uint8Array(100_000);
+  group.lose.push({ kind: MessageKind.moveHeld, way: "there" });
+  assert.equal(group.move("alpha", "beta").kind, "stays", "it has not been offered yet");
+  assert.deepEqual(group.owners(), ["alpha"]);
+});
+
+Deno.test("when nobody knows who has it the client is reset, and a new login waits for whoever may have it", () => {
+  // Lost without it: a write of the old session after the new one's.
+  const group = new Group();
+  const alpha = group.of("alpha"), beta = group.of("beta");
+  for (let i = 0; i < 500; i++) group.lose.push({ kind: MessageKind.moveTake, way: "back" });
+  assert.equal(group.move("alpha", "beta").kind, "reset");
+  group.lose.length = 0;
+  assert.notEqual(alpha.reset, "");
+  assert.equal(alpha.passesTo, null);
+  assert.equal(beta.adoptions, 1, "it had come all the same");
+  let free = false;
+  alpha.steering.whenFree(session, () => free = true);
+  group.clock.advance(1_000);
+  assert.equal(beta.adopted!.ending, true);
+  assert.equal(free, false, "its commands are still at work");
+  beta.adopted!.finish();
+  group.clock.advance(1_000);
+  assert.equal(free, true);
+  assert.equal(alpha.steering.steered, 0);
+});
+
+Deno.test("what was told to be over is not taken any more, however late it comes", () => {
+  // Lost without it: a session that comes to life behind the back of a new one.
+  const group = new Group();
+  const taken: { body: Uint8Array }[] = [];
+  const { deliver } = group;
+  group.deliver = (from, to, kind, body, answer) => {
+    if (kind === MessageKind.moveTake) return void taken.push({ body }); // on its way for long
+    deliver.call(group, from, to, kind, body, answer);
+  };
+  group.of("alpha").mover.move(1, "beta", () => {});
+  assert.equal(taken.length, 1);
+  let free = false;
+  group.of("alpha").steering.whenFree(session, () => free = true);
+  group.clock.advance(500);
+  assert.equal(free, true, "beta has promised");
+  let answer: MessageAnswer = null;
+  deliver.call(group, "alpha", "beta", MessageKind.moveTake, taken[0]!.body, (a) => answer = a);
+  assert.notEqual(answer, null);
+  assert.equal(group.of("beta").adoptions, 0);
+});
+
+Deno.test("with the portal's member its sessions elsewhere go; with their owner the client is told", () => {
+  // Lost without it: sessions that nobody hears, and clients that wait for ever.
+  const group = new Group();
+  const alpha = group.of("alpha"), beta = group.of("beta");
+  group.move("alpha", "beta");
+  group.stops = "alpha";
+  beta.takeovers.fellowsChanged();
+  beta.takeovers.fellowsChanged();
+  assert.equal(beta.sentAway, 1, "its initiator is asked to log out, once");
+  group.runs.set("alpha", "alpha-2");
+  beta.takeovers.fellowsChanged();
+  assert.equal(beta.adopted!.ending, true);
+
+  const other = new Group();
+  other.move("alpha", "beta");
+  other.runs.delete("beta");
+  other.of("alpha").steering.fellowsChanged();
+  assert.equal(other.of("alpha").passesTo, null);
+  assert.equal(other.of("alpha").provoked, 1);
+  assert.equal(other.of("alpha").steering.steered, 0);
+  assert.equal(alpha.provoked, 0);
+});
+
+Deno.test("a member that starts anew hears when nothing of its last life is left", () => {
+  // Lost without it: the same as for one login, for all of them.
+  const group = new Group();
+  const beta = group.of("beta");
+  group.move("alpha", "beta");
+  let answered = false;
+  const body = encodeFlow({ ...everyFlow, text: "alpha-2" });
+  group.deliver("alpha", "beta", MessageKind.moveEnd, body, () => answered = true);
+  assert.equal(answered, false);
+  beta.adopted!.finish();
+  assert.equal(answered, true);
+});
+
+Deno.test("nonsense is refused", () => {
+  // Lost without it: a member that dies of another's mistake.
+  const group = new Group();
+  for (const kind of [7, 8, 9, 10]) {
+    for (const length of [0, 1, 11, 100, 250]) {
+      let answer: MessageAnswer | undefined;
+      group.deliver("beta", "alpha", kind, new Uint8Array(length).fill(0xff), (a) => answer = a);
+      assert.ok(answer !== undefined, `${kind} of ${length} bytes is not answered`);
+      if (length < 12) assert.notEqual(answer, null, `${kind} of ${length} bytes`);
+    }
+  }
+  assert.equal(group.of("alpha").adoptions, 0);
+});
