@@ -84,14 +84,13 @@ async function examine(path: string): Promise<Check[]> {
   );
   checks.push(...await checkStateDir(config.member.stateDir), await checkGroupSecret(config));
   checks.push(await checkMetadata(config.group), ...checkShortCut(config.member));
-  checks.push(...await checkGroupAddress(config, status !== null));
   return [...checks, ...status === null ? await stopped(config) : served(config, status)];
 }
 
 /** Without a running member: could it have what it needs? */
 async function stopped(config: MemberConfig): Promise<Check[]> {
   const checks = config.member.portals.map((portal) => checkAddress("portal", portal));
-  checks.push(checkAddress("admin", config.member.admin));
+  checks.push(checkAddress("admin", config.member.admin), ...await checkGroupAddress(config));
   for (const disk of config.disks) checks.push(await checkDisk(disk));
   return checks;
 }
@@ -107,6 +106,16 @@ function served(config: MemberConfig, status: StatusReport): Check[] {
       advice: "Bring the interface up, or take the portal out of the configuration.",
     }
   );
+  if (status.groupAddress !== undefined) {
+    const { address, holder } = status.groupAddress;
+    const name = `group address ${address}`;
+    const advice = "Its members' logs, and the notices of each, say why.";
+    checks.push(
+      holder === null
+        ? { name, outcome: "warn", detail: "nobody has it", advice }
+        : { name, outcome: "ok", detail: `at ${holder}` },
+    );
+  }
   checks.push(...status.disks.map(checkDiskReport));
   for (const notice of status.notices) {
     checks.push({ name: "notice", outcome: "warn", detail: notice, advice: "See plimsoll status." });

@@ -114,20 +114,18 @@ export function checkShortCut(member: MemberConfig["member"]): Check[] {
   return problems.map((detail) => ({ name, outcome: "warn", detail, advice }));
 }
 
-/** Could this member hold the group's address, and does nobody have it who is not of the group? Changes nothing. */
-export async function checkGroupAddress(config: MemberConfig, memberRuns: boolean): Promise<Check[]> {
+/** Could this member hold the group's address? Asks the network who has it, and changes nothing. */
+export async function checkGroupAddress(config: MemberConfig): Promise<Check[]> {
   const floating = groupAddressOf(config, systemClock);
   if (floating === null) return [];
   const name = `group address ${formatSocketAddress(config.group.portal!)}`;
   const problem = floating.problem();
   if (problem !== null) {
-    const advice = "Without that, only the other members can hold it.";
-    return [{ name, outcome: "warn", detail: problem, advice }];
+    return [{ name, outcome: "warn", detail: problem, advice: "As it is, only other members can have it." }];
   }
-  // Who answers while the group runs is most likely the member that holds it.
-  const other = memberRuns ? null : await floating.askForOthers();
-  const detail = other === null ? "this member can hold it" : `this member can hold it; ${other} has it now`;
-  return [{ name, outcome: "ok", detail }];
+  const other = await floating.askForOthers();
+  const now = other === null ? "nobody has it now" : `${other} has it now: another member, or a stranger`;
+  return [{ name, outcome: "ok", detail: `this member can have it; ${now}` }];
 }
 
 /** Asks as a start would. */

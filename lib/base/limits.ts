@@ -134,13 +134,13 @@ export const limits = Object.freeze({
   /** So much earlier than the store a member takes its lease for ended: far more than clocks drift in 10 s. */
   memberLeaseMarginMs: 1_000,
   /**
-   * Lease of the group's address, milliseconds: shorter than a member's, since no data hangs on it. Its holder has it for 3 whole
-   * seconds after each renewal, which is what the kernel is told, and may miss two of them.
+   * Lease of the group's address, milliseconds: shorter than a member's, since no data hangs on it, and such that clients of a dead
+   * holder are back within 5 s. The kernel is told 3 whole seconds with each renewal (2 when the answer took more than 0.1 s), of which two may fail.
    */
-  groupAddressLeaseMs: 4_000,
+  groupAddressLeaseMs: 3_500,
   groupAddressRenewMs: 750,
   groupAddressRenewRetryMs: 250,
-  groupAddressMarginMs: 500,
+  groupAddressMarginMs: 400,
   /** From a trouble with the group's address (another machine has it, its port is in use) to the next try of this member. */
   groupAddressRestMs: 10_000,
   /** So long a member that is being drained leaves the group's address to others before it takes it itself. */

@@ -112,3 +112,28 @@ Deno.test("an older Deno fails, a newer one and an unset clock are something to 
   assert.equal(checkDenoVersion("3.0.0").outcome, "warn");
   assert.equal(checkWallClock(0).outcome, "warn");
 });
+
+Deno.test("the group's address: why this member cannot have it, and of a running one, who has it", async () => {
+  await using scene = new Scene();
+  const adminPort = scene.server.address.port;
+  const text = config({ portalPort: freePort(), adminPort: freePort(), disk: "state/a.img" })
+    .replace("[member]", 'portal = "198.51.100.100:3260"\n[member]'); // TEST-NET-2
+  const stopped = (await doctor(scene.file("a.toml", text))).find("group address 198.51.100.100:3260");
+  assert.equal(stopped.outcome, "warn");
+  assert.match(
+    stopped.detail,
+    / is in the network of 198\.51\.100\.100|capability CAP_NET_ADMIN|C library/,
+  );
+
+  const status = scene.control.status.bind(scene.control);
+  let holder: string | null = "beta";
+  scene.control.status = async () => ({
+    ...await status(),
+    groupAddress: { address: "198.51.100.100:3260", holder },
+  });
+  const path = scene.file("b.toml", text.replace(/admin = .*/, `admin = "127.0.0.1:${adminPort}"`));
+  const running = (await doctor(path)).find("group address");
+  assert.deepEqual([running.outcome, running.detail], ["ok", "at beta"]);
+  holder = null;
+  assert.equal((await doctor(path)).find("group address").outcome, "warn");
+});

@@ -12,6 +12,10 @@ export interface NamespacedMember {
   readonly port?: number;
   /** Lines of [member] beside the addresses. */
   readonly lines: readonly string[];
+  /** Lines of [group] behind its names; default: nobody is redirected. */
+  readonly groupLines?: readonly string[];
+  /** A command that runs what follows it, with less rights, say. */
+  readonly within?: readonly string[];
 }
 
 export class NamespacedGroup implements AsyncDisposable {
@@ -60,7 +64,7 @@ export class NamespacedGroup implements AsyncDisposable {
   async start(name: string): Promise<void> {
     const child = new Deno.Command("ip", {
       // deno-fmt-ignore
-      args: ["netns", "exec", this.machines.of(this.machine(name)), ...program(), "target", "--config", this.#file(name), ...this.#arguments],
+      args: ["netns", "exec", this.machines.of(this.machine(name)), ...this.#members.get(name)!.within ?? [], ...program(), "target", "--config", this.#file(name), ...this.#arguments],
       stdin: "null",
       stdout: "null",
       stderr: "piped",
@@ -129,7 +133,7 @@ export class NamespacedGroup implements AsyncDisposable {
     return `${this.directory}/${name}.toml`;
   }
 
-  #configure({ name, lines }: NamespacedMember): void {
+  #configure({ name, lines, groupLines = ['login_policy = "none"'] }: NamespacedMember): void {
     const address = this.address(name);
     const port = this.port(name);
     Deno.writeTextFileSync(
@@ -139,7 +143,7 @@ name = "demo"
 metadata = "sqlite:group.db"
 secret_file = "group.secret"
 iqn_prefix = "${iqnPrefix}"
-login_policy = "none"
+${groupLines.join("\n")}
 [member]
 name = "${name}"
 portals = ["${address}:${port}"]

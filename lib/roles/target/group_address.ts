@@ -40,6 +40,7 @@ const leaseTimes: LeaseTimes = Object.freeze({
 
 /** How often what nobody tells is looked at: the interface, the member's own lease, whether it is to be emptied. */
 const lookMs = 1_000;
+const questionsMax = 3;
 /** Neighbours are told more than once, since nobody acknowledges: so long after the last time, the last of these again and again. */
 const announceMs = [100, 200, 700, 2_000, 30_000];
 
@@ -156,7 +157,7 @@ export class GroupAddress {
     const lost = () => lease !== this.#lease; // #giveUp has seen to it
     if (lost()) return void this.#release(lease);
     try {
-      const other = await floating.askForOthers();
+      const other = await this.#askForOthers(lost);
       if (lost()) return;
       if (other !== null) {
         throw new Error(
@@ -177,6 +178,17 @@ export class GroupAddress {
     }
     log.info("this member has the group's address", { address: this.#name });
     this.#announce(0);
+  }
+
+  /** Who had it before may be a moment late to lose it: only who has it still after some time is not of the group. */
+  async #askForOthers(lost: () => boolean): Promise<string | null> {
+    const { clock, floating } = this.#parts;
+    for (let times = 1;; times++) {
+      const other = await floating.askForOthers();
+      if (other === null || lost() || times === questionsMax) return other;
+      await new Promise<void>((resolve) => clock.after(lookMs, resolve));
+      if (lost()) return null;
+    }
   }
 
   /** The record under this lease, unless it is somebody's. */
