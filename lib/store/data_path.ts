@@ -2,10 +2,9 @@
 // it ready again. No promises, no allocation in steady state.
 
 import { assert } from "../base/assert.ts";
-import { type Disk, type DiskOperation, type DiskOperationKind, lastingMemory } from "../base/disk.ts";
-import { limits } from "../base/limits.ts";
-import type { BlockOperation, BlockOutcome, BlockService } from "../extent/operation.ts";
+import type { Disk, DiskOperation, DiskOperationKind } from "../base/disk.ts";
 import type { LentData } from "../base/lent_range.ts";
+import type { BlockOperation, BlockOutcome, BlockService } from "../extent/operation.ts";
 import { EntryWriter } from "./entry_writer.ts";
 import { Flusher } from "./flusher.ts";
 import { blockBytes, slotOffset } from "./format.ts";
@@ -13,10 +12,11 @@ import type { OrderPoint } from "./order.ts";
 import { LentSlots } from "./lent_slots.ts";
 import { LockMode, type PageLock } from "./page_lock.ts";
 import type { PageMap } from "./page_map.ts";
+import { ScratchBuffers, scratchBytes } from "./scratch.ts";
 import type { SlotBoard } from "./slot_board.ts";
 import { isZero, SlotPool } from "./slot_pool.ts";
 import { SlotState, type SlotTable } from "./slot_table.ts";
-import { StoreTask, TaskQueue } from "./task.ts";
+import { StoreTask } from "./task.ts";
 import { TaskLoop } from "./task_loop.ts";
 
 /** What opening has read and found out. */
@@ -41,7 +41,6 @@ export interface DataPathParts {
 
 /** Ranges of zeroes shorter than this are written rather than punched. */
 const punchBytesMin = 65_536;
-const scratchBytes = 256 * 1024;
 const ENOSPC = 28;
 /** How a write ends, as a step; all kinds of writes share these numbers. */
 const stepEntry = 90;
@@ -74,10 +73,7 @@ export class DataPath implements BlockService {
   readonly #loop: TaskLoop;
   readonly #idleTasks: StoreTask[] = [];
   readonly #idleLocks: PageLock[] = [];
-  readonly #zeroes: Uint8Array<ArrayBuffer>;
-  readonly #idleScratch: Uint8Array<ArrayBuffer>[] = [];
-  #scratchOut = 0;
-  readonly #scratchWaiting = new TaskQueue();
+  readonly #scratch: ScratchBuffers;
   #generation: number;
   #quiet: (() => void)[] = [];
 
@@ -85,7 +81,7 @@ export class DataPath implements BlockService {
     const { disk, table, omit } = parts;
     this.#parts = parts;
     this.#disk = disk;
-    this.#zeroes = lastingMemory(disk, scratchBytes);
+    this.#scratch = new ScratchBuffers(disk);
     this.#table = table;
     this.#map = parts.map;
     this.#pageBytes = table.layout.pageBytes;
@@ -334,10 +330,10 @@ export class DataPath implements BlockService {
     const middle = left - left % blockBytes;
     const misaligned = at % blockBytes;
     if (misaligned === 0 && middle >= punchBytesMin) {
-      return this.#submitToSlot(task, "punch", at, middle, this.#zeroes, 0);
+      return this.#submitToSlot(task, "punch", at, middle, this.#scratch.zeroes, 0);
     }
     const edge = misaligned > 0 && left >= punchBytesMin + blockBytes ? blockBytes - misaligned : left;
-    this.#submitToSlot(task, "write", at, Math.min(edge, scratchBytes), this.#zeroes, 0);
+    this.#submitToSlot(task, "write", at, Math.min(edge, scratchBytes), this.#scratch.zeroes, 0);
   }
 
   #writeSame(task: StoreTask): void {
@@ -350,7 +346,7 @@ export class DataPath implements BlockService {
       if (!this.#beginWrite(task, LockMode.update)) return;
     }
     if (task.step === 1) {
-      if (!this.#ensureSlot(task) || !this.#takeScratch(task)) return;
+      if (!this.#ensureSlot(task) || !this.#scratch.take(task)) return;
       task.step = 2;
       const pattern = op.buffer.subarray(op.bufferStart, op.bufferStart + op.blockBytes);
       const length = Math.min(op.lengthBytes, scratchBytes);
@@ -369,7 +365,7 @@ export class DataPath implements BlockService {
     assert(op.lengthBytes <= scratchBytes, "COMPARE AND WRITE of more than the store can compare at once");
     if (task.step === 0 && !this.#beginWrite(task, LockMode.update)) return;
     if (task.step === 1) {
-      if (!this.#takeScratch(task)) return;
+      if (!this.#scratch.take(task)) return;
       task.slot = task.image!.slotOf(op.page);
       if (task.slot < 0 && this.mayBeLost(op.image)) return this.#end(task, "mediumReadError");
       task.step = 2;
@@ -402,7 +398,7 @@ export class DataPath implements BlockService {
     if (task.step === 0 && !this.#beginWrite(task, LockMode.update)) return;
     if (task.step === 1) {
       if (this.mayBeLost(op.image) && !this.#hasSlot(op)) return this.#end(task, "mediumReadError");
-      if (!this.#ensureSlot(task) || !this.#takeScratch(task)) return;
+      if (!this.#ensureSlot(task) || !this.#scratch.take(task)) return;
     } else if (task.step === 2) {
       if (task.disk.errno !== 0) return this.#end(task, "mediumReadError");
       const length = task.disk.lengthBytes;
@@ -558,33 +554,13 @@ export class DataPath implements BlockService {
     this.#loop.leave();
   }
 
-  /** True: task.scratch is a buffer of scratchBytes. False: the task waits for one and repeats its step. */
-  #takeScratch(task: StoreTask): boolean {
-    if (task.scratch.length > 0) return true;
-    if (this.#scratchOut >= limits.storeScratchBuffersMax) {
-      this.#scratchWaiting.push(task);
-      return false;
-    }
-    this.#scratchOut++;
-    task.scratch = this.#idleScratch.pop() ?? lastingMemory(this.#disk, scratchBytes);
-    return true;
-  }
-
-  #giveScratch(task: StoreTask): void {
-    this.#idleScratch.push(task.scratch);
-    task.dropScratch();
-    this.#scratchOut--;
-    const waiting = this.#scratchWaiting.shift();
-    if (waiting !== null) this.#loop.ready.push(waiting);
-  }
-
   #end(task: StoreTask, outcome: BlockOutcome): void {
     const { lock, image } = task;
     if (lock !== null) {
       lock.release(task, this.#loop.ready);
       if (lock.idle) image!.dropLock(lock, this.#idleLocks);
     }
-    if (task.scratch.length > 0) this.#giveScratch(task);
+    this.#scratch.give(task, this.#loop.ready);
     task.outcome = outcome;
     this.#loop.finished.push(task);
   }
