@@ -57,6 +57,13 @@ export class InitiatorCommand implements Sent {
   }
 }
 
+/** Gives the command back to its caller: its outcome is known, and the stream needs its data no more. */
+export function settle(command: InitiatorCommand): void {
+  command.settled = null;
+  command.flight.inFlight = false;
+  command.done(command);
+}
+
 export class CommandFlight {
   initiatorTaskTag = 0;
   cmdSn = 0;
@@ -94,6 +101,12 @@ export type ControlAnswer =
   | { readonly kind: "text"; readonly pairs: readonly TextPair[] }
   | { readonly kind: "pong"; readonly data: Uint8Array }
   | { readonly kind: "failed"; readonly reason: string };
+
+/** The answer to a request that found no room to be sent. */
+export const outputFull: ControlAnswer = {
+  kind: "failed",
+  reason: "too many requests are on their way out",
+};
 
 /** Data still to be sent for a command: unsolicited (targetTransferTag ffffffffh) or asked for by an R2T. */
 export interface Transfer {

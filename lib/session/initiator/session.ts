@@ -15,32 +15,25 @@ import {
   LogoutResponse,
   NopIn,
   Opcode,
-  R2t,
   Reject,
   reservedTag,
   ScsiDataIn,
   ScsiResponse,
-  TaskManagementResponse,
-  TextResponse,
 } from "../../wire/iscsi/bhs.ts";
-import {
-  codeText,
-  LoginStatus,
-  RejectReason,
-  TaskManagementFunctionCode,
-  TaskManagementResponseCode,
-} from "../../wire/iscsi/status.ts";
-import { formatText, parseText, type TextPair } from "../../wire/iscsi/text.ts";
+import { codeText, LoginStatus, RejectReason, TaskManagementResponseCode } from "../../wire/iscsi/status.ts";
+import { formatText, type TextPair } from "../../wire/iscsi/text.ts";
 import { FrameReader, type FrameSink } from "../framing.ts";
 import { initiatorWishes, Negotiation, type SessionParameters } from "../negotiation.ts";
-import { serialAdd, serialDifference } from "../sequence.ts";
+import { serialAdd } from "../sequence.ts";
 import {
-  type CommandOutcome,
   type ControlAnswer,
   type ControlTask,
   InitiatorCommand,
+  outputFull,
   type ReceivedPdu,
+  settle,
 } from "./command.ts";
+import { Inbound } from "./inbound.ts";
 import { KeepAlive } from "./keep_alive.ts";
 import { InitiatorLogin, type LoginStep } from "./login.ts";
 import type { InitiatorSessionHandler, InitiatorSessionOptions, SessionEnd } from "./options.ts";
@@ -63,8 +56,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
   readonly #tasks = new TaskTable();
   #state: State = "login";
   #end: SessionEnd | null = null;
-  /** Data segments that go to no command. */
-  #control = new Uint8Array(0);
+  readonly #inbound: Inbound;
   /** Of the login, then of the logout. */
   #deadline: Timer | null = null;
   #keepAlive: KeepAlive | null = null;
@@ -89,6 +81,13 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     }
     this.#login = new InitiatorLogin(options, this.negotiation, random);
     this.#outbound = new Outbound(stream, this.#tasks, this.parameters, options.cmdSn ?? 1);
+    this.#inbound = new Inbound(
+      this.#reader,
+      this.#outbound,
+      this.#tasks,
+      this.parameters,
+      (reason) => this.#lose(reason),
+    );
   }
 
   /** Sends the first Login Request. */
@@ -145,10 +144,10 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     command.settled = settle;
     const { waiting } = this.#outbound;
     if (this.#state === "closed" || this.#state === "loggingOut") {
-      return this.#finish(command, "notSent", "the session is over");
+      return this.#inbound.finish(command, "notSent", "the session is over");
     }
     if (waiting >= limits.initiatorQueueMax) {
-      return this.#finish(command, "notSent", `${waiting} commands are waiting already`);
+      return this.#inbound.finish(command, "notSent", `${waiting} commands are waiting already`);
     }
     this.#outbound.queue(command);
     this.#pump();
@@ -166,7 +165,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     done: (answer: ControlAnswer) => void,
   ): void {
     if (referenced !== null && this.#outbound.unqueue(referenced)) {
-      this.#finish(referenced, "aborted", "aborted before it was sent");
+      this.#inbound.finish(referenced, "aborted", "aborted before it was sent");
       return done({ kind: "response", response: TaskManagementResponseCode.functionComplete.code });
     }
     const task = this.#addControl("function", done, { lunHigh, lunLow, function: fn, referenced });
@@ -199,7 +198,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     const task = this.#addControl("logout", done, {});
     if (task === null) return;
     if (!this.#outbound.logout(task, reasonCode, this.#options.connectionId ?? 0)) {
-      return this.#answer(task, outputFull);
+      return this.#inbound.answer(task, outputFull);
     }
     this.#state = "loggingOut";
     this.#deadline = this.#clock.after(limits.loginTimeMsMax, () => {
@@ -248,8 +247,8 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     const words = end.kind === "lost" ? end.reason : "the session is over";
     this.#dropQueue(words);
     for (const task of this.#tasks.all()) {
-      if (task instanceof InitiatorCommand) this.#finish(task, "lost", words);
-      else this.#answer(task, { kind: "failed", reason: words });
+      if (task instanceof InitiatorCommand) this.#inbound.finish(task, "lost", words);
+      else this.#inbound.answer(task, { kind: "failed", reason: words });
     }
     this.#handler.closed(end);
   }
@@ -257,20 +256,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
   // FrameSink
 
   header(view: DataView, at: number, _ahsBytes: number, dataBytes: number): boolean {
-    if (dataBytes === 0) return true;
-    const reader = this.#reader;
-    if (Bhs.opcode.get(view, at) === Opcode.scsiDataIn) {
-      const command = this.#tasks.command(ScsiDataIn.initiatorTaskTag.get(view, at));
-      const offset = ScsiDataIn.bufferOffset.get(view, at);
-      if (command !== null && command.dataIn !== null && offset + dataBytes <= command.dataInLength) {
-        reader.dataInto = command.dataIn;
-        reader.dataIntoAt = command.dataInStart + offset;
-        return true;
-      }
-    }
-    if (this.#control.length < dataBytes) this.#control = new Uint8Array(Math.max(dataBytes, 8192));
-    reader.dataInto = this.#control;
-    reader.dataIntoAt = 0;
+    this.#inbound.place(view, at, dataBytes);
     return true;
   }
 
@@ -283,19 +269,20 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     if (this.#state === "closed") return false;
     if (!this.#count(opcode, view, at)) return false;
     if (this.#handler.received?.(this.#received(view, at, dataBytes)) === true) return !this.#over;
+    const inbound = this.#inbound;
     switch (opcode) {
       case Opcode.scsiDataIn:
-        return this.#dataIn(view, at, dataBytes);
+        return inbound.dataIn(view, at, dataBytes) && !this.#over;
       case Opcode.scsiResponse:
-        return this.#scsiResponse(view, at, dataBytes);
+        return inbound.scsiResponse(view, at, dataBytes) && !this.#over;
       case Opcode.r2t:
-        return this.#r2t(view, at);
+        return inbound.r2t(view, at);
       case Opcode.nopIn:
-        return this.#nopIn(view, at, dataBytes);
+        return inbound.nopIn(view, at, dataBytes) && !this.#over;
       case Opcode.taskManagementResponse:
-        return this.#functionResponse(view, at);
+        return inbound.functionResponse(view, at) && !this.#over;
       case Opcode.textResponse:
-        return this.#textResponse(view, at, dataBytes);
+        return inbound.textResponse(view, at, dataBytes) && !this.#over;
       case Opcode.logoutResponse:
         return this.#logoutResponse(view, at);
       case Opcode.asyncMessage:
@@ -341,7 +328,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
       status,
     };
     if (status === LoginStatus.success.code) this.tsih = LoginResponse.tsih.get(view, at);
-    return this.#takeLoginStep(this.#login.receive(parts, this.#control, 0, dataBytes));
+    return this.#takeLoginStep(this.#login.receive(parts, this.#inbound.control, 0, dataBytes));
   }
 
   #takeLoginStep(step: LoginStep): boolean {
@@ -438,159 +425,11 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     return true;
   }
 
-  #dataIn(view: DataView, at: number, dataBytes: number): boolean {
-    const command = this.#tasks.command(ScsiDataIn.initiatorTaskTag.get(view, at));
-    if (command === null) return this.#lose("Data-In came for no command");
-    if (dataBytes > 0 && this.#reader.dataInto !== command.dataIn) {
-      return this.#lose("Data-In came for more than the expected data transfer length");
-    }
-    const dataSn = ScsiDataIn.dataSn.get(view, at);
-    if (dataSn !== command.flight.dataSn) {
-      return this.#lose(`DataSN ${dataSn} came where ${command.flight.dataSn} was due`);
-    }
-    const offset = ScsiDataIn.bufferOffset.get(view, at);
-    const inOrder = this.parameters.dataPduInOrder && this.parameters.dataSequenceInOrder;
-    if (inOrder && dataBytes > 0 && offset !== command.dataInReceived) {
-      return this.#lose(`data at offset ${offset} came where ${command.dataInReceived} was due`);
-    }
-    command.flight.dataSn++;
-    command.dataInReceived += dataBytes;
-    if (ScsiDataIn.statusPresent.get(view, at) === 0) return true;
-    command.response = 0;
-    command.status = ScsiDataIn.status.get(view, at);
-    this.#setResidual(command, view, at);
-    this.#finish(command, "completed", "");
-    return !this.#over;
-  }
-
-  #scsiResponse(view: DataView, at: number, dataBytes: number): boolean {
-    const command = this.#tasks.command(ScsiResponse.initiatorTaskTag.get(view, at));
-    if (command === null) return this.#lose("a SCSI Response came for no command");
-    command.response = ScsiResponse.response.get(view, at);
-    command.status = ScsiResponse.status.get(view, at);
-    this.#setResidual(command, view, at);
-    if (dataBytes >= 2) {
-      const senseBytes = (this.#control[0]! << 8) | this.#control[1]!;
-      if (senseBytes + 2 > dataBytes) return this.#lose("the sense length is longer than the data segment");
-      command.sense = this.#control.slice(2, 2 + senseBytes);
-    }
-    this.#finish(command, "completed", "");
-    return !this.#over;
-  }
-
-  /** Data-In and SCSI Response have these fields at the same places (RFC 7143 §11.4.1, §11.7). */
-  #setResidual(command: InitiatorCommand, view: DataView, at: number): void {
-    const count = ScsiResponse.residualCount.get(view, at);
-    if (ScsiResponse.underflow.get(view, at) === 1) command.residual = count;
-    else if (ScsiResponse.overflow.get(view, at) === 1) command.residual = -count;
-  }
-
-  #r2t(view: DataView, at: number): boolean {
-    const command = this.#tasks.command(R2t.initiatorTaskTag.get(view, at));
-    if (command === null) return this.#lose("an R2T came for no command");
-    const flight = command.flight;
-    const r2tSn = R2t.r2tSn.get(view, at);
-    if (r2tSn !== flight.r2tSn) return this.#lose(`R2TSN ${r2tSn} came where ${flight.r2tSn} was due`);
-    const offset = R2t.bufferOffset.get(view, at);
-    const length = R2t.desiredDataTransferLength.get(view, at);
-    const available = command.dataOut === null ? 0 : command.dataOutLength;
-    if (length === 0 || length > this.parameters.maxBurstLength || offset + length > available) {
-      return this.#lose(`an R2T asks for ${length} bytes at ${offset} of ${available}`);
-    }
-    if (flight.r2tsOpen === this.parameters.maxOutstandingR2t) {
-      return this.#lose(`more than ${flight.r2tsOpen} R2Ts are outstanding`);
-    }
-    flight.r2tSn++;
-    flight.r2tsOpen++;
-    const targetTransferTag = R2t.targetTransferTag.get(view, at);
-    this.#outbound.transfer(command, targetTransferTag, offset, offset + length);
-    return true;
-  }
-
-  #nopIn(view: DataView, at: number, dataBytes: number): boolean {
-    const tag = NopIn.initiatorTaskTag.get(view, at);
-    if (tag !== reservedTag) {
-      const task = this.#tasks.control(tag, "ping");
-      if (task === null) return this.#lose("a NOP-In came for no ping");
-      this.#answer(task, { kind: "pong", data: this.#control.slice(0, dataBytes) });
-      return !this.#over;
-    }
-    const transferTag = NopIn.targetTransferTag.get(view, at);
-    if (transferTag === reservedTag) return true; // it only tells the window
-    if (!this.#outbound.pong(transferTag, view.getUint32(at + 8), view.getUint32(at + 12))) {
-      return this.#lose("the target sends pings and does not read the answers");
-    }
-    return true;
-  }
-
-  #functionResponse(view: DataView, at: number): boolean {
-    const task = this.#tasks.control(TaskManagementResponse.initiatorTaskTag.get(view, at), "function");
-    if (task === null) return this.#lose("a task management response came for no function");
-    const response = TaskManagementResponse.response.get(view, at);
-    if (response === TaskManagementResponseCode.functionComplete.code) this.#endTasksOf(task);
-    this.#answer(task, { kind: "response", response });
-    return !this.#over;
-  }
-
-  /** The commands that a completed function has ended: nothing comes for them any more (RFC 7143 §4.2.3, §11.5.1). */
-  #endTasksOf(fn: ControlTask): void {
-    const text = codeText(TaskManagementFunctionCode, fn.function) ?? "a task management function";
-    const codes = TaskManagementFunctionCode;
-    if (fn.function === codes.abortTask.code) {
-      const command = fn.referenced;
-      if (command === null || this.#tasks.command(command.flight.initiatorTaskTag) !== command) return;
-      if (serialDifference(command.flight.cmdSn, fn.cmdSn) < 0) {
-        this.#finish(command, "aborted", `ended by ${text}`);
-      }
-      return;
-    }
-    const wholeTarget = fn.function === codes.targetWarmReset.code ||
-      fn.function === codes.targetColdReset.code;
-    const setOrUnit = fn.function === codes.abortTaskSet.code ||
-      fn.function === codes.clearTaskSet.code || fn.function === codes.logicalUnitReset.code;
-    if (!wholeTarget && !setOrUnit) return;
-    for (const task of this.#tasks.all()) {
-      if (!(task instanceof InitiatorCommand) || serialDifference(task.flight.cmdSn, fn.cmdSn) >= 0) continue;
-      if (wholeTarget || (task.lunHigh === fn.lunHigh && task.lunLow === fn.lunLow)) {
-        this.#finish(task, "aborted", `ended by ${text}`);
-      }
-    }
-  }
-
-  #textResponse(view: DataView, at: number, dataBytes: number): boolean {
-    const task = this.#tasks.control(TextResponse.initiatorTaskTag.get(view, at), "text");
-    if (task === null) return this.#lose("a Text Response came for no request");
-    if (task.text.length + dataBytes > limits.textResponseBytesMax) {
-      return this.#lose(`a text is longer than ${limits.textResponseBytesMax} bytes`);
-    }
-    const whole = new Uint8Array(task.text.length + dataBytes);
-    whole.set(task.text);
-    whole.set(this.#control.subarray(0, dataBytes), task.text.length);
-    task.text = whole;
-    const transferTag = TextResponse.targetTransferTag.get(view, at);
-    if (TextResponse.final.get(view, at) === 0) {
-      if (transferTag === reservedTag) {
-        return this.#lose("a Text Response is neither final nor to be continued");
-      }
-      const lunHigh = view.getUint32(at + 8), lunLow = view.getUint32(at + 12);
-      this.#sent(task, this.#outbound.text(task, noBytes, transferTag, lunHigh, lunLow));
-      return true;
-    }
-    const parsed = parseText(whole, 0, whole.length, limits.textResponsePairsMax);
-    this.#answer(
-      task,
-      parsed.kind === "pairs"
-        ? { kind: "text", pairs: parsed.pairs }
-        : { kind: "failed", reason: `the text is malformed: ${parsed.reason}` },
-    );
-    return !this.#over;
-  }
-
   #logoutResponse(view: DataView, at: number): boolean {
     const task = this.#tasks.control(LogoutResponse.initiatorTaskTag.get(view, at), "logout");
     if (task === null) return this.#lose("a Logout Response came for no request");
     this.#end = { kind: "loggedOut" };
-    this.#answer(task, { kind: "response", response: LogoutResponse.response.get(view, at) });
+    this.#inbound.answer(task, { kind: "response", response: LogoutResponse.response.get(view, at) });
     this.#stream.end();
     return false;
   }
@@ -616,10 +455,12 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     const task = this.#tasks.get(Bhs.initiatorTaskTag.get(refused, 0));
     if (task === null) return;
     const words = `rejected: ${codeText(RejectReason, reason) ?? `reason ${reason}`}`;
-    if (!(task instanceof InitiatorCommand)) return this.#answer(task, { kind: "failed", reason: words });
+    if (!(task instanceof InitiatorCommand)) {
+      return this.#inbound.answer(task, { kind: "failed", reason: words });
+    }
     if (opcode !== Opcode.scsiCommand) return;
     const { cmdSn } = task.flight;
-    this.#finish(task, "rejected", words);
+    this.#inbound.finish(task, "rejected", words);
     if (this.#over) return;
     const plug = this.#addControl("ping", () => {}, {});
     if (plug !== null) this.#sent(plug, this.#outbound.plug(plug, cmdSn));
@@ -639,31 +480,13 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     return this.#end !== null || this.#state === "closed";
   }
 
-  /** Takes the command out of everything; tells it once the stream needs its data no more. */
-  #finish(command: InitiatorCommand, outcome: CommandOutcome, reason: string): void {
-    const flight = command.flight;
-    if (flight.initiatorTaskTag !== reservedTag) {
-      this.#tasks.remove(flight.initiatorTaskTag);
-      this.#outbound.forget(command);
-    }
-    command.outcome = outcome;
-    command.reason = reason;
-    flight.ended = true;
-    if (flight.sending === 0) settle(command);
-  }
-
   /** A request that found no room is answered at once. */
   #sent(task: ControlTask, sent: boolean): void {
-    if (!sent) this.#answer(task, outputFull);
-  }
-
-  #answer(task: ControlTask, answer: ControlAnswer): void {
-    this.#tasks.remove(task.initiatorTaskTag);
-    task.done(answer);
+    if (!sent) this.#inbound.answer(task, outputFull);
   }
 
   #dropQueue(reason: string): void {
-    for (const command of this.#outbound.takeQueue()) this.#finish(command, "notSent", reason);
+    for (const command of this.#outbound.takeQueue()) this.#inbound.finish(command, "notSent", reason);
   }
 
   /** The connection cannot go on. Always false, for the sink's answers. */
@@ -680,10 +503,3 @@ export class InitiatorSession implements StreamHandler, FrameSink {
 }
 
 const noBytes = new Uint8Array(0);
-const outputFull: ControlAnswer = { kind: "failed", reason: "too many requests are on their way out" };
-
-function settle(command: InitiatorCommand): void {
-  command.settled = null;
-  command.flight.inFlight = false;
-  command.done(command);
-}
