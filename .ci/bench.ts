@@ -1,7 +1,7 @@
 // `deno task bench`: measures this tree's target beside tgtd and a minimal C server, and writes the tables of
 // docs/performance.md: the workloads of ../shared/bench/versus.py, reads past the page cache, fairness, and forwarding
 // between two members. Some five minutes. `forward` measures that last part alone; `shortcut` measures the short cut and writes
-// its tables (2.5 minutes; root). Other arguments are handed to versus.py (workloads, --rounds, …). `forward` and versus.py
+// its tables (2.5 minutes; root), `proxy` an initiator-proxy before three members (2 minutes). Other arguments are handed to versus.py (workloads, --rounds, …). `forward` and versus.py
 // leave the page alone.
 // Needs python3, gcc and fincore (util-linux); for tgtd the Debian package tgt; for what the disk itself gives the package fio;
 // for the short cut root, ip and tc (iproute2), and curl.
@@ -9,12 +9,14 @@
 import { exists, shared, succeed } from "../tests/interop/tools.ts";
 import { type TargetOptions, TargetProcess } from "../tests/interop/target_process.ts";
 import { forwardRuns } from "./bench_forward.ts";
+import { proxyRuns } from "./bench_proxy.ts";
 import { coldRounds, fairRounds } from "./bench_runs.ts";
 import { shortCutRuns } from "./bench_short_cut.ts";
 import {
   coldTable,
   fairTable,
   forwardTable,
+  proxyTable,
   putBetweenMarkers,
   shortCutTables,
   type VersusReport,
@@ -129,6 +131,12 @@ async function measureShortCut(directory: string): Promise<void> {
   await writeTables([["shortcut", `${about}\n\n${shortCutTables(await shortCutRuns(shortCutRounds))}`]]);
 }
 
+async function measureProxy(directory: string): Promise<void> {
+  const about = await machine(directory, "deno task bench proxy", rounds);
+  const table = proxyTable(await proxyRuns(await buildLoad(directory), rounds));
+  await writeTables([["proxy", `${about}\n\n${table}`]]);
+}
+
 /** Where and of what the figures are. */
 async function machine(directory: string, command: string, rounds: number): Promise<string> {
   const run = async (program: string, ...args: string[]) =>
@@ -166,6 +174,7 @@ const directory = await Deno.makeTempDir({ prefix: "plimsoll-bench-" });
 try {
   if (Deno.args.length === 0) await measureAll(directory);
   else if (Deno.args[0] === "shortcut") await measureShortCut(directory);
+  else if (Deno.args[0] === "proxy") await measureProxy(directory);
   else if (Deno.args[0] === "forward") {
     console.log(forwardTable(await forwardRuns(await buildLoad(directory), directory, rounds)));
   } else {

@@ -1,6 +1,7 @@
 // The tables of docs/performance.md, put between their markers.
 
 import type { ForwardRound, ForwardRun } from "./bench_forward.ts";
+import type { ProxyRound, ProxyRun } from "./bench_proxy.ts";
 import type { ColdRound, FairRound } from "./bench_runs.ts";
 import type { ShortCutFigures, ShortCutRuns } from "./bench_short_cut.ts";
 
@@ -232,6 +233,34 @@ export function shortCutTables({ single, pairs }: ShortCutRuns): string {
     ]);
   }
   return `${markdown(rows)}\n${markdown(together)}`;
+}
+
+/** Rates and medians of the three ways; ratios are to the plain client's, and of both proxies to each other. */
+export function proxyTable(runs: readonly ProxyRun[]): string {
+  const rows = [[
+    "workload",
+    "plain client",
+    "proxy",
+    "without the table",
+    "proxy to plain",
+    "table to none",
+    "p50 us: plain, proxy, without",
+    "CPU us: plain, proxy, without",
+  ]];
+  for (const { name, rounds } of runs) {
+    const medians = (pick: (m: ProxyRound["plain"]) => number) =>
+      [rounds.map((r) => r.plain), rounds.map((r) => r.routed), rounds.map((r) => r.blind)]
+        .map((list) => median(list.map(pick)));
+    rows.push([
+      name,
+      ...medians((m) => m.iops).map((iops) => `${thousands(iops)} IOPS`),
+      ratioText(ratioOf(rounds.map((r) => r.routed.iops / r.plain.iops))),
+      ratioText(ratioOf(rounds.map((r) => r.routed.iops / r.blind.iops))),
+      medians((m) => m.p50).map((us) => us.toFixed(0)).join(", "),
+      medians((m) => m.cpuUs).map((us) => us.toFixed(1)).join(", "),
+    ]);
+  }
+  return markdown(rows);
 }
 
 /** Replaces what is between the markers `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; throws when they are missing. */
