@@ -73,7 +73,9 @@ export class Path {
   readonly #owner: PathOwner;
   #session: InitiatorSession | null = null;
   #address: SocketAddress | null = null;
-  #attempt = 0;
+  /** Which address is next, and how many have been tried since a session was there. */
+  #next = 0;
+  #tried = 0;
   #retry: Timer | null = null;
   #retryMs: number = limits.forwardRetryMsMin;
 
@@ -171,7 +173,8 @@ export class Path {
     this.#retry = null;
     this.#state = "connecting";
     if (addresses.length === 0) return this.#pause("it is down");
-    const address = this.#address = addresses[this.#attempt++ % addresses.length]!;
+    const address = this.#address = addresses[this.#next++ % addresses.length]!;
+    this.#tried++;
     let session: InitiatorSession | null = null;
     const connectMs = Math.min(limits.forwardConnectMsMax, 2 * this.#parts.silenceMs);
     network.connect(address, connectMs, (stream) => {
@@ -232,7 +235,8 @@ export class Path {
     if (session !== this.#session || this.#state !== "connecting" || session.state !== "fullFeature") return;
     this.#state = "open";
     this.#retryMs = limits.forwardRetryMsMin;
-    this.#attempt = 0;
+    this.#next = 0; // the plan's own
+    this.#tried = 0;
     if (this.reason !== "") {
       this.#parts.log.info("a path is back", { member: this.place.member, portal: this.portal });
     }
@@ -263,20 +267,27 @@ export class Path {
     const reason = end.kind === "lost" || end.kind === "loginFailed"
       ? end.reason
       : `the session was ${end.kind}`;
-    this.#pause(reason);
+    const silent = end.kind === "lost" && end.silent === true;
+    if (silent) {
+      this.#next = this.place.addresses.findIndex((a) => formatSocketAddress(a) === this.portal) + 1;
+    }
+    this.#pause(reason, silent);
   }
 
-  /** Tries again in a while: at once through another portal, if there is one that has not been tried. */
-  #pause(reason: string): void {
+  /**
+   * Tries again in a while: at once through another portal, if there is one that has not been tried. To call a portal that has
+   * fallen silent would be to wait for it: the others come first.
+   */
+  #pause(reason: string, silent = false): void {
     const { member, addresses } = this.place;
     if (this.reason === "") {
       this.#parts.log.warn("a path is away", { member, portal: this.portal, reason });
     }
     this.reason = reason;
     this.#state = "pausing";
-    const untried = this.#attempt > 0 && this.#attempt < addresses.length;
-    this.#retry = this.#parts.clock.after(untried ? 1 : this.#retryMs, () => this.#connect());
-    if (!untried) this.#retryMs = Math.min(this.#retryMs * 2, limits.forwardRetryMsMax);
+    const soon = silent || (this.#tried > 0 && this.#tried < addresses.length);
+    this.#retry = this.#parts.clock.after(soon ? 1 : this.#retryMs, () => this.#connect());
+    if (!soon) this.#retryMs = Math.min(this.#retryMs * 2, limits.forwardRetryMsMax);
     this.#owner.left(this);
   }
 }

@@ -6,6 +6,8 @@ import { iqnPrefix, pause, program } from "./target_process.ts";
 
 export interface NamespacedMember {
   readonly name: string;
+  /** An initiator-proxy instead of a member: `lines` are those of [proxy]. */
+  readonly proxy?: boolean;
   /** Where it runs; default: the machine of its name. */
   readonly machine?: string;
   /** Of its portal, default 3260; its peers' door is two above, its administration twenty. */
@@ -30,8 +32,10 @@ export class NamespacedGroup implements AsyncDisposable {
     machines: readonly string[],
     members: readonly NamespacedMember[],
     targetArguments: readonly string[] = [],
+    /** A member has a portal on each. */
+    private readonly networks = 1,
   ) {
-    this.machines = new Namespaces(machines);
+    this.machines = new Namespaces(machines, networks);
     this.#members = new Map(members.map((member) => [member.name, member]));
     this.#arguments = targetArguments;
     for (const member of members) this.#configure(member);
@@ -64,7 +68,7 @@ export class NamespacedGroup implements AsyncDisposable {
   async start(name: string): Promise<void> {
     const child = new Deno.Command("ip", {
       // deno-fmt-ignore
-      args: ["netns", "exec", this.machines.of(this.machine(name)), ...this.#members.get(name)!.within ?? [], ...program(), "target", "--config", this.#file(name), ...this.#arguments],
+      args: ["netns", "exec", this.machines.of(this.machine(name)), ...this.#members.get(name)!.within ?? [], ...program(), this.#members.get(name)!.proxy === true ? "initiator-proxy" : "target", "--config", this.#file(name), ...this.#arguments],
       stdin: "null",
       stdout: "null",
       stderr: "piped",
@@ -104,9 +108,9 @@ export class NamespacedGroup implements AsyncDisposable {
     // deno-fmt-ignore
     this.tool(by, "volume", "create", name, "--size", size, "--members", members.join(","), "--initiators", "*");
     const served = () =>
-      [...this.#running.keys()].every((member) =>
-        this.api<unknown>(member, `volumes/${name}/route`) !== null
-      );
+      [...this.#running.keys()].filter((member) => this.#members.get(member)!.proxy !== true).every((
+        member,
+      ) => this.api<unknown>(member, `volumes/${name}/route`) !== null);
     await this.until(served, `${name} is served`);
   }
 
@@ -133,9 +137,28 @@ export class NamespacedGroup implements AsyncDisposable {
     return `${this.directory}/${name}.toml`;
   }
 
-  #configure({ name, lines, groupLines = ['login_policy = "none"'] }: NamespacedMember): void {
+  #configure({ name, lines, groupLines = ['login_policy = "none"'], proxy }: NamespacedMember): void {
     const address = this.address(name);
     const port = this.port(name);
+    if (proxy === true) {
+      return Deno.writeTextFileSync(
+        this.#file(name),
+        `[group]
+name = "demo"
+secret_file = "group.secret"
+iqn_prefix = "${iqnPrefix}"
+[proxy]
+listen = "127.0.0.1:${port}"
+admin = "127.0.0.1:${port + 20}"
+state_dir = "${name}"
+${lines.join("\n")}
+`,
+      );
+    }
+    const portals = Array.from(
+      { length: this.networks },
+      (_, network) => JSON.stringify(`${this.machines.address(this.machine(name), network)}:${port}`),
+    );
     Deno.writeTextFileSync(
       this.#file(name),
       `[group]
@@ -146,7 +169,7 @@ iqn_prefix = "${iqnPrefix}"
 ${groupLines.join("\n")}
 [member]
 name = "${name}"
-portals = ["${address}:${port}"]
+portals = [${portals.join(", ")}]
 peer = "${address}:${port + 2}"
 admin = "127.0.0.1:${port + 20}"
 state_dir = "${name}"

@@ -24,20 +24,26 @@ export function run(command: string, ...args: string[]): string {
   return text;
 }
 
-/** Machines "10.98.0.N", N from 1 in the order of their names, each with an interface eth0 on a bridge of their own. */
+/**
+ * Machines "10.98.0.N", N from 1 in the order of their names, each with an interface eth0 on a bridge of their own. With more
+ * networks, "10.98.1.N" on eth1 and another bridge, and so on.
+ */
 export class Namespaces implements Disposable {
   readonly #libc = Deno.dlopen("libc.so.6", symbols);
   readonly #prefix = `pl${Deno.pid.toString(36)}`;
   readonly #made: string[] = [];
   readonly #own: number;
 
-  constructor(readonly names: readonly string[]) {
+  constructor(readonly names: readonly string[], networks = 1) {
     this.#own = this.#open("/proc/self/ns/net");
     try {
       this.#add("bridge");
-      run("ip", "-n", this.of("bridge"), "link", "add", "br0", "type", "bridge");
-      run("ip", "-n", this.of("bridge"), "link", "set", "br0", "up");
-      names.forEach((name, i) => this.#machine(name, i + 1));
+      for (const name of names) this.#add(name);
+      for (let network = 0; network < networks; network++) {
+        run("ip", "-n", this.of("bridge"), "link", "add", `br${network}`, "type", "bridge");
+        run("ip", "-n", this.of("bridge"), "link", "set", `br${network}`, "up");
+        for (const name of names) this.#connect(name, network);
+      }
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -49,8 +55,13 @@ export class Namespaces implements Disposable {
     return `${this.#prefix}${name}`;
   }
 
-  address(name: string): string {
-    return `10.98.0.${this.names.indexOf(name) + 1}`;
+  address(name: string, network = 0): string {
+    return `10.98.${network}.${this.names.indexOf(name) + 1}`;
+  }
+
+  /** Cuts a machine off one network, or mends that: its cable is pulled, and nobody is told. */
+  plug(name: string, network: number, way: "up" | "down"): void {
+    run("ip", "-n", this.of("bridge"), "link", "set", this.#port(name, network), way);
   }
 
   /** Hardware address of a machine's interface. */
@@ -81,8 +92,14 @@ export class Namespaces implements Disposable {
     this.#libc.close();
   }
 
-  #machine(name: string, number: number): void {
-    this.#add(name);
+  /** The bridge's end of a machine's cable. */
+  #port(name: string, network: number): string {
+    return `v${this.names.indexOf(name) + 1}${network === 0 ? "" : `n${network}`}`;
+  }
+
+  #connect(name: string, network: number): void {
+    const own = `eth${network}`;
+    const port = this.#port(name, network);
     const bridge = this.of("bridge");
     run(
       "ip",
@@ -90,18 +107,18 @@ export class Namespaces implements Disposable {
       bridge,
       "link",
       "add",
-      `v${number}`,
+      port,
       "type",
       "veth",
       "peer",
       "name",
-      "eth0",
+      own,
       "netns",
       this.of(name),
     );
-    run("ip", "-n", bridge, "link", "set", `v${number}`, "master", "br0", "up");
-    run("ip", "-n", this.of(name), "addr", "add", `${this.address(name)}/24`, "dev", "eth0");
-    run("ip", "-n", this.of(name), "link", "set", "eth0", "up");
+    run("ip", "-n", bridge, "link", "set", port, "master", `br${network}`, "up");
+    run("ip", "-n", this.of(name), "addr", "add", `${this.address(name, network)}/24`, "dev", own);
+    run("ip", "-n", this.of(name), "link", "set", own, "up");
   }
 
   #add(name: string): void {

@@ -1,5 +1,5 @@
-// A plain initiator in a namespace of its own, for short_cut_interop.ts and live_interop.ts: random reads and writes at some depth, every byte
-// verified. It logs in again when its connection is lost, and prints what it saw as JSON.
+// A plain initiator in a namespace of its own, for short_cut_interop.ts, live_interop.ts and proxy_cut_interop.ts: random reads and
+// writes at some depth, every byte verified. It logs in again when its connection is lost, and prints what it saw as JSON.
 
 import { existsSync } from "node:fs";
 import { systemClock } from "../../lib/io/system_clock.ts";
@@ -29,6 +29,8 @@ export interface ClientReport {
   again: number;
   wrong: string[];
   readMs: { p50: number; p99: number; max: number };
+  /** Of any command, from when it was wanted until it was answered GOOD. */
+  longestMs: number;
 }
 
 const cellBytes = 128 * 1024;
@@ -49,6 +51,7 @@ async function work(order: ClientOrder): Promise<ClientReport> {
     again: 0,
     wrong: [],
     readMs: { p50: 0, p99: 0, max: 0 },
+    longestMs: 0,
   };
   const cells = Math.floor(order.sizeBytes / cellBytes);
   /** What each cell was written with last; 0: never, zeroes. */
@@ -103,6 +106,7 @@ async function work(order: ClientOrder): Promise<ClientReport> {
     while (busy.has(cell)) cell = (cell + 1) % cells;
     busy.add(cell);
     const lba = cell * cellBytes / blockBytes;
+    const from = performance.now();
     if (Math.random() < order.writes) {
       const version = versions[cell]! + 1;
       await done(cdb16(0x8a, lba, cellBytes / blockBytes), { dataOut: content(cell, version) });
@@ -111,7 +115,6 @@ async function work(order: ClientOrder): Promise<ClientReport> {
     } else {
       const offset = Math.floor(Math.random() * 8) * 8 * blockBytes;
       const length = (1 + Math.floor(Math.random() * 24)) * 8 * blockBytes;
-      const from = performance.now();
       const data = await done(cdb16(0x88, lba + offset / blockBytes, length / blockBytes), {
         dataInMax: length,
       });
@@ -125,6 +128,7 @@ async function work(order: ClientOrder): Promise<ClientReport> {
       }
       report.reads++;
     }
+    report.longestMs = Math.max(report.longestMs, performance.now() - from);
     busy.delete(cell);
   }
 

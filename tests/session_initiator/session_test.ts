@@ -175,6 +175,27 @@ Deno.test("silence is met with pings; without an answer the connection ends", ()
   assert.match((rig.end as { reason: string }).reason, /did not answer a ping/);
 });
 
+Deno.test("a peer that falls silent is dead after both times, whenever that was", () => {
+  // Lost without it: a path that is to be left within a second, and is left after one and a half.
+  for (const lastHeardMs of [0, 1, 99, 100, 101, 180, 249, 250, 333]) {
+    const rig = new Rig({ nopIntervalMs: 100, nopTimeoutMs: 250 }).login();
+    for (let ms = 0; ms < lastHeardMs; ms++) {
+      rig.clock.advance(1);
+      for (const ping of rig.sent()) {
+        const initiatorTaskTag = ping.get("initiatorTaskTag");
+        rig.answer(Opcode.nopIn, { initiatorTaskTag, targetTransferTag: 0xffff_ffff });
+      }
+    }
+    rig.answer(Opcode.asyncMessage, { asyncEvent: 255 });
+    rig.clock.advance(349);
+    assert.ok(!rig.aborted, `heard until ${lastHeardMs}: too early`);
+    rig.clock.advance(2);
+    assert.ok(rig.aborted, `heard until ${lastHeardMs}: too late`);
+    rig.close();
+    assert.equal((rig.end as { silent?: true }).silent, true);
+  }
+});
+
 Deno.test("a reject is told to its task; a rejected Data-Out leaves the response to come", () => {
   const rig = new Rig().login();
   const command = rig.submit();

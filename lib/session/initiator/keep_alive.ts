@@ -26,7 +26,7 @@ export class KeepAlive {
     this.#ping = ping;
     this.#dead = dead;
     this.#heardMs = clock.nowMs();
-    this.#arm();
+    this.#arm(intervalMs);
   }
 
   /** The peer has sent something. */
@@ -36,22 +36,29 @@ export class KeepAlive {
 
   stop(): void {
     this.#timer?.cancel();
+    this.#timer = null;
   }
 
-  #arm(): void {
-    this.#timer = this.#clock.after(this.#intervalMs, () => this.#tick());
+  #arm(afterMs: number): void {
+    this.#timer?.cancel();
+    this.#timer = this.#clock.after(Math.max(1, afterMs), () => this.#look());
   }
 
-  #tick(): void {
+  /** To the moment, so that a peer that falls silent is dead after both times and no more, whenever that was. */
+  #look(): void {
     const now = this.#clock.nowMs();
-    const waitedMs = now - this.#pingSentMs;
-    if (this.#pingSentMs >= 0 && waitedMs >= this.#timeoutMs) {
+    if (this.#pingSentMs >= 0) {
+      const waitedMs = now - this.#pingSentMs;
+      if (waitedMs < this.#timeoutMs) return this.#arm(this.#timeoutMs - waitedMs);
       return this.#dead(`the target did not answer a ping within ${Math.round(waitedMs)} ms`);
     }
-    this.#arm();
-    if (this.#pingSentMs < 0 && now - this.#heardMs >= this.#intervalMs) {
-      this.#pingSentMs = now;
-      this.#ping(() => this.#pingSentMs = -1);
-    }
+    const silentMs = now - this.#heardMs;
+    if (silentMs < this.#intervalMs) return this.#arm(this.#intervalMs - silentMs);
+    this.#pingSentMs = now;
+    this.#arm(this.#timeoutMs);
+    this.#ping(() => {
+      this.#pingSentMs = -1;
+      if (this.#timer !== null) this.#arm(this.#intervalMs);
+    });
   }
 }

@@ -26,7 +26,8 @@ export type SessionEnd =
   | { readonly kind: "loginFailed"; readonly reason: string; readonly status: number | null }
   | { readonly kind: "redirected"; readonly permanent: boolean; readonly address: string }
   | { readonly kind: "loggedOut" }
-  | { readonly kind: "lost"; readonly reason: string };
+  /** `silent`: nothing came any more, an answer to a ping included. */
+  | { readonly kind: "lost"; readonly reason: string; readonly silent?: true };
 
 export interface InitiatorSessionHandler {
   /** Full feature phase has been reached. */

@@ -357,7 +357,7 @@ export class InitiatorSession implements StreamHandler, FrameSink {
     const { nopIntervalMs = 0, nopTimeoutMs = nopIntervalMs } = this.#options;
     if (nopIntervalMs > 0) {
       const ping = (answered: () => void) => this.ping(noBytes, answered);
-      const dead = (reason: string) => void this.#lose(reason);
+      const dead = (reason: string) => void this.#lose(reason, true);
       this.#keepAlive = new KeepAlive(this.#clock, nopIntervalMs, nopTimeoutMs, ping, dead);
     }
     this.#handler.loggedIn();
@@ -490,11 +490,11 @@ export class InitiatorSession implements StreamHandler, FrameSink {
   }
 
   /** The connection cannot go on. Always false, for the sink's answers. */
-  #lose(reason: string): false {
+  #lose(reason: string, silent = false): false {
     if (this.#end === null) {
       this.#end = this.#state === "login"
         ? { kind: "loginFailed", reason, status: null }
-        : { kind: "lost", reason };
+        : { kind: "lost", reason, ...(silent ? { silent: true } : {}) };
       this.#reader.stop();
       this.#stream.abort();
     }
