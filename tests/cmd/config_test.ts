@@ -88,3 +88,18 @@ Deno.test("a file that is another role's is not started, and says which command 
     );
   }
 });
+
+Deno.test("a host agent's file is checked like the others, and there is nobody behind it to ask", async () => {
+  await using scene = new Scene();
+  const agent = scene.file(
+    "agent.toml",
+    good.slice(0, good.indexOf("[member]")) +
+      '[agent]\ngroup_portals = ["127.0.0.1:3260"]\nvolumes = ["vol0"]\nstate_dir = "state"\n',
+  );
+  const checked = await run(["config", "check", agent]);
+  assert.equal(checked.code, 0, checked.err);
+  assert.match(checked.out, /in order: a host agent of group demo/);
+  const asked = await run(["status", "--config", agent]);
+  assert.equal(asked.code, 2);
+  assert.match(asked.err, /is a host agent's, which answers no questions. Ask a member/);
+});

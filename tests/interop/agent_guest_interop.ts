@@ -38,10 +38,11 @@ interop(
   async () => {
     await using group = await ThreeMembers.start("sqlite", {
       diskSize: "128MiB",
+      pageSize: "1MiB",
       addresses: ["127.0.0.1", "127.0.0.2"],
       onePortal: true,
     });
-    await group.createVolume("vol0", "64MiB");
+    await group.createVolume("vol0", "16MiB");
     const [alpha, beta] = group.members as [TargetProcess, TargetProcess, TargetProcess];
     const command = async (...args: string[]) => {
       const { code, stdout, stderr } = await alpha.run(...args, "--config", alpha.configuration);
@@ -76,6 +77,18 @@ interop(
         await pause(awayMs);
         await beta.restart();
         return "";
+      },
+      grow: () => command("volume", "resize", "vol0", "24MiB"),
+      "kill-all": async () => {
+        await Promise.all(group.members.map((member) => member.stop("SIGKILL")));
+        await pause(awayMs);
+        for (const member of group.members) await member.restart();
+        return "";
+      },
+      replace: async () => {
+        await command("volume", "delete", "vol0", "--yes");
+        const size = ["--size", "16MiB", "--write-cache", "off"];
+        return await command("volume", "create", "vol0", ...size, "--members", "alpha,beta");
       },
     };
     const cache = `${alpha.directory}/cache`; // at the same place there: Deno's own cache goes by paths

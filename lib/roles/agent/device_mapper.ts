@@ -17,6 +17,8 @@ export interface MappedDevice {
 }
 
 const needed = ["switch", "multipath"] as const;
+/** udev looks into a device that has changed, and would be waited for: for ever when the device has no path just then. */
+const unsynchronised = ["--noudevsync"];
 const modules = ["dm-switch", "dm-multipath", "dm-service-time"];
 
 export class DeviceMapper {
@@ -54,14 +56,28 @@ export class DeviceMapper {
   }
 
   async create(name: string, uuid: string, table: string): Promise<void> {
-    await this.#dmsetup(`make device "${name}"`, ["create", name, "--uuid", uuid, "--table", table]);
+    await this.#dmsetup(`make device "${name}"`, [
+      "create",
+      ...unsynchronised,
+      name,
+      "--uuid",
+      uuid,
+      "--table",
+      table,
+    ]);
   }
 
   /** Another table for a device that may be in use: nothing in flight is lost. */
   async replace(name: string, table: string): Promise<void> {
     await this.#dmsetup(`change device "${name}"`, ["load", name, "--table", table]);
     // Resuming with a new table suspends first. Not flushed: what a map without a path holds would have to end before.
-    await this.#dmsetup(`change device "${name}"`, ["resume", "--noflush", "--nolockfs", name]);
+    await this.#dmsetup(`change device "${name}"`, [
+      "resume",
+      ...unsynchronised,
+      "--noflush",
+      "--nolockfs",
+      name,
+    ]);
   }
 
   async message(name: string, text: string): Promise<void> {
@@ -69,7 +85,7 @@ export class DeviceMapper {
   }
 
   async remove(name: string): Promise<void> {
-    await this.#dmsetup(`remove device "${name}"`, ["remove", "--retry", name]);
+    await this.#dmsetup(`remove device "${name}"`, ["remove", ...unsynchronised, "--retry", name]);
   }
 
   /** Of all multipath maps, by name. */
@@ -104,7 +120,7 @@ export class DeviceMapper {
 /** What a program that failed said, on one line. */
 export function reasonOf(program: string, end: { readonly code: number; readonly stderr: string }): string {
   const lines = end.stderr.split("\n").map((line) => line.trim()).filter((line) => line !== "");
-  const said = lines.slice(0, 3).join("; ").slice(0, 500).replace(/\.$/, "");
+  const said = [...new Set(lines)].slice(0, 3).join("; ").slice(0, 500).replace(/\.$/, "");
   return said === "" ? `${program} ended with status ${end.code}` : `${program} says "${said}"`;
 }
 

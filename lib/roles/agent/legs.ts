@@ -36,7 +36,6 @@ export class Legs {
   readonly #log: Log;
   readonly #mapper: DeviceMapper;
   readonly #legs = new Map<string, Leg>();
-  #usable = new Set<string>();
 
   constructor(clock: Clock, log: Log, mapper: DeviceMapper) {
     this.#clock = clock;
@@ -58,7 +57,6 @@ export class Legs {
     members: readonly string[],
     paths: readonly LegPath[],
   ): Promise<string[]> {
-    this.#usable = new Set(paths.filter(({ usable }) => usable).map(({ device }) => device));
     let changed = false;
     for (const member of members) {
       if (await this.#one(there, prefix, identifier, sectors, member, paths)) changed = true;
@@ -122,21 +120,21 @@ export class Legs {
     }
   }
 
-  /** Takes paths back that work again, and ends the wait of commands that have had no path for too long. */
-  async revive(): Promise<void> {
+  /** Takes paths back that work again (`usable`: their sessions are there), and ends the wait of commands that have had no path for too long. */
+  async revive(usable: ReadonlySet<string>): Promise<void> {
     const maps = await this.#mapper.maps();
-    for (const [member, leg] of this.#legs) {
+    for (const [member, leg] of [...this.#legs]) {
       const status = maps.get(leg.name);
-      if (status === undefined) continue; // it is made again at the next look
+      if (status === undefined || this.#legs.get(member)?.name !== leg.name) continue; // it has just been removed
       const { group, paths: states } = status;
-      const back = states.filter(({ device, failed }) => failed && this.#usable.has(device));
+      const back = states.filter(({ device, failed }) => failed && usable.has(device));
       for (const { device } of back) await this.#mapper.message(leg.name, `reinstate_path ${device}`);
-      const home = states.some(({ device }) => leg.own.includes(device) && this.#usable.has(device));
+      const home = states.some(({ device }) => leg.own.includes(device) && usable.has(device));
       if (home && group !== 1) {
         await this.#mapper.message(leg.name, "switch_group 1");
         this.#log.info("a path is back", { device: leg.name, member });
       }
-      const away = states.every(({ device, failed }) => failed && !this.#usable.has(device));
+      const away = states.every(({ device, failed }) => failed && !usable.has(device));
       await this.#wait(leg, away);
     }
   }

@@ -49,10 +49,13 @@ export interface SwitchDeviceParts {
   readonly proofs: MemberProofs;
 }
 
-const lookMs = 2_000;
+const lookMs = 5_000;
+const watchMs = 2_000;
 const retryMs = 1_000;
 const loginRetryMs = 5_000;
-const letGoMs = 3_000;
+/** How long udev may take. */
+const udevMs = 3_000;
+const pollMs = 200;
 const tellAgainMs = 600_000;
 const sectorBytes = 512;
 
@@ -79,6 +82,8 @@ export class SwitchDevice {
   /** By portal: when to try again. */
   readonly #retryAt = new Map<string, number>();
   #timer: Timer | null = null;
+  #watchTimer: Timer | null = null;
+  #watching: Promise<void> | null = null;
   #turning: Promise<void> | null = null;
   #again = false;
   #stopped = false;
@@ -89,6 +94,7 @@ export class SwitchDevice {
   constructor(parts: SwitchDeviceParts) {
     this.#parts = parts;
     this.#legs = new Legs(parts.clock, parts.log, parts.mapper);
+    this.#watchLater();
   }
 
   /** From now on it is to be so. */
@@ -108,7 +114,9 @@ export class SwitchDevice {
   async stop(keep: boolean): Promise<boolean> {
     this.#stopped = true;
     this.#timer?.cancel();
+    this.#watchTimer?.cancel();
     await this.#turning;
+    await this.#watching;
     await Promise.all(this.#logins.values());
     if (keep) return true;
     try {
@@ -133,7 +141,7 @@ export class SwitchDevice {
   #look(): void {
     if (this.#stopped) return;
     this.#again = true;
-    this.#turning ??= this.#turns().finally(() => this.#turning = null);
+    this.#turning ??= this.#turns();
   }
 
   async #turns(): Promise<void> {
@@ -149,8 +157,30 @@ export class SwitchDevice {
         failed = true;
       }
     }
+    this.#turning = null;
     this.#timer?.cancel();
     if (!this.#stopped) this.#timer = this.#parts.clock.after(failed ? retryMs : lookMs, () => this.#look());
+  }
+
+  /** Paths are watched beside the turns: a turn may wait for commands that themselves wait for a path. */
+  #watchLater(): void {
+    if (this.#stopped) return;
+    this.#watchTimer = this.#parts.clock.after(watchMs, () => {
+      this.#watching = this.#watch().finally(() => this.#watchLater());
+    });
+  }
+
+  async #watch(): Promise<void> {
+    if (this.#legs.members.length === 0) return;
+    const { iscsi, target } = this.#parts;
+    try {
+      const sessions = await iscsi.sessions(target);
+      const usable = sessions.filter(isUsable).map(({ disk }) => disk!.device);
+      await this.#legs.revive(new Set(usable));
+    } catch (error) {
+      if (!(error instanceof HostError)) throw error; // our own mistake
+      this.#tell(error.message);
+    }
   }
 
   async #turn(): Promise<void> {
@@ -191,16 +221,15 @@ export class SwitchDevice {
       wanted.identifier,
       sectors,
       members,
-      sessions.map(({ portal, disk, loggedIn }) => ({
-        member: this.#members.get(portal) ?? "",
-        device: disk!.device,
-        usable: loggedIn && disk!.running,
+      sessions.map((session) => ({
+        member: this.#members.get(session.portal) ?? "",
+        device: session.disk!.device,
+        usable: isUsable(session),
       })),
     );
     await this.#switch(wanted, members, sectors, legs, own);
     await this.#legs.removeOthers(devices, wanted.identifier, members);
     await this.#leave(wanted, await this.#parts.iscsi.sessions(this.#parts.target));
-    await this.#legs.revive();
   }
 
   /** Sessions that show the volume's disk; those that are missing are being made. */
@@ -300,8 +329,13 @@ export class SwitchDevice {
     const table = switchTable(sectors * sectorBytes, wanted.pageBytes, legs);
     if (own === null || table !== this.#table) {
       this.#mapped = this.#inStep = null;
-      if (own === null) await mapper.create(name, uuidOf(wanted.identifier), table);
-      else await mapper.replace(own.name, table);
+      if (own === null) {
+        await mapper.create(name, uuidOf(wanted.identifier), table);
+        for (let waitedMs = 0; waitedMs < udevMs; waitedMs += pollMs) { // until udev has made its name
+          if ((await this.#parts.system.list("/dev/mapper")).includes(name)) break;
+          await this.#pause();
+        }
+      } else await mapper.replace(own.name, table);
       this.#table = table;
     }
     if (this.#inStep === wanted) return;
@@ -331,14 +365,14 @@ export class SwitchDevice {
 
   /** The switch, then the maps, then the sessions. `force`: the sessions go even when the device is in use. */
   async #takeDown(identifier: Uint8Array, force: boolean): Promise<void> {
-    const { clock, system, iscsi, log, mapper, target, volume } = this.#parts;
+    const { system, log, mapper, volume } = this.#parts;
     let own = ownDevice(await mapper.devices(), volume, identifier);
     for (
       let waitedMs = 0;
-      own !== null && own.openCount > 0 && !force && waitedMs < letGoMs;
-      waitedMs += lookMs / 10
+      own !== null && own.openCount > 0 && !force && waitedMs < udevMs;
+      waitedMs += pollMs
     ) {
-      await new Promise<void>((done) => clock.after(lookMs / 10, done)); // udev looks at what has just been closed
+      await this.#pause(); // udev looks at what has just been closed
       own = ownDevice(await mapper.devices(), volume, identifier);
     }
     if (own !== null && own.openCount > 0 && !force) {
@@ -349,16 +383,31 @@ export class SwitchDevice {
     }
     if (force) {
       await this.#legs.failAll(identifier);
-      for (const { portal } of await iscsi.sessions(target)) await iscsi.logout(target, portal);
+      await this.#logoutAll();
+    }
+    if (own !== null && own.openCount > 0) {
+      throw new HostError(
+        `Device "${own.name}" is of a volume that was deleted and made again, and is in use: its users get errors. Unmount ` +
+          "it; the new volume's device is made then.",
+      );
     }
     if (own !== null) await mapper.remove(own.name);
     this.#table = "";
     this.#mapped = this.#inStep = this.#kept = null;
     this.#serving = false;
     await this.#legs.removeOthers(await mapper.devices(), identifier, []);
-    for (const { portal } of await iscsi.sessions(target)) await iscsi.logout(target, portal);
+    await this.#logoutAll();
     await leaveToMultipathd(system, volume);
     if (own !== null) log.info("device is gone", { device: `/dev/mapper/${own.name}` });
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((done) => this.#parts.clock.after(pollMs, done));
+  }
+
+  async #logoutAll(): Promise<void> {
+    const { iscsi, target } = this.#parts;
+    for (const { portal } of await iscsi.sessions(target)) await iscsi.logout(target, portal);
   }
 
   /** Each trouble once in a while. */
@@ -370,6 +419,10 @@ export class SwitchDevice {
     this.#told.set(message, now);
     log.warn(message, { volume });
   }
+}
+
+function isUsable({ loggedIn, disk }: KernelSession): boolean {
+  return loggedIn && disk !== null && disk.running;
 }
 
 function uuidOf(identifier: Uint8Array): string {

@@ -1,11 +1,11 @@
 # Runs in the Linux guest: the host agent, as packed, builds a switch device over sessions of this kernel and keeps it in step while
-# pages move and a member dies. The test serves what the guest needs by HTTP, does what it is asked to, and tells what members know.
+# pages move, members die, and the volume grows and is replaced. The test serves what the guest needs by HTTP, does what it is asked to, and tells what members know.
 set -eu
 D=/dev/mapper/plimsoll-vol0 LOG=/tmp/agent.log
 ask() { wget -q -O - http://127.0.0.1:$WEB_PORT/$1 || die "the test could not: $1"; }
 agent() { plimsoll host-agent -c /etc/plimsoll/agent.toml 2>>$LOG 3<&- & AGENT=$!; }
 said() { wait_for $1 grep -q "$2" $LOG || { cat $LOG; dmsetup table; dmsetup status; dmesg | tail -20; die "the agent does not say: $2"; }; }
-verified() { fio --name=v --filename=$D --direct=1 --ioengine=libaio --iodepth=8 --size=64m --verify=crc32c --verify_fatal=1 --bs=64k \
+verified() { fio --name=v --filename=$D --direct=1 --ioengine=libaio --iodepth=8 --size=16m --verify=crc32c --verify_fatal=1 --bs=64k \
   "$@" >/tmp/fio.$1 2>&1 || { cat /tmp/fio.$1; cat $LOG; dmsetup status; dmesg | tail -20; die "fio $*"; }; }
 none_forwarded() { udevadm settle; F=$(ask forwarded); "$@"; N=$(ask forwarded); [ $F = $N ] || die "$((N - F)) were forwarded"; }
 start_iscsid; mkdir -p /etc/multipath/conf.d /etc/plimsoll; start_multipathd
@@ -45,11 +45,22 @@ wait_for 30 sh -c "! dmsetup status --target multipath | grep -q ' F '" || { cat
 wait_for 10 sh -c "! dmsetup status --target multipath | grep -q ' 2 2 [AE] '" || { cat $LOG; dmsetup status; die "a map stays on its fallback"; }
 none_forwarded verified --rw=read
 
+step "the volume grows; then all members are away under load"
+ask grow; wait_for 30 sh -c "[ \$(blockdev --getsize64 $D) = 25165824 ]" || { cat $LOG; dmsetup table; die "the device does not grow"; }
+verified --rw=randwrite --offset=16m --size=8m --io_size=16m --do_verify=1 & FIO=$!
+ask kill-all; wait $FIO || die "fio while all members were away"
+
+step "the volume is deleted and made again while its device is in use"
+ask replace; said 60 'of a volume that was deleted and made again, and is in use'
+dd if=$D of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null && die "the old device shows the new volume"
+: > $LOG; exec 3<&-; said 60 'device is there'
+[ "$(blockdev --getsize64 $D)" = 16777216 ] || die "the new device has another size"
+
 step "everything is taken down in order"
-exec 3<&-; kill $AGENT; wait $AGENT || { cat $LOG; die "the agent ended with $?"; }
+dmesg | grep -E 'I/O error,? (on )?dev dm-' | grep -v 'sector 0 ' && die "the kernel complained"
+kill $AGENT; wait $AGENT || { cat $LOG; die "the agent ended with $?"; }
 dmsetup ls | grep plimsoll && die "a device is left"
 [ -z "$(session_disks)" ] || die "a session is left"
 [ -z "$(ls -A /etc/iscsi/nodes /etc/iscsi/ifaces /etc/multipath/conf.d)" ] || [ -z "$(find /etc/iscsi/nodes /etc/iscsi/ifaces /etc/multipath/conf.d -type f)" ] || die "a record is left"
 grep -q "$(cat /etc/plimsoll/group.secret)" $LOG && die "the log has the secret"
-dmesg | grep -E 'I/O error,? (on )?dev dm-' && die "the kernel complained"
 step "PASS agent"

@@ -52,7 +52,7 @@ export class FakeKernel implements HostSystem {
   readonly files = new Map<string, string>();
   readonly calls: string[] = [];
   /** Another end for a command that this says something about. */
-  instead: (command: string) => ProgramEnd | null = () => null;
+  instead: (command: string) => ProgramEnd | Promise<ProgramEnd> | null = () => null;
   #minor = 0;
   #session = 0;
 
@@ -65,7 +65,7 @@ export class FakeKernel implements HostSystem {
     if (this.missing.has(program)) return { kind: "missing" };
     switch (program) {
       case "dmsetup":
-        return this.#dmsetup(args);
+        return this.#dmsetup(args.filter((arg) => arg !== "--noudevsync"));
       case "iscsiadm":
         return this.#iscsiadm(args);
       default:
@@ -102,6 +102,7 @@ export class FakeKernel implements HostSystem {
   }
 
   list(path: string): Promise<readonly string[]> {
+    if (path === "/dev/mapper") return Promise.resolve([...this.maps.keys()]);
     if (path === "/sys/class/iscsi_session") {
       return Promise.resolve([...this.sessions.keys()].map((id) => `session${id}`));
     }

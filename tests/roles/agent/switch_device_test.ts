@@ -201,6 +201,26 @@ Deno.test("a member that is away: its pages go to others, and to it again when i
   assert.ok([...scene.kernel.maps.values()].every(({ queues }) => queues));
 });
 
+Deno.test("a change that waits for a path keeps no path from coming back", async () => {
+  const scene = new Scene(4);
+  await scene.want(wanted("abab"));
+  for (const portal of scene.kernel.portals.values()) portal.sectors = 6 * MiB / 512;
+  // The kernel suspends the switch, and waits for what is in flight below it.
+  let hang: (end: ProgramEnd) => void = () => {};
+  scene.kernel.instead = (command) =>
+    /resume .* plimsoll-vol0$/.test(command) ? new Promise((resolve) => hang = resolve) : null;
+  await scene.want(wanted("ababba"));
+  for (const portal of [alpha, beta]) scene.kernel.lose(portal);
+  await scene.pass(4_000);
+  for (const portal of [alpha, beta]) scene.kernel.portals.get(portal)!.up = true;
+  await scene.pass(4_000);
+  assert.equal(scene.goes(), "abab", "while the change still waits");
+  scene.kernel.instead = () => null;
+  hang({ kind: "killed", why: "it has not ended after 30000 ms" });
+  await scene.pass(4_000);
+  assert.equal(scene.goes(), "ababba");
+});
+
 Deno.test("a write cache is refused, with the command that switches it off; one that is switched on later is told of", async () => {
   const scene = new Scene();
   await scene.want(wanted("abab", { writeCache: true }));
@@ -285,6 +305,7 @@ Deno.test("another volume with the same name: nothing of it is shown by the devi
   scene.device.replaced();
   await scene.want(wanted("abcabc", { identifier: other }));
   assert.equal(scene.kernel.sessions.size, 0);
+  assert.equal(scene.warnings(/of a volume that was deleted and made again, and is in use.*Unmount it/), 1);
   assert.ok([...scene.kernel.maps.values()].every(({ queues, name }) => name === device || !queues));
   scene.kernel.maps.get(device)!.users = 0;
   await scene.pass(2_000);
@@ -308,12 +329,12 @@ Deno.test("commands that fail, hang or print garbage are told once and done agai
     [/^dmsetup info/, garbage, /Cannot read what "dmsetup info" printed: "\\u0000ELF plimsoll\|"/],
     [/^dmsetup status/, garbage, /Cannot read what "dmsetup status" printed/],
     [
-      /^dmsetup create plimsoll-vol0:beta/,
+      /^dmsetup create --noudevsync plimsoll-vol0:beta/,
       failed,
       /Cannot make device "plimsoll-vol0:beta": dmsetup says "device-mapper: no memory/,
     ],
     [
-      /^dmsetup create plimsoll-vol0 /,
+      /^dmsetup create --noudevsync plimsoll-vol0 /,
       killed,
       /"dmsetup create" was killed, since it has not ended after 30000 ms/,
     ],
