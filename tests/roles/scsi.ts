@@ -35,6 +35,14 @@ export class Lun {
     return text === "good" ? result.data : text;
   }
 
+  /** As read(), but unit attentions are taken and passed over: other members come and go meanwhile. */
+  async readPastAttentions(lba: number, blocks: number): Promise<Uint8Array | string> {
+    for (;;) {
+      const result = await this.read(lba, blocks);
+      if (typeof result !== "string" || !result.startsWith("6/")) return result;
+    }
+  }
+
   async unmap(lba: number, blocks: number): Promise<string> {
     const list = new Uint8Array([0, 22, 0, 16, 0, 0, 0, 0, ...be64(lba), ...be32(blocks), 0, 0, 0, 0]);
     return verdict(await this.client.command([0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], { dataOut: list }));
