@@ -107,13 +107,13 @@ export class IncomingPages {
           done(outcome);
         });
       case "copy":
-      case "settle":
+      case "settle": {
+        const incoming = this.#images.get(operation.image)?.get(operation.page);
         // A member that was started again since has nothing of the page any more.
-        if (this.#images.get(operation.image)?.get(operation.page)?.initiator !== initiator) {
-          return done("interrupted");
-        }
+        if (incoming?.initiator !== initiator || incoming.placement !== placement) return done("interrupted");
         operation.done = () => done(operation.outcome);
         return this.#parts.storeOf(placement)!.submit(operation);
+      }
     }
   }
 
@@ -134,17 +134,21 @@ export class IncomingPages {
     this.#images.delete(image);
   }
 
-  /** The process that was copying the page is no more, and the route table, read since, names another home: gives it back. */
-  drop({ image, page, placement }: IncomingPage): Promise<BlockOutcome> {
+  /**
+   * The process that was copying the page is no more, and the route table, read since, names another home: gives it back.
+   * "interrupted": another process has begun to copy it meanwhile, which has seen to that.
+   */
+  drop({ image, page, placement, run }: IncomingPage): Promise<BlockOutcome> {
     const operation = new Operation();
     operation.image = image;
     operation.page = page;
     operation.movePages = 1;
+    const wanted = () => this.runOf(image, page) === run;
     return new Promise((resolve) =>
       this.#free(operation, placement, (outcome) => {
-        if (outcome === "done") this.#forget(image, page, 1);
+        if (outcome === "done" && wanted()) this.#forget(image, page, 1);
         resolve(outcome);
-      })
+      }, wanted)
     );
   }
 
@@ -185,11 +189,12 @@ export class IncomingPages {
     freeNext();
   }
 
-  /** Gives back what lies here of the operation's pages, one after the other. */
+  /** Gives back what lies here of the operation's pages, one after the other, as long as that is wanted. */
   #free(
     { image, page: first, movePages }: BlockOperation,
     placement: number,
     done: (outcome: BlockOutcome) => void,
+    wanted: () => boolean = () => true,
   ): void {
     const { pageBytes, exclude, storeOf } = this.#parts;
     const store = storeOf(placement)!;
@@ -204,6 +209,10 @@ export class IncomingPages {
       if (page >= first + movePages) return done("done");
       unmap.page = page;
       exclude(image, (ended) => {
+        if (!wanted()) {
+          ended();
+          return done("interrupted");
+        }
         unmap.done = () => {
           ended();
           page++;

@@ -64,6 +64,7 @@ function scene(homes: number[], epoch = 5) {
   let generation = 0;
   let leaving = -1;
   let outcome: BlockOutcome = "done";
+  let waiting: (() => void)[] | null = null as (() => void)[] | null;
   const incoming = new IncomingPages({
     routes: {
       table: (image) => image === 7 ? table : null,
@@ -72,7 +73,7 @@ function scene(homes: number[], epoch = 5) {
       cancel: () => {},
     },
     pageBytes,
-    exclude: (_image, run) => run(() => {}),
+    exclude: (_image, run) => waiting === null ? run(() => {}) : waiting.push(() => run(() => {})),
     leaving: (_image, page) => page === leaving,
     initiatorOf: (placement) => ["", "me", "me", "beta", "gamma"][placement] ?? null,
     storeOf: (placement) =>
@@ -115,6 +116,11 @@ function scene(homes: number[], epoch = 5) {
     },
     fail: (o: BlockOutcome) => outcome = o,
     leave: (page: number) => leaving = page,
+    /** Other threads are at the image: whoever excludes them waits. Returns what waits, to be let go in any order. */
+    keepWaiting(): (() => void)[] {
+      return waiting = [];
+    },
+    waitNoMore: () => waiting = null,
   };
 }
 
@@ -135,6 +141,7 @@ Deno.test("only the home of a page begins its move, and what is not expected is 
   assert.equal(s.run("beta", s.begin(0)), "done");
   assert.equal(s.generation, 4_711);
   assert.equal(s.run("gamma", step("copy", 0, { lengthBytes: 512 })), 5);
+  assert.equal(s.run("beta", step("copy", 0, { lengthBytes: 512 }), 2), "interrupted"); // the other disk
   assert.equal(s.run("beta", step("copy", 0, { lengthBytes: 512 })), "done");
   assert.equal(s.run("beta", step("settle", 0)), "done");
   assert.deepEqual(s.submitted.map(([p, op]) => [p, op.kind]), [[1, "write"], [1, "flush"]]);
@@ -156,4 +163,20 @@ Deno.test("a new try and a cancel give back what lies there, wherever an earlier
   s.fail("done");
   assert.equal(s.run("beta", step("cancel", 0)), "done");
   assert.deepEqual([[...s.slots], s.incoming.size], [[], 0]);
+});
+
+Deno.test("what a dead process had copied is not given back once another one has begun anew", async () => {
+  // Lost without it: the new copy, when the page's home was started again while the old one waited to be given back.
+  const s = scene([3, 3]);
+  assert.equal(s.run("beta", s.begin(0, 1)), "done");
+  assert.equal(s.run("beta", step("copy", 0, { lengthBytes: 512 })), "done");
+  const [old] = [...s.incoming.all()];
+  const waiting = s.keepWaiting();
+  const dropped = s.incoming.drop(old!);
+  s.waitNoMore();
+  assert.equal(s.run("beta", s.begin(0, 2)), "done"); // beta is there again
+  assert.equal(s.run("beta", step("copy", 0, { lengthBytes: 512 })), "done");
+  for (const go of waiting) go();
+  assert.equal(await dropped, "interrupted");
+  assert.deepEqual([[...s.slots], s.incoming.runOf(7, 0)], [["1/0"], "02".repeat(16)]);
 });
