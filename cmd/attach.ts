@@ -33,13 +33,14 @@ export function registerAttach(program: Command, terminal: Terminal): void {
   ]);
 }
 
-/** Portals that listen first, and of these the ones that other machines can reach. */
+/** The group's address alone, or the portals that listen first, and of these the ones that other machines can reach. */
 function attachTarget(volume: VolumeReport, status: StatusReport): AttachTarget {
   const rank = (p: { address: string; state: string }) =>
     (p.state === "listening" ? 0 : 2) + (/^(127\.|\[::1\])/.test(p.address) ? 1 : 0);
-  const portals = status.members.flatMap((m) => m.portals)
+  const own = status.members.flatMap((m) => m.portals)
     .toSorted((a, b) => rank(a) - rank(b))
     .map((p) => p.address);
+  const portals = status.groupAddress === undefined ? own : [status.groupAddress.address];
   if (portals.length === 0) {
     throw new CommandError(
       `Cannot attach volume "${volume.name}": the group has no portal. Set [member] portals.`,

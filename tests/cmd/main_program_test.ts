@@ -175,6 +175,14 @@ Deno.test("attach prints the volume's steps, portals that listen first", async (
   assert.match(out, /-T iqn\.2026-11\.net\.plimsoll\.demo:vol0 -p 127\.0\.0\.1:3260 --login/);
   const json = await run(["attach", "vol0", "--for", "qemu", "--json", "--api", scene.api]);
   assert.equal(JSON.parse(json.out).for, "qemu");
+  const status = scene.control.status.bind(scene.control);
+  scene.control.status = async () => ({
+    ...await status(),
+    groupAddress: { address: "10.0.0.100:3260", holder: "alpha" },
+  });
+  const group = (await run(["attach", "vol0", "--for", "linux", "--api", scene.api])).out;
+  assert.match(group, /10\.0\.0\.100:3260/);
+  assert.doesNotMatch(group, /127\.0\.0\.1:3260/, "who knows the group's address needs no other");
   const wrong = await run(["attach", "vol0", "--for", "beos", "--api", scene.api]);
   assert.equal(wrong.code, 2);
   assert.match(wrong.err, /linux, windows, vmware, proxmox, qemu/);

@@ -109,6 +109,9 @@ function longestMs(reports: readonly ClientReport[], sinceMs: number, untilMs: n
 
 async function acts(scene: Scene): Promise<void> {
   const { group } = scene;
+  const holder = (by: string) => scene.status(by)?.groupAddress?.holder;
+  const allAt = (...members: string[]) => () =>
+    scene.sessionsAt(...members).reduce((sum, count) => sum + count) === initiators;
   const seconds = (ms: number) => (ms / 1000).toFixed(1);
   assert.deepEqual(scene.owners(), ["alpha"], "the first that could, whoever else came");
   const gamma = scene.status("gamma")!;
@@ -134,10 +137,10 @@ async function acts(scene: Scene): Promise<void> {
 
   const killedMs = Date.now();
   await group.end("alpha", "SIGKILL");
-  await group.until(() => scene.status("beta")?.groupAddress?.holder === "beta", "beta has the address");
+  await group.until(() => holder("beta") === "beta", "beta has the address");
   const takenMs = Date.now() - killedMs;
   await group.until(
-    () => scene.sessionsAt("beta", "gamma").reduce((a, b) => a + b) === initiators,
+    allAt("beta", "gamma"),
     "all are back",
   );
   await group.start("alpha");
@@ -147,7 +150,7 @@ async function acts(scene: Scene): Promise<void> {
   // A member that stood still for longer than its own lease, too: what it had received is not done any more.
   const stoppedMs = Date.now();
   Deno.kill(group.pid("beta"), "SIGSTOP");
-  await group.until(() => scene.status("alpha")?.groupAddress?.holder === "alpha", "alpha has the address");
+  await group.until(() => holder("alpha") === "alpha", "alpha has the address");
   const takenAgainMs = Date.now() - stoppedMs;
   await pause(Math.max(0, 13_000 - takenAgainMs));
   const continuedMs = Date.now();
@@ -157,18 +160,19 @@ async function acts(scene: Scene): Promise<void> {
   const told = group.api<MemberReport[]>("beta", "members")!;
   assert.deepEqual(told.filter((m) => m.groupAddress === portal).map(({ name }) => name), ["alpha"]);
 
+  const cutMs = Date.now();
+  group.machines.exec("alpha", "ip", "link", "set", "eth0", "down");
+  await group.until(() => holder("beta") === "beta", "beta has the address again");
+  const takenFromCutMs = Date.now() - cutMs;
+  group.machines.exec("alpha", "ip", "link", "set", "eth0", "up");
+  await group.until(() => scene.status("alpha")?.notices.length === 0, "alpha could have it again");
+
   const endedMs = Date.now();
-  const ended = group.end("alpha", "SIGTERM");
-  await group.until(
-    () => scene.status("beta")?.groupAddress?.holder === "beta",
-    "beta has the address again",
-  );
+  const ended = group.end("beta", "SIGTERM");
+  await group.until(() => holder("alpha") === "alpha", "alpha has the address again");
   const handedMs = Date.now() - endedMs;
   await ended;
-  await group.until(
-    () => scene.sessionsAt("beta", "gamma").reduce((a, b) => a + b) === initiators,
-    "all are back",
-  );
+  await group.until(allAt("alpha", "gamma"), "all are back");
 
   const reports = await scene.stopClients();
   const back = {
@@ -178,9 +182,9 @@ async function acts(scene: Scene): Promise<void> {
   };
   console.log(
     `     killed: taken over after ${seconds(takenMs)} s, clients back within ${seconds(back.killed)} s; ` +
-      `stopped: ${seconds(takenAgainMs)}, ${seconds(back.stopped)}; told to stop: ${seconds(handedMs)}, ${
-        seconds(back.ended)
-      }; ` +
+      `stopped: ${seconds(takenAgainMs)}, ${seconds(back.stopped)}; interface down: ${
+        seconds(takenFromCutMs)
+      }; told to stop: ${seconds(handedMs)}, ${seconds(back.ended)}; ` +
       `${reports.reduce((sum, { writes }) => sum + writes, 0)} writes verified, looked ${scene.looks} times`,
   );
   assert.deepEqual(reports.flatMap(({ wrong }) => wrong), []);

@@ -86,6 +86,8 @@ class Member implements FloatingAddress {
   dropped = 0;
   /** Neither dead nor stopped. */
   runs = true;
+  /** What it would have been told. */
+  readonly #unheard: (() => void)[] = [];
   serves = true;
   draining = false;
   trouble: string | null = null;
@@ -121,6 +123,7 @@ class Member implements FloatingAddress {
   /** Its time catches up with everybody's. */
   goOn(): void {
     this.runs = true;
+    for (const hear of this.#unheard.splice(0)) hear();
     this.clock.advance(this.scene.clock.nowMs() - this.clock.nowMs());
   }
 
@@ -157,6 +160,14 @@ class Member implements FloatingAddress {
     return new Proxy(metadata, {
       get: (target, name: keyof Metadata) => {
         if (this.linkDown && name !== "watch") return () => Promise.reject(new Error("no answer"));
+        if (name === "watch") {
+          const watch: Metadata["watch"] = (prefix, after, seen, lost) =>
+            target.watch(prefix, after, (events, revision) => {
+              if (this.runs) seen(events, revision);
+              else this.#unheard.push(() => seen(events, revision));
+            }, lost);
+          return watch;
+        }
         const value = target[name];
         return typeof value === "function" ? value.bind(target) : value;
       },
@@ -269,6 +280,31 @@ Deno.test("a port that another program has: the address goes to another member",
   scene.start("beta");
   await scene.until(() => scene.serving()[0] === "beta", 3_000);
   assert.equal(scene.member("alpha").logged(/error: .*already in use/), 1);
+});
+
+Deno.test("a record that makes no sense counts as long as its lease lasts, and for nothing without one", async () => {
+  const scene = new Scene(["alpha"]);
+  await scene.pass(2_000);
+  const alpha = scene.member("alpha");
+  const stranger = scene.store.connect();
+  const value = new TextEncoder().encode("{garbage");
+  await stranger.commit([], [{ kind: "put", key: "group-address", value }]);
+  await scene.pass(2_000);
+  assert.equal(alpha.logged(/without a lease counts for nothing/), 1);
+  assert.equal(alpha.logged(/gives .* up \(its record in the metadata was taken away\)/), 1);
+  assert.deepEqual(scene.serving(), ["alpha"], "it has it again, by a new record");
+  const leaseId = await stranger.grantLease(20_000);
+  await stranger.commit([], [{ kind: "put", key: "group-address", value, leaseId }]);
+  await alpha.role.close();
+  alpha.runs = false;
+  scene.start("alpha");
+  await scene.pass(10_000);
+  assert.deepEqual(scene.serving(), []);
+  assert.equal(scene.member("alpha").role.holder, "(unknown)");
+  await stranger.revokeLease(leaseId);
+  await stranger.commit([], [{ kind: "put", key: "group-address", value }]);
+  await scene.until(() => scene.serving().length === 1, 3_000);
+  assert.equal(scene.member("alpha").role.holder, "alpha");
 });
 
 Deno.test("who cannot have it is no candidate, says so once, and gives it up when it gets so", async () => {

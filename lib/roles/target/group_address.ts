@@ -49,6 +49,10 @@ export class GroupAddress {
   readonly #name: string;
   #watch: Watch | null = null;
   #holder: GroupAddressRecord | null = null;
+  /** Revision at which this member put its record; 0: it has none. */
+  #bound = 0;
+  /** Revision of a record that nobody's lease stands behind, which anybody may replace; 0: there is none. */
+  #worthless = 0;
   /** Clock since when nobody has had it. */
   #freeSinceMs: number;
   /** While this member has the record, or tries to get it. */
@@ -197,8 +201,9 @@ export class GroupAddress {
     const record: GroupAddressRecord = { version: 1, address: this.#name, holder: member, run };
     const key = keys.groupAddress;
     const change = { kind: "put", key, value: encodeRecord(record), leaseId } as const;
-    const { succeeded } = await metadata.commit([{ key, modRevision: 0 }], [change]);
+    const { succeeded, revision } = await metadata.commit([{ key, modRevision: this.#worthless }], [change]);
     if (!succeeded) throw new Error("another member was faster");
+    this.#bound = revision;
   }
 
   /** What the lease has left, to the machine. */
@@ -220,6 +225,7 @@ export class GroupAddress {
     const lease = this.#lease;
     if (lease === null) return;
     this.#lease = null;
+    this.#bound = 0;
     this.#announcing?.cancel();
     if (this.#set) {
       this.#set = false;
@@ -273,9 +279,9 @@ export class GroupAddress {
     this.#watch?.close();
     const { entries, revision } = await metadata.list(keys.groupAddress);
     if (this.#closed) return;
-    this.#see(entries[0] ?? null);
-    this.#watch = metadata.watch(keys.groupAddress, revision, (events) => {
-      for (const event of events) this.#see(event.kind === "put" ? event.entry : null);
+    this.#see(entries[0] ?? null, revision);
+    this.#watch = metadata.watch(keys.groupAddress, revision, (events, seen) => {
+      for (const event of events) this.#see(event.kind === "put" ? event.entry : null, seen);
       this.#consider();
     }, () => this.#again());
     this.#consider();
@@ -287,17 +293,36 @@ export class GroupAddress {
     });
   }
 
-  #see(entry: KeyValue | null): void {
+  #see(entry: KeyValue | null, revision: number): void {
     const { log, clock, run } = this.#parts;
     const before = this.#holder;
-    this.#holder = entry === null ? null : decodeRecord<GroupAddressRecord>(entry.key, entry.value);
+    this.#worthless = entry?.leaseId === 0 ? entry.modRevision : 0;
+    if (this.#worthless !== 0) {
+      log.error(
+        "a record of the group's address without a lease counts for nothing; who can write to the metadata?",
+      );
+    }
+    this.#holder = entry === null || this.#worthless !== 0 ? null : holderOf(entry);
+    const ours = this.#holder?.run === run;
+    if (!ours && this.#bound !== 0 && revision > this.#bound) {
+      void this.#giveUp("its record in the metadata was taken away");
+    }
     if (this.#holder === null) {
       if (before !== null) this.#freeSinceMs = clock.nowMs();
-    } else if (this.#holder.run !== before?.run && this.#holder.run !== run) {
+    } else if (this.#holder.run !== before?.run && !ours) {
       log.info("another member has the group's address", {
         address: this.#holder.address,
         member: this.#holder.holder,
       });
     }
+  }
+}
+
+/** What cannot be read is somebody's all the same, as long as a lease stands behind it: of a newer program, say. */
+function holderOf(entry: KeyValue): GroupAddressRecord {
+  try {
+    return decodeRecord<GroupAddressRecord>(entry.key, entry.value);
+  } catch {
+    return { version: 1, address: "?", holder: "(unknown)", run: "?" };
   }
 }
