@@ -2,12 +2,7 @@
 
 import { strict as assert } from "node:assert";
 import fc from "fast-check";
-import {
-  accessesPerSample,
-  AccessSampler,
-  AccessSampleReader,
-  sampleMemoryWords,
-} from "../../lib/base/access_samples.ts";
+import { AccessSampler, AccessSampleReader, sampleMemoryWords } from "../../lib/base/access_samples.ts";
 import { limits } from "../../lib/base/limits.ts";
 import {
   HeatPatience,

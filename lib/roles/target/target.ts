@@ -12,6 +12,7 @@ import { keys } from "../../meta/records.ts";
 import { ControlError, type MemberControl, type VolumeCreation } from "../../mgmt/control.ts";
 import type { IncomingPages } from "../../forward/mod.ts";
 import { Router } from "../../route/router.ts";
+import type { Balancing } from "./balancing.ts";
 import { TargetControl } from "./control.ts";
 import { waitingFor } from "./deletion.ts";
 import type { ServedDisk } from "./disks.ts";
@@ -61,6 +62,10 @@ export class Target {
 
   get incoming(): IncomingPages {
     return this.#state.forwarding.incoming;
+  }
+
+  get balancing(): Balancing {
+    return this.#state.balancing;
   }
 
   /** Starts the member; rejects, with everything closed again, when it cannot serve. */
