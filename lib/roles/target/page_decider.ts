@@ -34,6 +34,8 @@ export class PageDecider {
   #timer: Timer | null = null;
   #closed = false;
   #started = false;
+  /** Something has changed since the look that is under way began. */
+  #changed = false;
   /** Since when there has been something to do for balance; -1: there is not. */
   #unlikeSinceMs = -1;
   #underWay = false;
@@ -52,7 +54,8 @@ export class PageDecider {
 
   /** Something has changed that it goes by. */
   soon(): void {
-    if (this.#started && this.#timer !== null) this.#later(0);
+    if (this.#timer !== null) this.#later(0);
+    else this.#changed = this.#started;
   }
 
   close(): void {
@@ -89,7 +92,8 @@ export class PageDecider {
     if (this.#closed) return;
     this.#timer = this.#parts.clock.after(ms, () => {
       this.#timer = null;
-      void this.#look().then((nextMs) => this.#later(nextMs)); // a mistake of ours ends the process
+      this.#changed = false;
+      void this.#look().then((nextMs) => this.#later(this.#changed ? 0 : nextMs)); // a mistake of ours ends the process
     });
   }
 
