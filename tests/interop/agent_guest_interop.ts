@@ -56,7 +56,7 @@ interop(
         Promise.resolve(
           `[group]\nname = "demo"\nsecret_file = "group.secret"\niqn_prefix = "${iqnPrefix}"\n` +
             `[agent]\ngroup_portals = ["${alpha.portals[0]}", "${beta.portals[0]}"]\nvolumes = ["vol0"]\n` +
-            `state_dir = "/var/lib/plimsoll"\n`,
+            `state_dir = "/var/lib/plimsoll"\npath_timeout_ms = 5000\n`,
         ),
       forwarded: async () => String(await forwarded(group.members)),
       "cache-off": () => command("volume", "set", "vol0", "--write-cache", "off"),
@@ -107,6 +107,7 @@ interop(
       const environment = { WEB_PORT: String(server.addr.port), CACHE_DIRECTORY: cache };
       const script = `${root}tests/interop/guest/agent.sh`;
       const told = await guest(alpha, "vol0", script, environment, null, 1024);
+      console.log(told.replace(/^/gm, "     ").trimEnd());
       assert.match(told, /== PASS agent/);
     } finally {
       await server.shutdown();
