@@ -14,11 +14,11 @@ import { FrameReader, type FrameSink } from "./framing.ts";
 import { FullFeature } from "./full_feature.ts";
 import type { Handover } from "./handover.ts";
 import { Link } from "./link.ts";
-import { type Departure, movedSession, parametersOf } from "./departure.ts";
+import { Departing } from "./departing.ts";
+import { type Departure, parametersOf } from "./departure.ts";
 import type { VendorNotice } from "./nexus.ts";
 import { Output } from "./output.ts";
 import type { OutputRings } from "./output_ring.ts";
-import { PduHold } from "./pdu_hold.ts";
 import { serialAdd } from "./sequence.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "./target_directory.ts";
 import { type LoginStep, TargetLogin } from "./target_login.ts";
@@ -52,11 +52,6 @@ export interface ConnectionHost {
 
 type State = "login" | "admitting" | "full" | "closing" | "closed";
 
-/** Before a session moves: how often to look whether it may, and how long without a new byte is a pause, milliseconds. */
-const quietLookMs = 1;
-const quietLooks = 2;
-/** An initiator that never pauses is not waited for, looks. */
-const quietLooksMax = 20;
 /** Time for the last bytes to leave before the connection is reset, milliseconds. */
 const closeTimeMs = 2_000;
 
@@ -79,8 +74,8 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   #heard = false;
   #pinged = false;
   #pingTag = 0;
-  /** On its way to another member: what comes waits. */
-  #hold: PduHold | null = null;
+  /** On its way to another member. */
+  #departing: Departing | null = null;
   readonly #stalls = [new Stall(), new Stall()] as const;
 
   constructor(host: ConnectionHost, portal: TargetPortal, stream: Stream) {
@@ -141,8 +136,8 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
         return;
       }
     }
-    if (this.#hold === null) this.reader.received(buffer, view, start, end);
-    else this.#receivedHeld(this.#hold, buffer, view, start, end);
+    if (this.#departing === null) this.reader.received(buffer, view, start, end);
+    else this.#departing.received(buffer, view, start, end);
   }
 
   drained(): void {
@@ -390,108 +385,40 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
 
   // Away to another member.
 
-  /**
-   * Stops between two PDUs with every command in flight answered, and then the connection itself; from then on the client's
-   * packets go to `owner`, an IPv4 address. A string says why it cannot be: it goes on as before.
-   */
+  /** See Departing. A string says why it cannot be: it goes on as before. */
   depart(owner: string, done: (departure: Departure | string) => void): void {
     const session = this.session;
     if (this.#state !== "full" || session === null) return done("its connection is closing");
-    if (this.#hold !== null) return done("it is on its way already");
-    const cannot = this.#stream.movable === undefined || this.#stream.movable === null
-      ? "this machine cannot hand connections over (plimsoll doctor says what is missing)"
-      : session.deviceServer.departs === undefined || session.discovery
-      ? "it is no session of a volume"
-      : null;
-    if (cannot !== null) return done(cannot);
-    const { headerDigest, dataDigest } = this.reader;
-    this.#hold = new PduHold({
-      headerDigest,
-      dataDigest,
-      passes: (view, at) => this.#fullFeature!.isWanted(view, at),
-      pass: (bytes) => void this.reader.received(bytes, new DataView(bytes.buffer), 0, bytes.length),
-    });
-    this.reader.holdAtBorder = true;
-    this.#timer.cancel();
-    this.#awaitQuiet(owner, done, this.#host.clock.nowMs() + limits.moveQuietMs, 0, 0, -1);
-  }
-
-  #receivedHeld(hold: PduHold, buffer: Uint8Array, view: DataView, start: number, end: number): void {
-    const at = this.reader.partial ? this.reader.received(buffer, view, start, end) : start;
-    if (at < end && !this.reader.partial) hold.received(buffer.subarray(at, end));
-  }
-
-  /** Between a pause of the initiator and the next owner's first turn nothing should be on its way: it would be sent again. */
-  #awaitQuiet(
-    owner: string,
-    done: (departure: Departure | string) => void,
-    untilMs: number,
-    looks: number,
-    paused: number,
-    bytes: number,
-  ): void {
-    if (this.#state !== "full") return done("its connection has ended");
-    const hold = this.#hold!;
-    if (hold.tooMuch) return this.#stay("the initiator sends too much meanwhile", done);
-    const rest = this.#atRest();
-    const pause = rest && hold.bytes === bytes ? paused + 1 : 0;
-    const seen = rest ? looks + 1 : 0;
-    if (rest && (pause >= quietLooks || seen >= quietLooksMax)) return this.#leaveFor(owner, done);
-    const { clock } = this.#host;
-    if (clock.nowMs() >= untilMs) {
-      return this.#stay(`its commands are not answered within ${limits.moveQuietMs} ms`, done);
+    if (this.#departing !== null) return done("it is on its way already");
+    const { deviceServer, discovery } = session;
+    const movable = this.#stream.movable ?? null;
+    if (movable === null) {
+      return done("this machine cannot hand connections over (plimsoll doctor says what is missing)");
     }
-    clock.after(quietLookMs, () => this.#awaitQuiet(owner, done, untilMs, seen, pause, hold.bytes));
-  }
-
-  /** No command, no answer, nothing half done. */
-  #atRest(): boolean {
-    const link = this.#link!;
-    const session = this.session!;
-    return !this.reader.partial && session.active === 0 && !session.window.gaps && !link.queued &&
-      link.output.pdusUnderWay === 0 && link.receiptDue === 0 && !this.#fullFeature!.busy &&
-      !session.logoutRequested;
-  }
-
-  #leaveFor(owner: string, done: (departure: Departure | string) => void): void {
-    const stream = this.#stream;
-    stream.movable!.depart(owner, (result) => {
-      if (result.kind === "refused") return this.#stay(result.reason, done);
-      const session = this.session!;
-      const baggage = this.#state === "full" && this.#atRest()
-        ? session.deviceServer.departs!(session.nexus)
-        : "its connection is closing";
-      const back = () => {
-        if (!stream.movable!.stay()) stream.abort();
-      };
-      if (typeof baggage === "string" || this.#hold!.tooMuch) {
-        back();
-        return this.#stay(typeof baggage === "string" ? baggage : "the initiator sends too much", done);
-      }
-      done({
-        state: result.state,
-        session: movedSession(session, this.#login, this.#link!.statSn, baggage),
-        held: this.#hold!.all(),
-        stay: () => {
-          back();
-          this.#stay("", () => {});
-        },
-        gone: () => this.#gone(),
-        abort: (reason) => void this.#fail(reason),
-      });
+    if (deviceServer.departs === undefined || discovery) return done("it is no session of a volume");
+    this.#timer.cancel();
+    this.#departing = new Departing({
+      clock: this.#host.clock,
+      movable,
+      reader: this.reader,
+      link: this.#link!,
+      session,
+      fullFeature: this.#fullFeature!,
+      login: this.#login,
+      open: () => this.#state === "full",
+      goOn: (bytes) => this.#stay(bytes),
+      gone: () => this.#gone(),
+      fail: (reason) => void this.#fail(reason),
     });
+    this.#departing.begin(owner, done);
   }
 
   /** What has waited is looked at now. */
-  #stay(reason: string, done: (refusal: string) => void): void {
-    const bytes = this.#hold!.all();
-    this.#hold = null;
-    this.reader.holdAtBorder = false;
-    if (this.#state === "full") {
-      this.#watch(limits.nopIntervalMs);
-      this.feed(bytes);
-    }
-    done(reason);
+  #stay(bytes: Uint8Array<ArrayBuffer>): void {
+    this.#departing = null;
+    if (this.#state !== "full") return;
+    this.#watch(limits.nopIntervalMs);
+    this.feed(bytes);
   }
 
   /** What came before this connection was here. */
@@ -501,7 +428,6 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
 
   #gone(): void {
     this.#note("Session given to another member", {});
-    this.#stream.movable!.gone();
     this.#timer.cancel();
     this.#state = "closed";
     this.reader.stop();
@@ -524,7 +450,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   }
 
   #look(): void {
-    if (this.#state !== "full" || this.#hold !== null) return;
+    if (this.#state !== "full" || this.#departing !== null) return;
     const [reading, sending] = this.#stalls;
     const output = this.#output!;
     const session = this.session!;

@@ -11,7 +11,7 @@ import {
   encodeHeld,
   encodeTake,
   type FlowEnds,
-  heldHeadBytes,
+  heldExtraBytesMax,
 } from "../wire/scsi/session_move.ts";
 import { Owner } from "./flow_key.ts";
 import type { MoveParts, Steering } from "./steering.ts";
@@ -91,13 +91,19 @@ export class SessionMover {
   #sendHeld(move: Move): void {
     const { departure: { held }, to } = move;
     const number = this.#number = (this.#number + 1) >>> 0;
-    const pieceBytes = limits.messageBytesMax - heldHeadBytes;
+    const pieceBytes = limits.messageBytesMax - heldExtraBytesMax;
     let left = Math.ceil(held.length / pieceBytes);
     let problem: string | null = null;
     if (left === 0) return this.#sendSession(move, number);
     for (let at = 0; at < held.length; at += pieceBytes) {
       const bytes = held.subarray(at, at + pieceBytes);
-      const body = encodeHeld({ number, offsetBytes: at, totalBytes: held.length, bytes });
+      const body = encodeHeld({
+        number,
+        sender: this.#parts.run(),
+        offsetBytes: at,
+        totalBytes: held.length,
+        bytes,
+      });
       this.#parts.messenger.send(to, MessageKind.moveHeld, body, limits.moveMessageMs, (outcome) => {
         if (outcome.kind !== "taken") problem = `${to} does not take what its initiator has sent`;
         if (--left > 0) return;
@@ -109,7 +115,15 @@ export class SessionMover {
 
   #sendSession(move: Move, number: number): void {
     const { departure: { state, session, held }, to, entry, run } = move;
-    const body = encodeTake({ number, state, session, heldBytes: held.length, entry, run });
+    const body = encodeTake({
+      number,
+      sender: this.#parts.run(),
+      state,
+      session,
+      heldBytes: held.length,
+      entry,
+      run,
+    });
     if (body.length > limits.messageBytesMax) {
       return this.#back(move, "its names and keys do not fit a message");
     }

@@ -55,7 +55,7 @@ const retryMs = 500;
 export class Takeovers {
   readonly #parts: TakeoverParts;
   readonly #taken = new Map<string, Taken>();
-  /** By sender and number. */
+  /** By moves. */
   readonly #held = new Map<string, Held>();
   #heldBytes = 0;
   /** Connections that are over: a message that comes late must not bring them back. By the clock. */
@@ -88,7 +88,7 @@ export class Takeovers {
   readonly heldCame = (from: string, body: Uint8Array, answer: (answer: MessageAnswer) => void): void => {
     const message = decodeHeld(body);
     if (message === null || message.totalBytes > limits.moveHeldBytesMax) return answer(malformed);
-    const key = `${from} ${message.number}`;
+    const key = nameOf(from, message);
     let held = this.#held.get(key);
     if (held === undefined) {
       if (this.#heldBytes + message.totalBytes > limits.moveBufferBytesMax) return answer(notNow);
@@ -110,9 +110,9 @@ export class Takeovers {
   readonly takeCame = (from: string, body: Uint8Array, answer: (answer: MessageAnswer) => void): void => {
     const message = decodeTake(body);
     if (message === null) return answer(malformed);
-    const again = `${from} ${message.number} ${flowKey(message.state)}`;
+    const again = nameOf(from, message);
     if (this.#knows(this.#answered, again)) return answer(null);
-    const held = this.#takeHeld(`${from} ${message.number}`);
+    const held = this.#takeHeld(again);
     const bytes = message.heldBytes === 0 ? new Uint8Array(0) : held;
     const problem = bytes === null || bytes.length !== message.heldBytes
       ? "what its initiator has sent has not come along"
@@ -219,6 +219,14 @@ export class Takeovers {
   #knows(list: ReadonlyMap<string, number>, key: string): boolean {
     return (list.get(key) ?? 0) > this.#parts.clock.nowMs();
   }
+}
+
+/** Of one move: a process counts its own. */
+function nameOf(
+  from: string,
+  { sender, number }: { readonly sender: string; readonly number: number },
+): string {
+  return `${from} ${sender} ${number}`;
 }
 
 /** Bounds that every session has here (RFC 7143 §13, limits.ts). */

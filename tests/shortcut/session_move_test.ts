@@ -303,6 +303,30 @@ Deno.test("a message that is lost on either way is sent again, and the session i
   assert.deepEqual(group.owners(), ["alpha"]);
 });
 
+Deno.test("a member that was started anew counts from the beginning: its moves are not those of before", () => {
+  // Lost without it: "taken" for a session that nobody has, and what another initiator sent a while ago in its stream.
+  const group = new Group();
+  const gamma = group.of("gamma");
+  group.move("alpha", "beta");
+  group.of("beta").held = new Uint8Array(1000).fill(1);
+  group.lose.push({ kind: MessageKind.moveHeld, way: "back" });
+  assert.equal(group.move("beta", "gamma").kind, "stays", "and its bytes are at gamma");
+  group.of("beta").held = new Uint8Array(0);
+  assert.equal(group.move("beta", "gamma").kind, "moved");
+  group.runs.set("beta", "beta-2");
+  group.members.set("beta", new Member(group, "beta"));
+  assert.equal(group.move("gamma", "beta").kind, "moved");
+  group.of("beta").held = new Uint8Array(1000).fill(3);
+  assert.equal(group.move("beta", "gamma").kind, "moved");
+  assert.deepEqual(gamma.took, new Uint8Array(1000).fill(3));
+  group.of("beta").held = new Uint8Array(0);
+  gamma.held = new Uint8Array(0);
+  assert.equal(group.move("gamma", "beta").kind, "moved");
+  assert.equal(group.move("beta", "gamma").kind, "moved");
+  assert.equal(gamma.adoptions, 3);
+  assert.deepEqual(group.owners(), ["gamma"]);
+});
+
 Deno.test("when nobody knows who has it the client is reset, and a new login waits for whoever may have it", () => {
   // Lost without it: a write of the old session after the new one's.
   const group = new Group();

@@ -14,6 +14,7 @@ import {
 
 const take: TakeMessage = {
   number: 0x81828384,
+  sender: "r23",
   state: {
     client: { hostname: "10.1.2.3", port: 0xabcd },
     portal: { hostname: "10.1.2.254", port: 3260 },
@@ -80,8 +81,8 @@ const golden = Uint8Array.fromHex(
     "0002" + "0014" + "51525354" + "61626364" + "61626384" + // times, StatSN, ExpCmdSN, MaxCmdSN
     "00000030" + "71727374" + "0000000100000001" + // held, unit
     "0000000000000005" + "0000000000001000" + "0000000000002000" + // counters
-    "02" + "05" + "06" + "02" + "02" + "00" + "0004" + "00".repeat(8) + // lengths, reserved
-    "69716e2e61" + "69716e2e6263" + "616c" + "7231" + "583d7900" + "2900" + "2a09" + "070809",
+    "02" + "05" + "06" + "02" + "02" + "03" + "0004" + "00".repeat(8) + // lengths, reserved
+    "69716e2e61" + "69716e2e6263" + "616c" + "7231" + "723233" + "583d7900" + "2900" + "2a09" + "070809",
 );
 
 Deno.test("a session that moves, byte by byte", () => {
@@ -92,8 +93,14 @@ Deno.test("a session that moves, byte by byte", () => {
 
 Deno.test("what the initiator has sent, and whose a connection is, byte by byte", () => {
   // Lost without it: the same, for a command.
-  const held = { number: 0x81828384, offsetBytes: 0x1000, totalBytes: 0x1003, bytes: Uint8Array.of(1, 2, 3) };
-  assert.equal(encodeHeld(held).toHex(), "818283840000100000001003010203");
+  const held = {
+    number: 0x81828384,
+    sender: "r23",
+    offsetBytes: 0x1000,
+    totalBytes: 0x1003,
+    bytes: Uint8Array.of(1, 2, 3),
+  };
+  assert.equal(encodeHeld(held).toHex(), "818283840000100000001003" + "03000000" + "723233" + "010203");
   assert.deepEqual(decodeHeld(encodeHeld(held)), held);
   const flow = { client: take.state.client, portal: take.state.portal, text: "beta" };
   assert.equal(encodeFlow(flow).toHex(), "0a0102030a0102feabcd0cbc62657461");
@@ -107,7 +114,11 @@ Deno.test("what contradicts itself is not read", () => {
   }
   assert.equal(decodeTake(Uint8Array.of(...golden, 0)), null, "a byte too many");
   assert.equal(decodeTake(Uint8Array.of(2, ...golden.slice(1))), null, "another version");
-  assert.equal(decodeHeld(Uint8Array.fromHex("818283840000100000001002010203")), null, "past its end");
-  assert.equal(decodeHeld(new Uint8Array(12)), null, "nothing");
+  assert.equal(
+    decodeHeld(Uint8Array.fromHex("81828384000010000000100203000000723233010203")),
+    null,
+    "past its end",
+  );
+  assert.equal(decodeHeld(new Uint8Array(16)), null, "nothing");
   assert.equal(decodeFlow(new Uint8Array(11)), null);
 });

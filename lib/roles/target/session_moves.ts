@@ -27,6 +27,9 @@ export interface SessionMovesParts {
 }
 
 const retryMs = 200;
+const noLoginsYet =
+  "no logins yet: a member that is up has not said that it has no session left of this member's last run; " +
+  "see that the two can reach each other";
 
 export class SessionMoves {
   readonly #parts: SessionMovesParts;
@@ -108,9 +111,7 @@ export class SessionMoves {
           // A member without the means has no such sessions.
           const none = outcome.kind === "refused" && outcome.reason === MessageRefusal.unknownKind;
           if (outcome.kind === "taken" || none) return resolve();
-          if (!told) {
-            log.info("waiting for a member before the first login", { member, outcome: outcome.kind });
-          }
+          if (!told) log.warn(noLoginsYet, { member });
           told = true;
           clock.after(retryMs, ask);
         });

@@ -42,6 +42,7 @@ export const MovedHead = table({
   targetBytes: u8(90),
   entryBytes: u8(91),
   runBytes: u8(92),
+  senderBytes: u8(93),
   declaredBytes: u16(94),
 });
 
@@ -79,8 +80,9 @@ export interface MovedSession {
 }
 
 export interface TakeMessage {
-  /** The sender's number for this move. */
+  /** The sender's number for this move, and the process that it counts in. */
   readonly number: number;
+  readonly sender: string;
   readonly state: TcpState;
   readonly session: MovedSession;
   /** What the initiator has sent and nobody has looked at came before this, in so many bytes of "held". */
@@ -114,8 +116,10 @@ const numbers = [
 ] as const;
 const flags = ["headerDigest", "dataDigest", "initialR2t", "immediateData"] as const;
 
-export function encodeTake({ number, state, session, heldBytes, entry, run }: TakeMessage): Uint8Array {
-  const texts = [session.initiatorName, session.targetName, entry, run].map((text) => encoder.encode(text));
+export function encodeTake(message: TakeMessage): Uint8Array {
+  const { number, sender, state, session, heldBytes, entry, run } = message;
+  const names = [session.initiatorName, session.targetName, entry, run, sender];
+  const texts = names.map((text) => encoder.encode(text));
   const declared = formatText(session.declared);
   const { attentions } = session;
   const parts = [...texts, declared, Uint8Array.from(attentions.flatMap(({ asc, ascq }) => [asc, ascq]))];
@@ -152,10 +156,12 @@ export function decodeTake(bytes: Uint8Array): TakeMessage | null {
   const parts = lengths.map((length) => bytes.slice(at, at += length));
   const state = takeState(view, bytes.slice(at));
   if (at > bytes.length || state === null) return null;
-  const [initiatorName, targetName, entry, run] = parts.map((part) => decoder.decode(part)) as string[];
-  const declared = parseText(parts[4]!, 0, parts[4]!.length);
+  const [initiatorName, targetName, entry, run, sender] = parts.map((part) =>
+    decoder.decode(part)
+  ) as string[];
+  const declared = parseText(parts[5]!, 0, parts[5]!.length);
   if (declared.kind === "malformed") return null;
-  const pairs = parts[5]!;
+  const pairs = parts[6]!;
   const values = {} as Record<typeof numbers[number], number>;
   for (const name of numbers) values[name] = MovedHead[name].get(view, headAt);
   const bits = {} as Record<typeof flags[number], boolean>;
@@ -166,6 +172,7 @@ export function decodeTake(bytes: Uint8Array): TakeMessage | null {
     heldBytes: MovedHead.heldBytes.get(view, headAt),
     entry: entry!,
     run: run!,
+    sender: sender!,
     session: {
       ...values,
       ...bits,
@@ -185,37 +192,52 @@ const textFields = [
   MovedHead.targetBytes,
   MovedHead.entryBytes,
   MovedHead.runBytes,
+  MovedHead.senderBytes,
 ] as const;
 
-/** A piece of what the initiator has sent: the number of the move, where it belongs, then the bytes. */
-export const HeldHead = table({ number: u32(0), offsetBytes: u32(4), totalBytes: u32(8) });
-export const heldHeadBytes = 12;
+/** A piece of what the initiator has sent: which move, where it belongs; then the sender's run, and the bytes. */
+export const HeldHead = table({
+  number: u32(0),
+  offsetBytes: u32(4),
+  totalBytes: u32(8),
+  senderBytes: u8(12),
+});
+const heldHeadBytes = 16;
+/** What a piece may have beside the bytes. */
+export const heldExtraBytesMax: number = heldHeadBytes + 255;
 
 export interface HeldMessage {
   readonly number: number;
+  readonly sender: string;
   readonly offsetBytes: number;
   readonly totalBytes: number;
   readonly bytes: Uint8Array;
 }
 
-export function encodeHeld({ number, offsetBytes, totalBytes, bytes }: HeldMessage): Uint8Array {
-  const out = new Uint8Array(heldHeadBytes + bytes.length);
+export function encodeHeld({ number, sender, offsetBytes, totalBytes, bytes }: HeldMessage): Uint8Array {
+  const name = encoder.encode(sender);
+  const out = new Uint8Array(heldHeadBytes + name.length + bytes.length);
   const view = new DataView(out.buffer);
   HeldHead.number.set(view, 0, number);
   HeldHead.offsetBytes.set(view, 0, offsetBytes);
   HeldHead.totalBytes.set(view, 0, totalBytes);
-  out.set(bytes, heldHeadBytes);
+  HeldHead.senderBytes.set(view, 0, name.length);
+  out.set(name, heldHeadBytes);
+  out.set(bytes, heldHeadBytes + name.length);
   return out;
 }
 
 export function decodeHeld(bytes: Uint8Array): HeldMessage | null {
-  if (bytes.length <= heldHeadBytes) return null;
+  if (bytes.length < heldHeadBytes) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const at = heldHeadBytes + HeldHead.senderBytes.get(view, 0);
+  if (bytes.length <= at) return null;
   const message = {
     number: HeldHead.number.get(view, 0),
+    sender: decoder.decode(bytes.subarray(heldHeadBytes, at)),
     offsetBytes: HeldHead.offsetBytes.get(view, 0),
     totalBytes: HeldHead.totalBytes.get(view, 0),
-    bytes: bytes.subarray(heldHeadBytes),
+    bytes: bytes.subarray(at),
   };
   return message.offsetBytes + message.bytes.length <= message.totalBytes ? message : null;
 }
