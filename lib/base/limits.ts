@@ -184,6 +184,8 @@ export const limits = Object.freeze({
   shortCutMessageMs: 5_000,
   /** A member that could not send an answer is not asked again for so long, milliseconds. */
   shortCutRestMs: 10_000,
+  /** Addresses of clients and members of which a member remembers whether they are neighbours: 200 KiB. */
+  neighboursMax: 1024,
   /** Data that a borrower has read and not sent yet, bytes: 32 of 2 MiB, of as many connections. */
   shortCutBufferBytesMax: 64 * MiB,
   /** `plimsoll bench`: sessions, half of a member's connectionsInLoginMax; commands of each, half of initiatorTasksMax. */

@@ -8,11 +8,9 @@ import { FlowRoutes } from "./flow_routes.ts";
 import { FlowRules, ipv4Bytes } from "./flow_rules.ts";
 import { libc, libcMissing } from "./libc.ts";
 import type { NativeLoop } from "./loop.ts";
+import { Neighbours } from "./neighbours.ts";
 import { RawPackets } from "./raw_packets.ts";
 import { repairProblem, restoreWhole } from "./tcp_repair.ts";
-
-/** What is a neighbour now may not be one later: asked again after so long, milliseconds. */
-const neighbourMs = 10_000;
 
 export class FlowTools implements FlowBorrower, FlowTaker {
   readonly rules: FlowRules;
@@ -22,7 +20,7 @@ export class FlowTools implements FlowBorrower, FlowTaker {
   adopt: ((stream: DetachedStream, handler: (stream: Stream) => StreamHandler) => void) | null = null;
   readonly #loop: NativeLoop;
   readonly #routes: FlowRoutes;
-  readonly #neighbours = new Map<string, { readonly neighbour: boolean; readonly untilMs: number }>();
+  readonly #neighbours: Neighbours;
 
   /** Throws when flowProblems() would have named something, and for what only trying tells. */
   constructor(loop: NativeLoop) {
@@ -30,7 +28,11 @@ export class FlowTools implements FlowBorrower, FlowTaker {
     this.rules = new FlowRules(Deno.pid);
     try {
       this.packets = new RawPackets();
-      this.#routes = new FlowRoutes(this.rules.mark);
+      const routes = this.#routes = new FlowRoutes(this.rules.mark);
+      this.#neighbours = new Neighbours(
+        () => loop.turnMs,
+        (address) => routes.isNeighbour(ipv4Bytes(address)),
+      );
     } catch (error) {
       this.rules.close();
       throw error;
@@ -98,12 +100,7 @@ export class FlowTools implements FlowBorrower, FlowTaker {
 
   reaches(address: string): boolean {
     if (address.includes(":")) return false;
-    const known = this.#neighbours.get(address);
-    const nowMs = this.#loop.turnMs;
-    if (known !== undefined && nowMs < known.untilMs) return known.neighbour;
-    const neighbour = this.#routes.isNeighbour(ipv4Bytes(address));
-    this.#neighbours.set(address, { neighbour, untilMs: nowMs + neighbourMs });
-    return neighbour;
+    return this.#neighbours.has(address);
   }
 }
 
