@@ -6,7 +6,7 @@ import { LoadBoard } from "../../lib/balance/board.ts";
 import { AccessHistory } from "../../lib/balance/history.ts";
 import { decodeIntent, encodeIntent, type Intent, Intents } from "../../lib/balance/intents.ts";
 import { placeLogin } from "../../lib/balance/placement.ts";
-import { reachablePortals } from "../../lib/balance/reach.ts";
+import { portalNear, reachablePortals } from "../../lib/balance/reach.ts";
 import { decodeReport, encodeReport, type LoadReport } from "../../lib/balance/report_codec.ts";
 import { clientKey, type LoginPolicy } from "../../lib/balance/view.ts";
 import { limits } from "../../lib/base/limits.ts";
@@ -170,6 +170,18 @@ Deno.test("history fades, over minutes and over hours, and is bounded", () => {
   for (let i = 0; i < limits.clientHistoriesMax; i++) history.note(`x${i}`, 1, new Map([[1, 1]]), 2e6);
   assert.equal(history.size, limits.clientHistoriesMax);
   assert.equal(history.recent("c", 1).size, 0, "the longest unseen is forgotten");
+});
+
+Deno.test("clients of the group's address are sent on from the member's portal in its network", () => {
+  const at = (hostname: string) => ({ hostname, port: 3260 });
+  const own = [at("10.0.1.1"), at("10.0.2.1"), at("fd00::1")];
+  const near = (hostname: string, bits: number | null) =>
+    portalNear(at(hostname), own, () => bits)?.hostname ?? null;
+  assert.equal(near("10.0.2.100", null), "10.0.2.1", "/24 where the prefix is not known");
+  assert.equal(near("10.0.2.100", 16), "10.0.1.1");
+  assert.equal(near("10.0.3.100", 24), null);
+  assert.equal(near("fd00::100", 64), "fd00::1");
+  assert.equal(near("fd00:0:0:1::100", 64), null);
 });
 
 Deno.test("only portals that a client can be expected to reach", () => {

@@ -9,6 +9,8 @@ import { systemRandom } from "../../lib/io/system_random.ts";
 import { type ClientOptions, InitiatorClient, LoginError } from "../../lib/session/initiator/client.ts";
 import { freePort } from "../interop/target_process.ts";
 import { settled } from "./group.ts";
+import { pattern } from "./scsi.ts";
+import { TestProxy } from "./test_proxy.ts";
 import { iqnPrefix, MiB, World } from "./world.ts";
 
 const names = ["alpha", "beta", "gamma"];
@@ -41,7 +43,7 @@ class Group implements AsyncDisposable {
         s.members.every(({ now }) => now !== null) && s.groupAddress?.holder === "alpha"
       );
     });
-    await group.worlds[0]!.target.control.createVolume({ name: "vol", sizeBytes: 12 * MiB });
+    await group.worlds[0]!.target.control.createVolume({ name: "vol0", sizeBytes: 12 * MiB });
     for (const { target } of group.worlds) {
       await settled(async () => (await target.control.status()).volumes[0]?.state === "online");
     }
@@ -66,7 +68,7 @@ class Group implements AsyncDisposable {
       try {
         const client = await InitiatorClient.connect(this.worlds[0]!.network, systemClock, systemRandom, {
           initiatorName: "iqn.2026-11.net.plimsoll.test:host",
-          targetName: `${iqnPrefix}:vol`,
+          targetName: `${iqnPrefix}:vol0`,
           ...options,
           portal,
         });
@@ -169,4 +171,21 @@ Deno.test("an initiator that must not be redirected stays at the address until i
     members.filter((m) => m.groupAddress === formatSocketAddress(group.address)).map(({ name }) => name),
     [groupAddress!.holder],
   );
+});
+
+Deno.test("an initiator-proxy finds the group by its address, and has no path over it", async () => {
+  await using group = await Group.start("round-robin");
+  const secret = group.worlds[0]!.files.get("/d/group.secret")!.trim();
+  await using proxy = new TestProxy(secret, [group.address]);
+  await proxy.start();
+  await settled(async () => {
+    const { paths } = await proxy.volume();
+    return paths.length === 6 &&
+      paths.every(({ state, portal }) => state === "open" && portal !== formatSocketAddress(group.address));
+  });
+  const lun = await proxy.login();
+  for (let page = 0; page < 12; page++) {
+    assert.equal(await lun.write(page * 2048, pattern(8, page)), "good");
+    assert.deepEqual(await lun.read(page * 2048, 8), pattern(8, page));
+  }
 });

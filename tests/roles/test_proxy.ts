@@ -1,5 +1,6 @@
 // An initiator-proxy in the test's process, and initiators on its machine.
 
+import { formatSocketAddress, type SocketAddress } from "../../lib/base/network.ts";
 import { parseConfig, type ProxyConfig } from "../../lib/config/mod.ts";
 import { PortableNetwork } from "../../lib/io/portable_network.ts";
 import { systemClock } from "../../lib/io/system_clock.ts";
@@ -20,11 +21,11 @@ export class TestProxy implements AsyncDisposable {
 
   constructor(
     private readonly secret: string,
-    portals: readonly { readonly port: number }[],
+    portals: readonly SocketAddress[],
     extra = "",
     readonly host: Uint8Array = new Uint8Array(16).fill(0x42),
   ) {
-    const portal = JSON.stringify(`127.0.0.1:${portals[0]!.port}`);
+    const portal = JSON.stringify(formatSocketAddress(portals[0]!));
     const text = `[group]\nname = "test"\nsecret_file = "/d/s"\niqn_prefix = "${iqnPrefix}"\n` +
       `[proxy]\nlisten = "127.0.0.1:${freePort()}"\ngroup_portals = [${portal}]\nvolumes = ["vol0"]\n` +
       `admin = "127.0.0.1:1"\nstate_dir = "/d/p"\n${extra}`;

@@ -29,6 +29,8 @@ export class SystemFloatingAddress implements FloatingAddress {
   readonly #portals: readonly Uint8Array[];
   /** Where it is set; null: it is not. */
   #setOn: Interface | null = null;
+  /** Until when the kernel keeps it: what is there later is another process's. */
+  #untilMs = -Infinity;
 
   /** `portals`: this member's own addresses, one of which must be in the same network. */
   constructor(readonly hostname: string, portals: readonly string[], private readonly clock: Clock) {
@@ -77,13 +79,15 @@ export class SystemFloatingAddress implements FloatingAddress {
     using table = new InterfaceAddresses();
     table.set(place.interface.index, this.#address, seconds);
     this.#setOn = place.interface;
+    this.#untilMs = this.clock.nowMs() + seconds * 1000;
   }
 
   remove(): void {
-    if (this.#setOn === null) return;
-    using table = new InterfaceAddresses();
-    table.remove(this.#setOn.index, this.#address);
+    const setOn = this.#setOn;
     this.#setOn = null;
+    if (setOn === null || this.clock.nowMs() >= this.#untilMs) return;
+    using table = new InterfaceAddresses();
+    table.remove(setOn.index, this.#address);
   }
 
   announce(): void {

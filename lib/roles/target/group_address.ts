@@ -82,11 +82,6 @@ export class GroupAddress {
     return this.#parts.address;
   }
 
-  /** Logins at the address are accepted here. */
-  get here(): boolean {
-    return this.#listener !== null;
-  }
-
   /** Sentences for the operator. */
   notices(): string[] {
     return this.#problem === null
