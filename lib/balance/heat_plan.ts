@@ -84,7 +84,7 @@ export interface SwapPlan extends PagePlan {
 /** A page is hot when it is used so many times as much as the member's pages are on average. */
 const hotFactor = 2;
 /** A page that comes back is used less than this part of the coolest that was given. */
-const coldShare = 0.25;
+const coldShare = 0.5;
 /**
  * Of what a slower member has to do, by how much slower it is: a small part, since how much faster it will be with less is
  * not known. A busier one gives half of the difference, so that it is never the less busy one afterwards.

@@ -1,6 +1,7 @@
 // Writes docs/balancing.svg and the figures in docs/balancing.md: deno run -A tests/balance/picture.ts
 
 import { balanceDefaults } from "../../lib/config/parse_balance.ts";
+import { lookS, simulateHeat } from "./heat_simulation.ts";
 import { type Run, simulate, type Weather } from "./simulation.ts";
 
 const seconds = 1200;
@@ -84,16 +85,51 @@ function picture(): string {
 }
 
 await Deno.writeTextFile(new URL("balancing.svg", docs), picture());
-const page = new URL("balancing.md", docs);
-const text = await Deno.readTextFile(page);
-const begin = "<!-- figures: deno run -A tests/balance/picture.ts -->\n", end = "<!-- end of figures -->";
-const table = [
+/** Puts a table where the page has a place for it. */
+async function writeTable(begin: string, end: string, lines: readonly string[]): Promise<void> {
+  const page = new URL("balancing.md", docs);
+  const text = await Deno.readTextFile(page);
+  const at = text.indexOf(begin) + begin.length;
+  await Deno.writeTextFile(
+    page,
+    `${text.slice(0, at)}\n${lines.join("\n")}\n\n${text.slice(text.indexOf(end))}`,
+  );
+}
+
+await writeTable("<!-- figures: deno run -A tests/balance/picture.ts -->\n", "<!-- end of figures -->", [
   "| members | clients | load | above average at first | median of the last 10 min | within 30 % from | moves | of these in the last 10 min | most of one client |",
   "|---|---|---|---|---|---|---|---|---|",
   ...rows,
-];
-await Deno.writeTextFile(
-  page,
-  text.slice(0, text.indexOf(begin) + begin.length) + `\n${table.join("\n")}\n\n` +
-    text.slice(text.indexOf(end)),
+]);
+
+const hour = 3600;
+const heatRows = [3, 16, 64].flatMap((members) =>
+  (["hotspot", "slow disk", "wandering", "spiteful"] as const).map((weather) => {
+    const { slowestUs, ratio, swaps, moves } = simulateHeat({ members, weather, seed: 1, seconds: hour });
+    const late = slowestUs.slice(-1200 / lookS).toSorted((a, b) => a - b);
+    const { heatFactor, heatMinUs } = balanceDefaults;
+    const until = lookS *
+      (1 + slowestUs.findLastIndex((us, i) => us >= heatMinUs && ratio[i]! >= heatFactor));
+    const us = (value: number) => `${Math.round(value).toLocaleString("en")} µs`;
+    const cells = [
+      members,
+      weather,
+      us(slowestUs[0]!),
+      us(late[Math.floor(late.length / 2)]!),
+      until < hour ? `${until} s` : "never for good",
+      swaps.length,
+      swaps.reduce((sum, { hot, cold }) => sum + hot + cold, 0),
+      Math.max(0, ...moves.values()),
+    ];
+    return `| ${cells.join(" | ")} |`;
+  })
+);
+await writeTable(
+  "<!-- heat figures: deno run -A tests/balance/picture.ts -->\n",
+  "<!-- end of heat figures -->",
+  [
+    "| members | use | slowest access at first | median of the last 20 min | nobody too hot from | swaps | pages moved | most of one page |",
+    "|---|---|---|---|---|---|---|---|",
+    ...heatRows,
+  ],
 );
