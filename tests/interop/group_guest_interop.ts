@@ -66,16 +66,26 @@ interop(
 /** The guest reaches these addresses of the host, and no others of its loopback. */
 const reachable: TargetOptions = { diskSize: "512MiB", addresses: ["127.0.0.1", "127.0.0.2"] };
 
-interop("a Linux guest uses a volume of three members like any other disk", guestNeeds, async () => {
-  await using group = await ThreeMembers.start("sqlite", reachable);
-  await group.createVolume("wide", "1GiB");
-  for (const member of group.members) {
-    const told = await guest(member, "wide", `${shared}/linux-guest/guest/basic.sh`);
-    assert.match(told, /== PASS basic/);
-    assert.doesNotMatch(told, /I\/O error|Sense Key|conn error/);
-  }
-  await group.stop();
-});
+interop(
+  "a Linux guest uses a volume of three members like any other disk, through each and through a proxy",
+  guestNeeds,
+  async () => {
+    await using group = await ThreeMembers.start("sqlite", reachable);
+    await group.createVolume("wide", "1GiB");
+    const [alpha] = group.members as [TargetProcess];
+    await using proxy = await TargetProcess.start({
+      secretFile: `${alpha.directory}/var/group.secret`,
+      proxy: [`group_portals = [${JSON.stringify(alpha.portals[0])}]`, `volumes = ["wide"]`],
+    });
+    for (const portal of [...group.members, proxy]) {
+      const told = await guest(portal, "wide", `${shared}/linux-guest/guest/basic.sh`);
+      assert.match(told, /== PASS basic/);
+      assert.doesNotMatch(told, /I\/O error|Sense Key|conn error/);
+    }
+    assert.equal((await proxy.stop()).code, 0, proxy.log);
+    await group.stop();
+  },
+);
 
 interop(
   "a Linux guest and qemu-img write to the pages of a member that is away for 20 s: no error",
