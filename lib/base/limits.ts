@@ -227,6 +227,8 @@ export const limits = Object.freeze({
   forwardGraceMs: 60_000,
   /** Pause between two attempts to reach a home, milliseconds, at first and at last. */
   forwardRetryMsMin: 50,
+  /** How often a path of a proxy at another portal than its own looks whether that is there again, milliseconds. */
+  pathReturnMs: 5_000,
   forwardRetryMsMax: 1_000,
   /** A TCP connection to another member, milliseconds; silence of one before it is pinged, and for the answer. */
   forwardConnectMsMax: 2_000,

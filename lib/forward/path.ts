@@ -6,7 +6,12 @@ import { assert } from "../base/assert.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { limits } from "../base/limits.ts";
 import type { Log } from "../base/log.ts";
-import { formatSocketAddress, type Network, type SocketAddress } from "../base/network.ts";
+import {
+  formatSocketAddress,
+  type Network,
+  type SocketAddress,
+  type StreamHandler,
+} from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
 import { InitiatorCommand, InitiatorSession, type SessionEnd } from "../session/initiator/mod.ts";
 import { AsyncMessage } from "../wire/iscsi/bhs.ts";
@@ -78,6 +83,8 @@ export class Path {
   #tried = 0;
   #retry: Timer | null = null;
   #retryMs: number = limits.forwardRetryMsMin;
+  /** Until it looks whether its own portal is there again. */
+  #return: Timer | null = null;
 
   constructor(place: PathPlace, parts: PathParts, owner: PathOwner) {
     this.place = place;
@@ -161,6 +168,7 @@ export class Path {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#retry?.cancel();
+    this.#return?.cancel();
     const session = this.#session;
     if (session === null) return;
     if (this.inFlight > 0 || session.state !== "fullFeature") return session.abort(reason);
@@ -242,6 +250,34 @@ export class Path {
     }
     this.reason = "";
     this.#owner.opened(this);
+    this.#returnLater();
+  }
+
+  /** The plan has a session at each portal: whoever had to go to another one goes back, when it answers again. */
+  #returnLater(): void {
+    this.#return?.cancel();
+    const session = this.#session;
+    const [own] = this.place.addresses;
+    if (own === undefined || this.portal === formatSocketAddress(own)) return;
+    const stays = () => session === this.#session && this.#state === "open";
+    this.#return = this.#parts.clock.after(limits.pathReturnMs, () => {
+      if (!stays()) return;
+      const probe = this.#parts.network.connect(own, limits.forwardConnectMsMax, (stream) => {
+        stream.abort();
+        return nobody;
+      });
+      probe.then(() => {
+        if (stays()) this.#leave();
+      }, () => {
+        if (stays()) this.#returnLater();
+      });
+    });
+  }
+
+  #leave(): void {
+    this.#state = "leaving";
+    this.#owner.left(this);
+    this.#leaveIfDone();
   }
 
   #told(session: InitiatorSession, event: number, header: DataView): void {
@@ -249,9 +285,7 @@ export class Path {
     if (event === AsyncEvent.vendor.code && AsyncMessage.asyncVCode.get(header, 0) === multipathAsyncCode) {
       this.#owner.told(this, AsyncMessage.parameter1.get(header, 0));
     } else if (event === AsyncEvent.logoutRequested.code && this.#state === "open") {
-      this.#state = "leaving";
-      this.#owner.left(this);
-      this.#leaveIfDone();
+      this.#leave();
     }
   }
 
@@ -293,3 +327,4 @@ export class Path {
 }
 
 const nothing = new Uint8Array(0);
+const nobody: StreamHandler = { received: () => {}, drained: () => {}, closed: () => {} };

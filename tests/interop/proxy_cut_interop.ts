@@ -69,7 +69,7 @@ Deno.test({
     const during = open();
     assert.ok(during.length >= 3 && !during.includes("10.98.1.1:3260"), `open are ${during}`);
     group.machines.plug("alpha", 1, "up");
-    await pause(2_000);
+    await group.until(() => open().join() === all.join(), "each path is at its own portal again");
     await Deno.writeTextFile(enough, "");
     const report = await running;
     console.log(
