@@ -115,7 +115,9 @@ interop(
   async () => {
     await using stack = new AsyncDisposableStack();
     const all = await members(stack);
-    const proxy = stack.use(await TargetProcess.start(proxyOptions(all)));
+    // A busy machine may keep a member from answering for a second: here no path is to be left for that.
+    const patient = "path_timeout_ms = 20000";
+    const proxy = stack.use(await TargetProcess.start(proxyOptions(all, patient)));
     await pathsOpen(proxy, 6);
     const sessions = await proxySessions(all);
     assert.equal(sessions.length, 6);
@@ -130,7 +132,7 @@ interop(
     }
     const rate = await readMany(lun, reads);
     const after = await proxySessions(all);
-    assert.deepEqual(after.map(({ forwarded }) => forwarded), [0, 0, 0, 0, 0, 0], "forwarded");
+    assert.deepEqual(after.map(({ forwarded }) => forwarded), [0, 0, 0, 0, 0, 0], `forwarded\n${proxy.log}`);
     assert.ok(after.reduce((sum, { commands }) => sum + commands, 0) >= reads);
     const shares = after.map(({ commands }) => commands);
     assert.ok(Math.min(...shares) > Math.max(...shares) / 3, `used unevenly: ${shares}`);
