@@ -146,6 +146,40 @@ Deno.test("two proxies: initiators of the same name and port are two, and what a
   await settled(async () => await one.write(0, pattern(8, 0)) === "good");
 });
 
+Deno.test("a member dies and comes back while two initiators of a proxy preempt each other: who lost does not write", async () => {
+  const leaseTimes = { ttlMs: 3_000, renewMs: 1_000, retryMs: 200, marginMs: 500 };
+  await using group = await Group.start(undefined, { leaseTimes });
+  await group.volume("vol0", 6);
+  const [alpha, beta] = group.worlds as [World, World];
+  const { pages } = await alpha.target.control.route("vol0");
+  const kept = pages!.flatMap((home, page) => home === "beta" ? [] : [page]);
+  await using proxy = await TestProxy.of(group, "path_timeout_ms = 500\n");
+  const luns = [await proxy.login(name("one")), await proxy.login(name("two"))] as const;
+  const keys = [0xa1, 0xa2] as const;
+  for (const i of [0, 1] as const) assert.equal(await luns[i].reserveOut(register, 0, keys[i]), "good");
+  assert.equal(await luns[0].reserveOut(reserve, keys[0], 0, writeExclusive), "good");
+  for (let turn = 1; turn <= 12; turn++) {
+    if (turn === 4) await beta.kill();
+    if (turn === 8) await beta.start();
+    const winner = luns[turn % 2]!, loser = luns[(turn + 1) % 2]!;
+    const [own, others] = [keys[turn % 2]!, keys[(turn + 1) % 2]!];
+    let told = "";
+    await settled(async () => { // lost ones are registered again; what nobody can tell is asked again
+      await winner.attentions();
+      await winner.reserveOut(register, 0, own);
+      told = await winner.reserveOut(preempt, own, others, writeExclusive);
+      return told === "good" ||
+        told === "conflict" && (await winner.reservation()).keys.join() === String(own);
+    });
+    await loser.attentions();
+    for (const page of kept) {
+      assert.equal(await loser.write(page * 2048, pattern(8, 100 + turn)), "conflict", `turn ${turn}`);
+      assert.equal(await winner.write(page * 2048, pattern(8, turn)), "good", `turn ${turn}`);
+      assert.deepEqual(await winner.read(page * 2048, 8), pattern(8, turn));
+    }
+  }
+});
+
 Deno.test("a member carries out what a proxy has decided, unless it was by a record that does not hold any more", async () => {
   await using group = await Group.start(["32MiB", "32MiB"]);
   await group.volume("vol0", 2);
