@@ -44,17 +44,16 @@ export async function leaveToMultipathd(host: HostSystem, volume: string): Promi
   await host.run("multipathd", ["reconfigure"], limits.hostProgramMsMax);
 }
 
-/** Throws when multipathd has the disk. */
-export function refuseMerged(disk: KernelDisk, devices: readonly MappedDevice[]): void {
+/** What to do when multipathd has the disk; null: it has not. */
+export function mergedDisk(disk: KernelDisk, devices: readonly MappedDevice[]): string | null {
   for (const holder of disk.holders) {
     const minor = /^dm-(\d+)$/.exec(holder)?.[1];
     const map = devices.find(({ device, uuid }) => device.endsWith(`:${minor}`) && uuid.startsWith("mpath-"));
     if (map === undefined) continue;
-    throw new HostError(
-      `Cannot use disk ${disk.name}: multipathd has merged it into "${map.name}". Stop what uses that device, then: ` +
-        `multipath -f ${map.name}`,
-    );
+    return `Cannot use disk ${disk.name}: multipathd has merged it into "${map.name}". Stop what uses that device, then: ` +
+      `multipath -f ${map.name}`;
   }
+  return null;
 }
 
 function pathOf(volume: string): string {

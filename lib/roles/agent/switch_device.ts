@@ -12,7 +12,7 @@ import { regionChanges, regionMappings, switchTable } from "../../route/dm_switc
 import { naaIdentifier } from "../../wire/scsi/inquiry.ts";
 import { type DeviceMapper, HostError, type MappedDevice } from "./device_mapper.ts";
 import { Legs } from "./legs.ts";
-import { keepFromMultipathd, leaveToMultipathd, refuseMerged } from "./multipathd.ts";
+import { keepFromMultipathd, leaveToMultipathd, mergedDisk } from "./multipathd.ts";
 import type { KernelSession, OpenIscsi } from "./open_iscsi.ts";
 
 /** What the members say of a volume. */
@@ -120,7 +120,8 @@ export class SwitchDevice {
     await Promise.all(this.#logins.values());
     if (keep) return true;
     try {
-      const identifier = this.#wanted?.identifier ?? this.#gone ?? await this.#leftBehind();
+      const identifier = this.#wanted?.identifier ?? this.#gone ??
+        leftBehind(await this.#parts.mapper.devices(), this.#parts.volume);
       if (identifier !== null) await this.#takeDown(identifier, false);
       return true;
     } catch (error) {
@@ -128,14 +129,6 @@ export class SwitchDevice {
       this.#parts.log.error(error.message);
       return false;
     }
-  }
-
-  /** Identifier of the volume whose device an earlier process has left. */
-  async #leftBehind(): Promise<Uint8Array | null> {
-    const { mapper, volume } = this.#parts;
-    const found = (await mapper.devices()).find(({ name }) => name === deviceName(volume));
-    const hex = /^plimsoll-([0-9a-f]{32})$/.exec(found?.uuid ?? "")?.[1];
-    return hex === undefined ? null : Uint8Array.fromHex(hex);
   }
 
   #look(): void {
@@ -190,30 +183,22 @@ export class SwitchDevice {
     }
     const wanted = this.#wanted;
     if (wanted === null) return;
-    const { volume, system, mapper } = this.#parts;
-    const devices = await mapper.devices();
+    const { volume, mapper } = this.#parts;
+    let devices = await mapper.devices();
+    const left = leftBehind(devices, volume);
+    if (left !== null && left.toHex() !== wanted.identifier.toHex()) {
+      await this.#takeDown(left, true); // the volume was replaced while nobody looked
+      devices = await mapper.devices();
+    }
     const own = ownDevice(devices, volume, wanted.identifier);
-    if (wanted.writeCache) {
-      const refusal =
-        `${own === null ? "Cannot make" : "Writes may be lost on"} device "${deviceName(volume)}": ` +
-        `volume "${volume}" has a write cache, and dm-switch passes no flush to it. Switch it off with: ` +
-        `plimsoll volume set ${volume} --write-cache off`;
-      if (own === null) throw new HostError(refusal);
-      this.#tell(refusal);
-    }
-    if (own === null && wanted.writeProtected) {
-      throw new HostError(
-        `Cannot make device "${
-          deviceName(volume)
-        }": volume "${volume}" is write protected, and devices are made writable. ` +
-          `Lift it with: plimsoll volume set ${volume} --write-protect off`,
-      );
-    }
-    if (this.#kept !== wanted.identifier) await keepFromMultipathd(system, volume, wanted.identifier);
-    this.#kept = wanted.identifier;
+    this.#objectToSettings(wanted, own);
+    await this.#keepFromMultipathd(wanted, own);
     const sessions = await this.#sessionsOf(wanted, own === null);
-    for (const { disk } of sessions) refuseMerged(disk!, devices);
-    const sectors = await this.#sectorsOf(wanted, sessions);
+    for (const { disk } of sessions) {
+      const merged = mergedDisk(disk!, devices);
+      if (merged !== null) this.#object(own, merged);
+    }
+    const sectors = await this.#sectorsOf(wanted, sessions, own);
     const members = this.#membersInOrder(wanted);
     const legs = await this.#legs.build(
       devices,
@@ -232,6 +217,43 @@ export class SwitchDevice {
     await this.#leave(wanted, await this.#parts.iscsi.sessions(this.#parts.target));
   }
 
+  /** Without it no device is made; one that is there is kept in step all the same. */
+  #object(own: MappedDevice | null, message: string): void {
+    if (own === null) throw new HostError(message);
+    this.#tell(message);
+  }
+
+  #objectToSettings({ writeCache, writeProtected }: WantedDevice, own: MappedDevice | null): void {
+    const { volume } = this.#parts;
+    const refused = `${own === null ? "Cannot make" : "Writes may be lost on"} device "${
+      deviceName(volume)
+    }"`;
+    if (writeCache) {
+      this.#object(
+        own,
+        `${refused}: volume "${volume}" has a write cache, and dm-switch passes no flush to it. Switch it off with: ` +
+          `plimsoll volume set ${volume} --write-cache off`,
+      );
+    }
+    if (writeProtected && own === null) {
+      throw new HostError(
+        `${refused}: volume "${volume}" is write protected, and devices are made writable. Lift it with: ` +
+          `plimsoll volume set ${volume} --write-protect off`,
+      );
+    }
+  }
+
+  async #keepFromMultipathd({ identifier }: WantedDevice, own: MappedDevice | null): Promise<void> {
+    if (this.#kept === identifier) return;
+    try {
+      await keepFromMultipathd(this.#parts.system, this.#parts.volume, identifier);
+      this.#kept = identifier;
+    } catch (error) {
+      if (!(error instanceof HostError)) throw error;
+      this.#object(own, error.message);
+    }
+  }
+
   /** Sessions that show the volume's disk; those that are missing are being made. */
   async #sessionsOf(wanted: WantedDevice, patient: boolean): Promise<KernelSession[]> {
     const { iscsi, target } = this.#parts;
@@ -244,9 +266,16 @@ export class SwitchDevice {
       await Promise.all(this.#logins.values());
       found = await iscsi.sessions(target);
     }
-    const usable = found.filter((session) =>
-      this.#stays(wanted, session) && this.#isTheVolume(wanted, session)
-    );
+    const usable: KernelSession[] = [];
+    for (const session of found) {
+      if (!this.#stays(wanted, session) || session.disk === null || session.disk.sectors === 0) continue;
+      if (this.#isTheVolume(wanted, session)) usable.push(session);
+      else if (session.disk.holders.length === 0 && !this.#logins.has(session.portal)) {
+        // The kernel keeps what it once read of a disk, whatever the target shows since.
+        this.#retryAt.set(session.portal, this.#parts.clock.nowMs() + loginRetryMs);
+        await iscsi.logout(target, session.portal);
+      }
+    }
     if (usable.length > 0) return usable;
     throw new HostError(
       `Cannot make device "${
@@ -282,7 +311,7 @@ export class SwitchDevice {
   }
 
   #isTheVolume({ identifier }: WantedDevice, { portal, disk }: KernelSession): boolean {
-    if (disk === null || disk.sectors === 0) return false;
+    if (disk === null) return false;
     const names = [identifier.toHex(), `naa.${naaIdentifier(identifier).toHex()}`];
     if (names.some((name) => disk.wwid.includes(name))) return true;
     this.#tell(
@@ -293,7 +322,11 @@ export class SwitchDevice {
   }
 
   /** How large the device can be; every disk must be durable when it says so. */
-  async #sectorsOf(wanted: WantedDevice, sessions: readonly KernelSession[]): Promise<number> {
+  async #sectorsOf(
+    wanted: WantedDevice,
+    sessions: readonly KernelSession[],
+    own: MappedDevice | null,
+  ): Promise<number> {
     const sectors = wanted.sizeBytes / sectorBytes;
     const old = sessions.filter(({ disk }) => disk!.sectors < sectors || !disk!.writeThrough);
     if (old.length === 0) return sectors;
@@ -302,7 +335,8 @@ export class SwitchDevice {
     const disks = sessions.map(({ id, disk }) => now.find((session) => session.id === id)?.disk ?? disk!);
     const cached = disks.find(({ writeThrough }) => !writeThrough);
     if (cached !== undefined && !wanted.writeCache) {
-      throw new HostError(
+      this.#object(
+        own,
         `Cannot use disk ${cached.name}: the kernel takes it to have a write cache, and dm-switch passes no flush to it. ` +
           `Let the kernel look again with: echo 1 > /sys/block/${cached.name}/device/rescan`,
       );
@@ -325,7 +359,7 @@ export class SwitchDevice {
     own: MappedDevice | null,
   ): Promise<void> {
     const { mapper, log, volume } = this.#parts;
-    const name = deviceName(volume);
+    const name = own?.name ?? deviceName(volume);
     const table = switchTable(sectors * sectorBytes, wanted.pageBytes, legs);
     if (own === null || table !== this.#table) {
       this.#mapped = this.#inStep = null;
@@ -335,7 +369,7 @@ export class SwitchDevice {
           if ((await this.#parts.system.list("/dev/mapper")).includes(name)) break;
           await this.#pause();
         }
-      } else await mapper.replace(own.name, table);
+      } else await mapper.replace(name, table);
       this.#table = table;
     }
     if (this.#inStep === wanted) return;
@@ -427,6 +461,13 @@ function isUsable({ loggedIn, disk }: KernelSession): boolean {
 
 function uuidOf(identifier: Uint8Array): string {
   return `plimsoll-${identifier.toHex()}`;
+}
+
+/** Identifier of the volume whose device has the name; null: no agent has made one. */
+function leftBehind(devices: readonly MappedDevice[], volume: string): Uint8Array | null {
+  const found = devices.find(({ name }) => name === deviceName(volume));
+  const hex = /^plimsoll-([0-9a-f]{32})$/.exec(found?.uuid ?? "")?.[1];
+  return hex === undefined ? null : Uint8Array.fromHex(hex);
 }
 
 /** The volume's switch; throws when another device has its name. */

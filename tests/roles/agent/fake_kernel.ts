@@ -20,6 +20,8 @@ interface Session {
   readonly target: string;
   readonly iface: string;
   readonly portal: string;
+  /** As it was at the login, whatever the target shows since. */
+  readonly wwid: string;
   /** Size and cache as they were at the last scan. */
   seen: { sectors: number; writeThrough: boolean };
 }
@@ -141,7 +143,7 @@ export class FakeKernel implements HostSystem {
       dev: `8:${16 * id}`,
       size: String(session.seen.sectors),
       write_cache: session.seen.writeThrough ? "write through" : "write back",
-      wwid: portal.wwid,
+      wwid: session.wwid,
     };
     const name = path.split("/").at(-1)!;
     if (name === "state") {
@@ -192,8 +194,8 @@ export class FakeKernel implements HostSystem {
         }
         if (!/auth.password = \w+\n/.test(this.files.get(file)!)) return fail(24, "iscsiadm: login rejected");
         const id = ++this.#session;
-        const { sectors, writeThrough } = there;
-        this.sessions.set(id, { id, target, iface, portal, seen: { sectors, writeThrough } });
+        const { sectors, writeThrough, wwid } = there;
+        this.sessions.set(id, { id, target, iface, portal, wwid, seen: { sectors, writeThrough } });
         return ok();
       }
       default:

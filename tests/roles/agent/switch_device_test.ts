@@ -313,12 +313,31 @@ Deno.test("another volume with the same name: nothing of it is shown by the devi
   assert.ok(scene.kernel.maps.get(device)!.uuid.endsWith(other.toHex()));
 });
 
+Deno.test("a volume that was replaced while no agent was there: the device that was left is not taken for the new one's", async () => {
+  const scene = new Scene();
+  await scene.want(wanted("abcabc"));
+  await scene.stop(true);
+  for (const portal of scene.kernel.portals.values()) portal.wwid = `t10.PLIMSOLL${other.toHex()}`;
+  scene.kernel.maps.get(device)!.users = 1;
+  scene.again();
+  await scene.want(wanted("abcabc", { identifier: other }));
+  assert.equal(scene.kernel.sessions.size, 0, "its users get errors");
+  scene.kernel.maps.get(device)!.users = 0;
+  await scene.pass(2_000);
+  assert.equal(scene.goes(), "abcabc");
+  assert.ok(scene.kernel.maps.get(device)!.uuid.endsWith(other.toHex()));
+});
+
 Deno.test("a disk that is not the volume's is not used", async () => {
   const scene = new Scene();
   scene.kernel.portals.get(beta)!.wwid = `t10.PLIMSOLL${other.toHex()}`;
   await scene.want(wanted("abcabc"));
   assert.match(scene.goes(), /^a[ac]ca[ac]c$/);
   assert.equal(scene.warnings(/Cannot use disk sd2 at 10.0.0.2:3260: its identifier is/), 1);
+  // What the kernel knows of a disk is from its login: it logs in again.
+  scene.kernel.portals.get(beta)!.wwid = `t10.PLIMSOLL${identifier.toHex()}`;
+  await scene.pass(12_000);
+  assert.equal(scene.goes(), "abcabc");
 });
 
 Deno.test("commands that fail, hang or print garbage are told once and done again; nothing is believed of them", async () => {
@@ -397,4 +416,27 @@ Deno.test("multipathd is told to let the disks alone, and told again when they a
   await merged.want(wanted("abab"));
   assert.equal(merged.warnings(/multipathd has merged it into "mpatha".*multipath -f mpatha/), 1);
   assert.equal(merged.kernel.maps.size, 1);
+
+  // A file that cannot be written keeps a new device from being made, and none that is there from being kept in step.
+  const sealed = new Scene();
+  sealed.kernel.missing.clear();
+  const readOnly = () => Promise.reject(new Error("Read-only file system"));
+  const { writeText } = sealed.kernel;
+  sealed.kernel.writeText = (path, text) =>
+    path.startsWith("/etc/multipath/") ? readOnly() : writeText.call(sealed.kernel, path, text);
+  await sealed.want(wanted("abab"));
+  assert.equal(sealed.kernel.maps.size, 0);
+  assert.equal(
+    sealed.warnings(/cannot be written: Read-only file system. Put this there by hand: blacklist \{/),
+    1,
+  );
+  sealed.kernel.writeText = writeText;
+  await sealed.pass(2_000);
+  assert.equal(sealed.goes().slice(0, 4), "abab");
+  sealed.kernel.files.delete(file);
+  sealed.kernel.writeText = (path, text) =>
+    path.startsWith("/etc/multipath/") ? readOnly() : writeText.call(sealed.kernel, path, text);
+  sealed.again();
+  await sealed.want(wanted("abba"));
+  assert.equal(sealed.goes().slice(0, 4), "abba");
 });
