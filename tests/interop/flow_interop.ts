@@ -55,7 +55,11 @@ class Scene {
   /** Called with every piece that the client gets, before it takes another. */
   onReceived = () => {};
 
+  /** Of the home, which makes sockets by itself as well: this process is there when it is nowhere else. */
+  readonly #leave: () => void;
+
   private constructor(readonly machines: Namespaces, readonly rig: LoopRig) {
+    this.#leave = machines.enter("home");
     this.entryTools = machines.within("entry", () => new FlowTools(rig.loop));
     this.homeTools = machines.within("home", () => new FlowTools(rig.loop));
     this.otherTools = machines.within("other", () => new FlowTools(rig.loop));
@@ -182,6 +186,14 @@ class Scene {
     assert.ok(this.entry.flow!.takeBack(state), "the entry does not take it back");
   }
 
+  /** How often the kernel of a machine has waited in vain for an acknowledgement. */
+  timersRang(machine: Machine): number {
+    const [names, values] = this.machines.exec(machine, "cat", "/proc/net/netstat").split("\n")
+      .map((line) => line.split(" "));
+    return ["TCPTimeouts", "TCPLossProbes"]
+      .reduce((sum, name) => sum + Number(values![names!.indexOf(name)]), 0);
+  }
+
   async settled(): Promise<void> {
     await this.until(() => this.received >= this.sent, `${this.received} of ${this.sent} bytes`);
     assert.equal(this.wrongAt, -1, `the byte at ${this.wrongAt} is wrong`);
@@ -197,6 +209,7 @@ class Scene {
     this.homeTools.close();
     this.otherTools.close();
     await this.rig.stop();
+    this.#leave();
     this.machines[Symbol.dispose]();
   }
 }
@@ -250,6 +263,30 @@ scene("1 % of the packets are lost both ways: every byte comes once", async (s) 
   }
   await s.settled();
 });
+
+scene(
+  "the first packets of a home are lost: it sends them again before a kernel's timer rings",
+  async (s) => {
+    // Lost without it: the second that a kernel waits that has measured nothing, for all that the connection has to send.
+    const file = Deno.makeTempFileSync();
+    Deno.writeTextFileSync(
+      file,
+      `table inet loss {
+      chain in { type filter hook input priority -400; tcp sport ${port} numgen inc mod 1000000 < 2 drop; }
+    }`,
+    );
+    const sizes = [1024, 12_000, 262_192];
+    for (const bytes of sizes) {
+      s.machines.exec("client", "nft", "-f", file); // the first flight, and what the client is asked with
+      await s.shortCut(bytes);
+      await s.settled();
+      s.machines.exec("client", "nft", "delete", "table", "inet", "loss");
+    }
+    Deno.removeSync(file);
+    const rang = s.timersRang("home") + s.timersRang("entry");
+    assert.ok(rang < sizes.length, `the kernels' timers rang ${rang} times`); // a process that does not run for 1 s is late
+  },
+);
 
 scene("the entry gives up while lent: nothing wrong, and the client is told", async (s) => {
   // Lost without it: a connection that hangs, or goes on with a hole.

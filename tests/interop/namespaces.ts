@@ -33,9 +33,11 @@ export class Namespaces implements Disposable {
   readonly #prefix = `pl${Deno.pid.toString(36)}`;
   readonly #made: string[] = [];
   readonly #own: number;
+  /** Where this process is. */
+  #now: number;
 
   constructor(readonly names: readonly string[], networks = 1) {
-    this.#own = this.#open("/proc/self/ns/net");
+    this.#now = this.#own = this.#open("/proc/self/ns/net");
     try {
       this.#add("bridge");
       for (const name of names) this.#add(name);
@@ -76,14 +78,24 @@ export class Namespaces implements Disposable {
 
   /** Sockets that `work` opens, before it awaits anything, are there. */
   within<T>(name: string, work: () => T): T {
-    const there = this.#open(`/run/netns/${this.of(name)}`);
-    assert.equal(this.#libc.symbols.setns(there, newNetwork), 0, "setns");
+    const leave = this.enter(name);
     try {
       return work();
     } finally {
-      assert.equal(this.#libc.symbols.setns(this.#own, newNetwork), 0, "setns back");
-      this.#libc.symbols.close(there);
+      leave();
     }
+  }
+
+  /** Sockets that this process opens are there, until it leaves. */
+  enter(name: string): () => void {
+    const before = this.#now;
+    const there = this.#now = this.#open(`/run/netns/${this.of(name)}`);
+    assert.equal(this.#libc.symbols.setns(there, newNetwork), 0, "setns");
+    return () => {
+      assert.equal(this.#libc.symbols.setns(before, newNetwork), 0, "setns back");
+      this.#now = before;
+      this.#libc.symbols.close(there);
+    };
   }
 
   [Symbol.dispose](): void {
