@@ -265,6 +265,11 @@ Deno.test("the asking half: only after minutes, only what was agreed to, and it 
   assert.equal(await half.next(), null);
   assert.equal(half.asked.length, 1, "not asked again at once");
   half.clock.advance(limits.swapRestMs);
+  assert.equal(await half.next(), null);
+  assert.equal(half.asked.length, 1, "nor soon: another one would be");
+  assert.match(half.balance.report().why, /120 s ago: too hot, but "other" refuses/);
+  half.clock.advance(600_000);
+  for (let s = 0; s < 200; s++) half.heat.note(1, 3, 300, half.clock.nowMs());
   half.outcome = { kind: "taken" };
   const plan = await half.next();
   assert.deepEqual([plan?.reason, plan?.pages, plan?.to], ["heat", [3], 2]);

@@ -26,6 +26,8 @@ import type { HeatMeter } from "./heat_meter.ts";
 
 /** A message that asks for a swap is answered at once. */
 const answerMs = 1_500;
+/** A member that has refused is not asked again for so long, milliseconds: the next fastest is. */
+const refusedMs = 600_000;
 
 export interface HeatBalanceParts {
   readonly clock: Clock;
@@ -55,6 +57,8 @@ export class HeatBalance {
   readonly #patience = new HeatPatience();
   /** What has been agreed to, and until when it counts. */
   #debt: { readonly debt: SwapDebt; readonly to: string; readonly untilMs: number } | null = null;
+  /** Until when members that have refused are left alone. */
+  readonly #refusedUntilMs = new Map<string, number>();
   /** A swap that was agreed to by the other member and has not been made yet. */
   #asking = false;
   #said: { readonly words: string; readonly atMs: number } | null = null;
@@ -110,9 +114,11 @@ export class HeatBalance {
     if (!this.#patience.isTime(own, others, settings, clock.nowMs())) return null;
     if (this.#debt !== null) return null;
     meter.look();
-    const plan = planSwap(own, others, placements, volumes, meter, settings);
+    const willing = others.filter(({ name }) => (this.#refusedUntilMs.get(name) ?? 0) <= clock.nowMs());
+    const plan = planSwap(own, willing, placements, volumes, meter, settings);
     this.#patience.rest(clock.nowMs());
     if (plan === null) {
+      if (willing.length < others.length) return null; // what they have said stands
       this.#say(
         "too hot, but no page is so hot that giving it away would help, or no faster member has room",
       );
@@ -130,6 +136,7 @@ export class HeatBalance {
     const because = outcome.kind === "lost"
       ? `could not be asked (${outcome.reason})`
       : `refuses: ${swapRefusalWords[outcome.reason] ?? `reason ${outcome.reason}`}`;
+    this.#refusedUntilMs.set(plan.member, clock.nowMs() + refusedMs);
     this.#say(`too hot, but "${plan.member}" ${because}`);
     return null;
   }
