@@ -35,6 +35,8 @@ interface Steered {
   owner: string;
   /** Members that may have it, and the processes that these were. */
   readonly holders: Map<string, string>;
+  /** Its owner has said that nothing of the session is left. */
+  over: boolean;
   /** It is being ended: who waits for that. */
   ending: (() => void)[] | null;
 }
@@ -50,15 +52,15 @@ export class Steering {
     this.#parts = parts;
   }
 
-  /** Connections whose packets are passed on. */
+  /** Sessions that are elsewhere, by connections whose packets are passed on. */
   get steered(): number {
-    return this.#flows.size;
+    return [...this.#flows.values()].filter(({ over }) => !over).length;
   }
 
   /** A session of this member has left for `owner`; the rules hold already. */
   begin(state: TcpState, nexus: NexusEnds, owner: string): void {
     const key = flowKey(state);
-    const flow = { key, nexus, state, owner, holders: new Map<string, string>(), ending: null };
+    const flow = { key, nexus, state, owner, holders: new Map<string, string>(), over: false, ending: null };
     this.#flows.set(key, flow);
     this.#holds(flow, owner);
   }
@@ -143,6 +145,7 @@ export class Steering {
 
   /** Its owner says that nothing of the session is left; the last packets of the connection may still be on their way. */
   #over(flow: Steered): void {
+    flow.over = true;
     this.#parts.clock.after(limits.moveLingerMs, () => {
       if (this.#flows.get(flow.key) !== flow || flow.ending !== null) return;
       this.#release(flow);

@@ -262,6 +262,8 @@ Deno.test("a session goes round, the portal's member passes its packets to whoev
   assert.equal(group.of("gamma").takeovers.taken, 1);
   assert.equal(group.of("beta").passesTo, null);
   group.of("gamma").adopted!.finish();
+  assert.equal(alpha.steering.steered, 0, "a stop need not wait for it");
+  assert.equal(alpha.passesTo, addressOf("gamma"), "the last packets of its end");
   group.clock.advance(limits.moveLingerMs + 1);
   assert.equal(alpha.passesTo, null, "nothing is passed on once it has ended");
   assert.equal(alpha.steering.steered, 0);

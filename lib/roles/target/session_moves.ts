@@ -85,6 +85,18 @@ export class SessionMoves {
     this.#steering.whenFree({ initiatorName, isid, targetName: target.name }, then);
   }
 
+  /**
+   * The member stops: resolves when the initiators of sessions elsewhere, whose packets it passes on, have logged out, as their
+   * owners ask them to; after the time that its own initiators are given at the latest.
+   */
+  async sentAway(): Promise<void> {
+    const { clock } = this.#parts;
+    const untilMs = clock.nowMs() + limits.stopCloseTimeMs;
+    while (this.#steering.steered > 0 && clock.nowMs() < untilMs) {
+      await new Promise<void>((resolve) => clock.after(retryMs, resolve));
+    }
+  }
+
   fellowsChanged(): void {
     this.#steering.fellowsChanged();
     this.#takeovers.fellowsChanged();

@@ -212,7 +212,7 @@ export class Target {
       forwarding.forwarder.close();
       units.close();
     });
-    await new Promise<void>((done) => node.stop(done));
+    await Promise.all([new Promise<void>((done) => node.stop(done)), this.#state.moves?.sentAway()]);
     late.cancel();
     await volumes.close("the member is stopping");
     units.close();
