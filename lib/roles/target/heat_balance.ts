@@ -91,14 +91,13 @@ export class HeatBalance {
       log.info("a swap of pages is left half made", { member, image: debt.image, because: words });
       return null;
     };
-    if (volume === undefined || to === undefined || !to.up) return over(`"${member}" or the volume is gone`);
-    const came = debt.pages.every((page) => volume.table.homeOf(page) === debt.from);
-    if (clock.nowMs() >= untilMs) {
+    const came = volume !== undefined && debt.pages.every((page) => volume.table.homeOf(page) === debt.from);
+    if (volume === undefined || clock.nowMs() >= untilMs) {
       if (came) return over(`no page could be given back to "${member}" in time`);
       this.#debt = null; // the other member has thought better of it, or has died
       return null;
     }
-    if (!came) return null;
+    if (!came || to === undefined || !to.up) return null;
     meter.look();
     return planReturn(debt, volume, to, hasSlot, meter, settings) ??
       over(`no page is cool enough to go back to "${member}", or it has no room`);
@@ -184,7 +183,7 @@ export class HeatBalance {
     // What the other says of itself; what this member is, it knows better than any report.
     if (!settings.heat || !isHotter(request, own, settings)) return { reason: SwapRefusal.notCooler };
     const now = clock.nowMs();
-    if (this.#asking || this.#debt !== null && now < this.#debt.untilMs) return { reason: SwapRefusal.busy };
+    if (this.#asking || this.#debt !== null) return { reason: SwapRefusal.busy };
     const volume = volumes().find(({ image }) => image === request.image);
     const disk = ownDisk(request.to);
     if (volume === undefined || disk === null || volume.table.pagesOf(request.to) === 0) {
