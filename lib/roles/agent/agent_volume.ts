@@ -5,12 +5,8 @@ import type { SocketAddress } from "../../base/network.ts";
 import { parseAddress } from "../../config/address.ts";
 import { Path, type PathParts } from "../../forward/mod.ts";
 import { VolumeLearner } from "../proxy/volume_learner.ts";
-import {
-  SwitchDevice,
-  type SwitchDeviceParts,
-  type WantedDevice,
-  type WantedMember,
-} from "./switch_device.ts";
+import { SwitchDevice, type SwitchDeviceParts } from "./switch_device.ts";
+import type { WantedDevice, WantedMember } from "./wanted_device.ts";
 
 export interface AgentVolumeParts extends PathParts, Omit<SwitchDeviceParts, "volume" | "target"> {
   readonly name: string;

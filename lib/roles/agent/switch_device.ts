@@ -2,57 +2,28 @@
 // the kernel's sessions, the member's own first. A loop compares what there is with what is wanted and takes the steps in
 // between; whatever fails is told once and tried again, and a process that starts anew goes on with what it finds.
 
-import type { Clock, Timer } from "../../base/clock.ts";
+import type { Timer } from "../../base/clock.ts";
 import type { HostSystem } from "../../base/host_system.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
-import { parseAddress } from "../../config/address.ts";
-import type { MemberProofs } from "../../forward/mod.ts";
 import { regionChanges, regionMappings, switchTable } from "../../route/dm_switch.ts";
-import { naaIdentifier } from "../../wire/scsi/inquiry.ts";
 import { type DeviceMapper, HostError, type MappedDevice } from "./device_mapper.ts";
 import { Legs } from "./legs.ts";
 import { keepFromMultipathd, leaveToMultipathd, mergedDisk } from "./multipathd.ts";
-import type { KernelSession, OpenIscsi } from "./open_iscsi.ts";
+import type { KernelSession } from "./open_iscsi.ts";
+import type { WantedDevice } from "./wanted_device.ts";
+import { VolumeSessions, type VolumeSessionsParts } from "./volume_sessions.ts";
 
-/** What the members say of a volume. */
-export interface WantedDevice {
-  readonly identifier: Uint8Array;
-  readonly sizeBytes: number;
-  readonly pageBytes: number;
-  readonly writeCache: boolean;
-  readonly writeProtected: boolean;
-  readonly members: readonly WantedMember[];
-  /** By page: the index of its member; 255: not known. */
-  readonly homes: Uint8Array;
-}
-
-export interface WantedMember {
-  readonly name: string;
-  readonly up: boolean;
-  /** Portals that the plan gives this host; several sessions with one portal are one here. */
-  readonly portals: readonly string[];
-  /** How many it has. */
-  readonly pages: number;
-}
-
-export interface SwitchDeviceParts {
-  readonly clock: Clock;
+export interface SwitchDeviceParts extends VolumeSessionsParts {
   readonly log: Log;
   readonly system: HostSystem;
   readonly mapper: DeviceMapper;
-  readonly iscsi: OpenIscsi;
   readonly volume: string;
-  /** The volume's iSCSI name. */
-  readonly target: string;
-  /** What the sessions log in with. */
-  readonly proofs: MemberProofs;
 }
 
 const lookMs = 5_000;
 const watchMs = 2_000;
 const retryMs = 1_000;
-const loginRetryMs = 5_000;
 /** How long udev may take. */
 const udevMs = 3_000;
 const pollMs = 200;
@@ -66,6 +37,7 @@ export function deviceName(volume: string): string {
 export class SwitchDevice {
   readonly #parts: SwitchDeviceParts;
   readonly #legs: Legs;
+  readonly #sessions: VolumeSessions;
   #wanted: WantedDevice | null = null;
   /** Identifier of a volume that is gone: its device must not show the one that has its name now. */
   #gone: Uint8Array | null = null;
@@ -76,11 +48,6 @@ export class SwitchDevice {
   #inStep: WantedDevice | null = null;
   /** Identifier of the volume that multipathd has been told to let alone. */
   #kept: Uint8Array | null = null;
-  /** By portal: its member, as long as the process lives. */
-  readonly #members = new Map<string, string>();
-  readonly #logins = new Map<string, Promise<void>>();
-  /** By portal: when to try again. */
-  readonly #retryAt = new Map<string, number>();
   #timer: Timer | null = null;
   #watchTimer: Timer | null = null;
   #watching: Promise<void> | null = null;
@@ -94,6 +61,10 @@ export class SwitchDevice {
   constructor(parts: SwitchDeviceParts) {
     this.#parts = parts;
     this.#legs = new Legs(parts.clock, parts.log, parts.mapper);
+    this.#sessions = new VolumeSessions(parts, {
+      tell: (message) => this.#tell(message),
+      changed: () => this.#look(),
+    });
     this.#watchLater();
   }
 
@@ -117,7 +88,7 @@ export class SwitchDevice {
     this.#watchTimer?.cancel();
     await this.#turning;
     await this.#watching;
-    await Promise.all(this.#logins.values());
+    await this.#sessions.close();
     if (keep) return true;
     try {
       const identifier = this.#wanted?.identifier ?? this.#gone ??
@@ -165,9 +136,8 @@ export class SwitchDevice {
 
   async #watch(): Promise<void> {
     if (this.#legs.members.length === 0) return;
-    const { iscsi, target } = this.#parts;
     try {
-      const sessions = await iscsi.sessions(target);
+      const sessions = await this.#sessions.all();
       const usable = sessions.filter(isUsable).map(({ disk }) => disk!.device);
       await this.#legs.revive(new Set(usable));
     } catch (error) {
@@ -193,7 +163,12 @@ export class SwitchDevice {
     const own = ownDevice(devices, volume, wanted.identifier);
     this.#objectToSettings(wanted, own);
     await this.#keepFromMultipathd(wanted, own);
-    const sessions = await this.#sessionsOf(wanted, own === null);
+    const sessions = await this.#sessions.usable(wanted, own === null);
+    if (sessions.length === 0) {
+      throw new HostError(
+        `Cannot make device "${deviceName(volume)}": no session with a member shows the volume's disk.`,
+      );
+    }
     for (const { disk } of sessions) {
       const merged = mergedDisk(disk!, devices);
       if (merged !== null) this.#object(own, merged);
@@ -207,14 +182,14 @@ export class SwitchDevice {
       sectors,
       members,
       sessions.map((session) => ({
-        member: this.#members.get(session.portal) ?? "",
+        member: this.#sessions.memberOf(session),
         device: session.disk!.device,
         usable: isUsable(session),
       })),
     );
     await this.#switch(wanted, members, sectors, legs, own);
     await this.#legs.removeOthers(devices, wanted.identifier, members);
-    await this.#leave(wanted, await this.#parts.iscsi.sessions(this.#parts.target));
+    await this.#sessions.leaveOthers(wanted);
   }
 
   /** Without it no device is made; one that is there is kept in step all the same. */
@@ -254,73 +229,6 @@ export class SwitchDevice {
     }
   }
 
-  /** Sessions that show the volume's disk; those that are missing are being made. */
-  async #sessionsOf(wanted: WantedDevice, patient: boolean): Promise<KernelSession[]> {
-    const { iscsi, target } = this.#parts;
-    for (const { name, portals } of wanted.members) for (const p of portals) this.#members.set(p, name);
-    let found = await iscsi.sessions(target);
-    for (const portal of wanted.members.flatMap(({ portals }) => portals)) {
-      if (!found.some((session) => session.portal === portal && session.disk !== null)) this.#login(portal);
-    }
-    if (patient && this.#logins.size > 0) {
-      await Promise.all(this.#logins.values());
-      found = await iscsi.sessions(target);
-    }
-    const usable: KernelSession[] = [];
-    for (const session of found) {
-      if (!this.#stays(wanted, session) || session.disk === null || session.disk.sectors === 0) continue;
-      if (this.#isTheVolume(wanted, session)) usable.push(session);
-      else if (session.disk.holders.length === 0 && !this.#logins.has(session.portal)) {
-        // The kernel keeps what it once read of a disk, whatever the target shows since.
-        this.#retryAt.set(session.portal, this.#parts.clock.nowMs() + loginRetryMs);
-        await iscsi.logout(target, session.portal);
-      }
-    }
-    if (usable.length > 0) return usable;
-    throw new HostError(
-      `Cannot make device "${
-        deviceName(this.#parts.volume)
-      }": no session with a member shows the volume's disk.`,
-    );
-  }
-
-  #login(portal: string): void {
-    const { clock, iscsi, target, proofs } = this.#parts;
-    const parsed = parseAddress(portal);
-    if (parsed.kind !== "address" || this.#logins.has(portal) || this.#stopped) return;
-    if ((this.#retryAt.get(portal) ?? -Infinity) > clock.nowMs()) return;
-    const login = iscsi.login(target, parsed.address, proofs).then(
-      () => void this.#retryAt.delete(portal),
-      (error: Error) => {
-        if (!(error instanceof HostError)) throw error;
-        this.#retryAt.set(portal, clock.nowMs() + loginRetryMs);
-        this.#tell(error.message);
-      },
-    ).finally(() => {
-      this.#logins.delete(portal);
-      this.#look();
-    });
-    this.#logins.set(portal, login);
-  }
-
-  /** Is it planned, or of a member that is away and may come back? */
-  #stays(wanted: WantedDevice, { portal }: KernelSession): boolean {
-    const member = wanted.members.find(({ name }) => name === this.#members.get(portal));
-    if (member === undefined) return false;
-    return member.portals.includes(portal) || (!member.up && member.pages > 0);
-  }
-
-  #isTheVolume({ identifier }: WantedDevice, { portal, disk }: KernelSession): boolean {
-    if (disk === null) return false;
-    const names = [identifier.toHex(), `naa.${naaIdentifier(identifier).toHex()}`];
-    if (names.some((name) => disk.wwid.includes(name))) return true;
-    this.#tell(
-      `Cannot use disk ${disk.name} at ${portal}: its identifier is "${disk.wwid}", and the volume's is ` +
-        `"${names[0]}". Is it another volume of the same name?`,
-    );
-    return false;
-  }
-
   /** How large the device can be; every disk must be durable when it says so. */
   async #sectorsOf(
     wanted: WantedDevice,
@@ -331,7 +239,7 @@ export class SwitchDevice {
     const old = sessions.filter(({ disk }) => disk!.sectors < sectors || !disk!.writeThrough);
     if (old.length === 0) return sectors;
     for (const session of old) if (session.loggedIn) await this.#parts.iscsi.rescan(session);
-    const now = await this.#parts.iscsi.sessions(this.#parts.target);
+    const now = await this.#sessions.all();
     const disks = sessions.map(({ id, disk }) => now.find((session) => session.id === id)?.disk ?? disk!);
     const cached = disks.find(({ writeThrough }) => !writeThrough);
     if (cached !== undefined && !wanted.writeCache) {
@@ -388,15 +296,6 @@ export class SwitchDevice {
     this.#inStep = wanted;
   }
 
-  /** Ends sessions that nobody wants and no map uses any more. */
-  async #leave(wanted: WantedDevice, sessions: readonly KernelSession[]): Promise<void> {
-    const { iscsi, target } = this.#parts;
-    for (const session of sessions) {
-      if (this.#stays(wanted, session) || (session.disk?.holders.length ?? 0) > 0) continue;
-      if (!this.#logins.has(session.portal)) await iscsi.logout(target, session.portal);
-    }
-  }
-
   /** The switch, then the maps, then the sessions. `force`: the sessions go even when the device is in use. */
   async #takeDown(identifier: Uint8Array, force: boolean): Promise<void> {
     const { system, log, mapper, volume } = this.#parts;
@@ -417,7 +316,7 @@ export class SwitchDevice {
     }
     if (force) {
       await this.#legs.failAll(identifier);
-      await this.#logoutAll();
+      await this.#sessions.leaveAll();
     }
     if (own !== null && own.openCount > 0) {
       throw new HostError(
@@ -430,18 +329,13 @@ export class SwitchDevice {
     this.#mapped = this.#inStep = this.#kept = null;
     this.#serving = false;
     await this.#legs.removeOthers(await mapper.devices(), identifier, []);
-    await this.#logoutAll();
+    await this.#sessions.leaveAll();
     await leaveToMultipathd(system, volume);
     if (own !== null) log.info("device is gone", { device: `/dev/mapper/${own.name}` });
   }
 
   #pause(): Promise<void> {
     return new Promise((done) => this.#parts.clock.after(pollMs, done));
-  }
-
-  async #logoutAll(): Promise<void> {
-    const { iscsi, target } = this.#parts;
-    for (const { portal } of await iscsi.sessions(target)) await iscsi.logout(target, portal);
   }
 
   /** Each trouble once in a while. */

@@ -23,6 +23,7 @@ ask cache-off; said 90 'device is there'
 multipath -ll | grep -i plimsoll && die "multipathd has merged the sessions"
 [ "$(cat /sys/block/$(basename $(readlink $D))/queue/write_cache)" = "write through" ] || die "the device says it has a write cache"
 
+cat $LOG
 step "fio writes and verifies; nothing is forwarded"
 none_forwarded verified --rw=write --do_verify=1
 

@@ -5,7 +5,8 @@ import { strict as assert } from "node:assert";
 import type { ProgramEnd } from "../../../lib/base/host_system.ts";
 import { DeviceMapper } from "../../../lib/roles/agent/device_mapper.ts";
 import { OpenIscsi } from "../../../lib/roles/agent/open_iscsi.ts";
-import { SwitchDevice, type WantedDevice } from "../../../lib/roles/agent/switch_device.ts";
+import { SwitchDevice } from "../../../lib/roles/agent/switch_device.ts";
+import type { WantedDevice } from "../../../lib/roles/agent/wanted_device.ts";
 import { ManualClock } from "../manual_clock.ts";
 import { FakeKernel } from "./fake_kernel.ts";
 
