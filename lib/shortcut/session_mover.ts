@@ -5,7 +5,7 @@ import type { Clock } from "../base/clock.ts";
 import { limits } from "../base/limits.ts";
 import type { MessageOutcome } from "../forward/mod.ts";
 import type { Departure } from "../session/departure.ts";
-import { MessageKind } from "../wire/scsi/member_message.ts";
+import { MessageKind, MessageRefusal } from "../wire/scsi/member_message.ts";
 import {
   encodeFlow,
   encodeHeld,
@@ -105,7 +105,8 @@ export class SessionMover {
         bytes,
       });
       this.#parts.messenger.send(to, MessageKind.moveHeld, body, limits.moveMessageMs, (outcome) => {
-        if (outcome.kind !== "taken") problem = `${to} does not take what its initiator has sent`;
+        if (outcome.kind === "refused") problem = refusalOf(to, outcome.reason);
+        else if (outcome.kind === "lost") problem = `what its initiator has sent is not known to be at ${to}`;
         if (--left > 0) return;
         if (problem === null) this.#sendSession(move, number);
         else this.#back(move, problem);
@@ -129,7 +130,7 @@ export class SessionMover {
     }
     this.#tell(to, MessageKind.moveTake, body, (outcome) => {
       if (outcome.kind === "taken") this.#gone(move);
-      else if (outcome.kind === "refused") this.#back(move, `${to} does not take it; its log says why`);
+      else if (outcome.kind === "refused") this.#back(move, refusalOf(to, outcome.reason));
       else this.#lose(move, outcome.reason);
     });
   }
@@ -191,4 +192,10 @@ export class SessionMover {
       });
     send();
   }
+}
+
+function refusalOf(member: string, reason: number): string {
+  return reason === MessageRefusal.unknownKind
+    ? `${member} cannot take connections over (plimsoll doctor says there what is missing)`
+    : `${member} does not take it; its log says why`;
 }

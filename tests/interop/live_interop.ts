@@ -215,7 +215,7 @@ const rounds = Number(Deno.env.get("PLIMSOLL_LIVE_MOVES") ?? 100);
 const kills = Number(Deno.env.get("PLIMSOLL_LIVE_KILLS") ?? 2);
 
 for (const digests of [true, false]) {
-  const moves = digests ? rounds : Math.ceil(rounds / 4);
+  const moves = digests ? rounds : Math.ceil(rounds / 10);
   const how = digests ? "both digests" : "no digests, half of it writes";
   scene(`a busy connection (${how}) moves ${moves} times between three members, unnoticed`, async (group) => {
     // Lost without it: the promise itself.

@@ -10,7 +10,7 @@ import { libc, libcMissing } from "./libc.ts";
 import type { NativeLoop } from "./loop.ts";
 import { Neighbours } from "./neighbours.ts";
 import { RawPackets } from "./raw_packets.ts";
-import { repairProblem, restoreWhole } from "./tcp_repair.ts";
+import { closeSilently, repairProblem, restoreWhole } from "./tcp_repair.ts";
 
 export class FlowTools implements FlowBorrower, FlowTaker {
   readonly rules: FlowRules;
@@ -78,14 +78,16 @@ export class FlowTools implements FlowBorrower, FlowTaker {
     const { client, portal } = state;
     if (this.adopt === null) return "its network takes no connections over";
     if (!this.reaches(client.hostname)) return "the initiator is no neighbour of this machine";
+    let descriptor = -1;
     try {
-      const descriptor = restoreWhole(state);
+      descriptor = restoreWhole(state);
       this.rules.endMove(client, portal); // it may have been ours before
-      this.adopt({ descriptor, local: portal, remote: client }, handler);
-      return null;
     } catch (error) {
+      if (descriptor >= 0) closeSilently(descriptor); // it is somebody else's still
       return (error as Error).message;
     }
+    this.adopt({ descriptor, local: portal, remote: client }, handler);
+    return null;
   }
 
   steer(client: SocketAddress, portal: SocketAddress, owner: string | null): void {
