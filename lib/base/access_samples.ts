@@ -8,7 +8,7 @@ import { assert } from "./assert.ts";
 const ringSamples = 1024;
 /** The gap to the next sample is 1 to 128 accesses, as likely each, so that no pattern of accesses can hide in it. */
 const gapBits = 7;
-export const accessesPerSample = (2 ** gapBits + 1) / 2;
+const accessesPerSample = (2 ** gapBits + 1) / 2;
 
 const samplesAt = 0, timedAt = 1, timedUsAt = 2, ringAt = 4;
 
