@@ -7,19 +7,21 @@ import { assert } from "../base/assert.ts";
 import { BlockOperation, type BlockOutcome } from "../extent/operation.ts";
 import type { RouteTable } from "./route_table.ts";
 
-/** From good to bad. "writesLost" is told once only by a store, so nothing may hide it. */
-const severity: readonly BlockOutcome[] = [
-  "done",
-  "miscompare",
-  "busy",
-  "notReady",
-  "interrupted",
-  "noSpace",
-  "mediumReadError",
-  "mediumWriteError",
-  "writesStopped",
-  "writesLost",
-];
+/** The higher, the worse. "writesLost" is told once only by a store, so nothing may hide it. */
+const severity: Readonly<Record<BlockOutcome, number>> = {
+  done: 0,
+  miscompare: 1,
+  busy: 2,
+  decidedStale: 3,
+  notReady: 4,
+  interrupted: 5,
+  noSpace: 6,
+  writeProtected: 7,
+  mediumReadError: 8,
+  mediumWriteError: 9,
+  writesStopped: 10,
+  writesLost: 11,
+};
 
 export class FlushFan {
   /** Link of the router's list of idle fans. */
@@ -113,5 +115,5 @@ export class FlushFan {
 }
 
 function worse(a: BlockOutcome, b: BlockOutcome): BlockOutcome {
-  return severity.indexOf(b) > severity.indexOf(a) ? b : a;
+  return severity[b] > severity[a] ? b : a;
 }

@@ -99,6 +99,7 @@ Deno.test("a flush ends as badly as its worst part, whichever ends first", () =>
       ["writesLost", "busy", "writesLost"],
       ["writesStopped", "writesLost", "writesLost"],
       ["notReady", "done", "notReady"],
+      ["done", "decidedStale", "decidedStale"],
     ] as [BlockOutcome, BlockOutcome, BlockOutcome][]
   ) {
     for (const [first, second] of [[a, b], [b, a]] as [BlockOutcome, BlockOutcome][]) {
