@@ -131,7 +131,7 @@ export class GroupAddress {
   }
 
   async #take(): Promise<void> {
-    const { metadata, clock, bootClock, log, floating, listen, draining } = this.#parts;
+    const { metadata, clock, bootClock, log, listen, draining } = this.#parts;
     const lease: KeptLease = new KeptLease({
       metadata,
       clock,
