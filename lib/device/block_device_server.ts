@@ -453,8 +453,12 @@ export class BlockDeviceServer implements DeviceServer {
 
   /** A member has refused what was decided by an old record. */
   #decideAgain(command: Command): void {
-    const { serial } = command;
+    const { serial, abortGroups } = command;
     command.waiting = true;
+    // A change that waits for it need not: nothing of it is under way, and it is decided anew by that change, which is waited for.
+    command.abortGroups = null;
+    endWaits(abortGroups);
+    if (!command.active || command.serial !== serial) return;
     this.#truth.follow(Infinity, (known) => {
       if (!command.active || command.serial !== serial) return;
       command.waiting = false;
@@ -480,9 +484,7 @@ export class BlockDeviceServer implements DeviceServer {
   }
 
   #left(nexus: NexusState, groups: AbortGroup[] | null): void {
-    if (groups !== null) {
-      for (const group of groups) if (--group.remaining === 0) group.done();
-    }
+    endWaits(groups);
     for (let next = this.#afterwards.shift(); next !== undefined; next = this.#afterwards.shift()) next();
     nexus.tasks.wake();
   }
@@ -642,6 +644,11 @@ const reservationShapes: readonly CdbShape[] = [
 function sameModes(a: ModeValues, b: ModeValues): boolean {
   return a.writeCache === b.writeCache && a.descriptorSense === b.descriptorSense &&
     a.softwareWriteProtect === b.softwareWriteProtect;
+}
+
+/** Of a command that has ended. */
+function endWaits(groups: readonly AbortGroup[] | null): void {
+  for (const group of groups ?? []) if (--group.remaining === 0) group.done();
 }
 
 /** The number of the record that a proxy has decided about its initiator's command by; -1: it is no such command. */
