@@ -4,6 +4,7 @@
 import { strict as assert } from "node:assert";
 import type { Nexus } from "../../lib/session/nexus.ts";
 import { type BenchTask, DeviceBench, pattern, read10, write10 } from "./device_bench.ts";
+import { UnitGroup } from "./unit_stores.ts";
 
 const conflict = 0x18;
 const writeExclusive = 1;
@@ -73,3 +74,38 @@ for (const kind of ["persistent", "SPC-2"] as const) {
     assert.equal(bench.server.commandsInFlight, 0);
   });
 }
+
+Deno.test("a command that was decided by an old record is decided again by the new one, which does not wait for it", async () => {
+  // Without it: a proxy that hears of a reservation while a member refuses a command by it stands still for ever.
+  for (const may of [false, true]) {
+    const group = new UnitGroup();
+    const proxy = await DeviceBench.create({}, group, "proxy");
+    const member = await DeviceBench.create({}, group, "member");
+    const [a, b, c] = [member.login("a"), proxy.login("b"), proxy.login("c")];
+    await ended(reserveOut(member, a, 0, 0, 7));
+    proxy.blocks.hold = true;
+    // Two pages: one part of it is carried out, the other is refused.
+    const write = proxy.send(b, write10(2044, 8), { data: pattern(8 * 512) });
+    const read = proxy.send(c, read10(0, 1));
+    assert.deepEqual(proxy.blocks.held.map(({ decidedBy }) => decidedBy), [1, 1, 1]);
+    const reserve = may ? reserveOut(member, a, 0, 7, 8) : reserveOut(member, a, 1, 7, 0);
+    await ended(reserve);
+    assert.equal(reserve.status, -1, "the proxy obeys it, and waits for what is under way");
+    const [first, second, third] = proxy.blocks.held.splice(0);
+    for (const operation of [second!, third!]) {
+      operation.outcome = "decidedStale";
+      operation.done(operation);
+    }
+    proxy.blocks.hold = false;
+    first!.outcome = "done";
+    first!.done(first!);
+    await ended(write);
+    await ended(read);
+    await ended(reserve);
+    assert.deepEqual([write.status, read.status, reserve.status], [may ? 0 : conflict, 0, 0]);
+    assert.equal(proxy.server.commandsInFlight, 0);
+    const written = proxy.blocks.pages.get(0)?.subarray(2044 * 512);
+    if (may) assert.deepEqual(written, pattern(8 * 512).subarray(0, 4 * 512), "all of it is done again");
+    else assert.equal(written, undefined);
+  }
+});
