@@ -4,6 +4,7 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { KeyValue, Metadata, Watch, WatchEvent } from "./metadata.ts";
+import { UnreadableRecord } from "./records.ts";
 
 export interface FollowedParts {
   readonly metadata: Metadata;
@@ -44,16 +45,7 @@ export class Followed {
 
   /** The same as soon as it can be. */
   followSoon(): void {
-    this.follow().catch((error: Error) => {
-      if (this.#closed) return;
-      const { clock, log, prefix } = this.#parts;
-      if (!this.#failing) {
-        log.warn("cannot read the group's metadata anew; trying again", { prefix, reason: error.message });
-      }
-      this.#failing = true;
-      this.#retry?.cancel();
-      this.#retry = clock.after(retryMs, () => this.followSoon());
-    });
+    this.follow().catch((error: Error) => this.#again(error.message));
   }
 
   close(): void {
@@ -62,8 +54,29 @@ export class Followed {
     this.#retry?.cancel();
   }
 
+  #again(reason: string): void {
+    if (this.#closed) return;
+    const { clock, log, prefix } = this.#parts;
+    if (!this.#failing) log.warn("cannot read the group's metadata anew; trying again", { prefix, reason });
+    this.#failing = true;
+    this.#retry?.cancel();
+    this.#retry = clock.after(retryMs, () => this.followSoon());
+  }
+
+  /** What cannot be read does not end the member: it goes by what it knew, and reads again until it can. */
+  #told(events: readonly WatchEvent[]): void {
+    try {
+      this.#parts.seen(events);
+    } catch (error) {
+      if (!(error instanceof UnreadableRecord)) throw error;
+      this.#watch?.close();
+      this.#watch = null;
+      this.#again(error.message);
+    }
+  }
+
   async #follow(): Promise<void> {
-    const { metadata, prefix, read, seen } = this.#parts;
+    const { metadata, prefix, read } = this.#parts;
     this.#watch?.close();
     this.#watch = null;
     if (this.#closed) return;
@@ -72,6 +85,6 @@ export class Followed {
     await read(entries, revision);
     if (this.#closed) return;
     this.#failing = false;
-    this.#watch = metadata.watch(prefix, revision, seen, () => this.followSoon());
+    this.#watch = metadata.watch(prefix, revision, (events) => this.#told(events), () => this.followSoon());
   }
 }

@@ -197,12 +197,20 @@ export function encodeRecord(record: { readonly version: 1 }): Uint8Array {
   return encoder.encode(JSON.stringify(record));
 }
 
-/** Throws when the value is no record of a version this program knows: newer software wrote it. */
+/** Written by newer software, or by nobody of us. */
+export class UnreadableRecord extends Error {}
+
+/** Throws UnreadableRecord when the value is no record of a version this program knows. */
 export function decodeRecord<T extends { readonly version: 1 }>(key: string, value: Uint8Array): T {
-  const record = JSON.parse(decoder.decode(value)) as T;
-  if (record.version !== 1) {
-    throw new Error(
-      `Metadata record "${key}" has version ${record.version}, and this program knows version 1. Start the newer program that wrote it.`,
+  let record: T | null;
+  try {
+    record = JSON.parse(decoder.decode(value)) as T | null;
+  } catch (error) {
+    throw new UnreadableRecord(`Metadata record "${key}" is damaged: ${(error as Error).message}.`);
+  }
+  if (record?.version !== 1) {
+    throw new UnreadableRecord(
+      `Metadata record "${key}" has version ${record?.version}, and this program knows version 1. Start the newer program that wrote it.`,
     );
   }
   return record;
