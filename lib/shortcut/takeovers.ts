@@ -171,13 +171,15 @@ export class Takeovers {
     if (!isSane(moved)) return "what was agreed with its initiator makes no sense";
     const portal = { address: state.portal, targetPortalGroupTag: moved.targetPortalGroupTag };
     const ends = { client: state.client, portal: state.portal };
+    let adopted: AdoptedSession | null = null; // null: it may end before it is ours, by what its initiator has sent meanwhile
     const ended = () => {
-      if (home || this.#taken.get(key)?.session !== session) return;
+      if (home || adopted === null || this.#taken.get(key)?.session !== adopted) return;
       this.#taken.delete(key);
       this.#tellOver(entry, run, ends);
     };
     const session = adopt(moved, portal, held, (handler) => flows.take(state, handler), ended);
     if (typeof session === "string") return session;
+    adopted = session;
     if (home) steering.forget(state);
     else if (session.ended) this.#tellOver(entry, run, ends);
     else this.#taken.set(key, { ...ends, entry, run, session, sentAway: false });

@@ -91,9 +91,13 @@ size = "128MiB"
   async end(name: Name, signal: Deno.Signal): Promise<string> {
     const { child, log } = this.#children.get(name)!;
     this.#children.delete(name);
-    child.kill(signal);
-    await child.status;
-    return await log;
+    try {
+      child.kill(signal);
+    } catch {
+      // it has ended by itself, which its log explains
+    }
+    const { code, signal: by } = await child.status;
+    return `${await log}(ended with ${by ?? code})\n`;
   }
 
   /** Null: it does not answer. */

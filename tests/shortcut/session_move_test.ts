@@ -102,6 +102,8 @@ class Member {
   adopted: AdoptedFake | null = null;
   adoptions = 0;
   problem: string | null = null;
+  /** What the initiator has sent meanwhile is its logout. */
+  endsAtOnce = false;
   reset = "";
   sentAway = 0;
 
@@ -139,7 +141,9 @@ class Member {
         this.adoptions++;
         this.has = true;
         if (name === "alpha") this.passesTo = null;
-        return this.adopted = new AdoptedFake(ended);
+        this.adopted = new AdoptedFake(ended);
+        if (this.endsAtOnce) this.adopted.finish();
+        return this.adopted;
       },
       mayServe: () => true,
       sendAway: () => void this.sentAway++,
@@ -267,6 +271,20 @@ Deno.test("a session goes round, the portal's member passes its packets to whoev
   group.clock.advance(limits.moveLingerMs + 1);
   assert.equal(alpha.passesTo, null, "nothing is passed on once it has ended");
   assert.equal(alpha.steering.steered, 0);
+});
+
+Deno.test("a session whose initiator logs out while it moves is over where it comes to", () => {
+  // Lost without it: the process of the member that it comes to, or the connection's packets passed on for good.
+  for (const to of ["beta", "alpha"] as const) {
+    const group = new Group();
+    if (to === "alpha") assert.equal(group.move("alpha", "gamma").kind, "moved");
+    group.of(to).endsAtOnce = true;
+    assert.equal(group.move(to === "alpha" ? "gamma" : "alpha", to).kind, "moved");
+    assert.equal(group.of(to).takeovers.taken, 0);
+    assert.equal(group.of("alpha").steering.steered, 0);
+    group.clock.advance(limits.moveLingerMs + 1);
+    assert.equal(group.of("alpha").passesTo, null);
+  }
 });
 
 Deno.test("what is refused stays where it is, and its packets come there again", () => {
