@@ -27,7 +27,7 @@ import { buildLoad, fillVolume, type Served, sizeMiB, startTgtd } from "./bench_
 const page = new URL("../docs/performance.md", import.meta.url);
 const versus = `${shared}/bench/versus.py`;
 const rounds = 5;
-const shortCutRounds = 3; // each has 48 runs
+const shortCutRounds = 3; // each has 68 runs
 const fairnessRounds = 7; // a percentile of one second varies more than a rate
 
 function options(directory: string): TargetOptions {

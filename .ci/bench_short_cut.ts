@@ -1,10 +1,10 @@
 // What the short cut (docs/short-cut.md) costs and saves: reads of one member's pages through another, forwarded ("relay")
-// and sent by the home ("cut"), in network namespaces of this machine. Two members are entries on one machine, one for each
-// way, so that the ways run in turns; the third one is the home. `plimsoll bench` is the client.
+// sent by the home ("cut"), and by the home as the connection's owner ("moved"), in network namespaces of this machine. Two
+// members are entries on one machine, so that the ways run in turns; the third one is the home. `plimsoll bench` is the client.
 
 import { NamespacedGroup } from "../tests/interop/namespaced_group.ts";
 import { namespacesMissing } from "../tests/interop/namespaces.ts";
-import { iqnPrefix, program } from "../tests/interop/target_process.ts";
+import { iqnPrefix, pause, program } from "../tests/interop/target_process.ts";
 import { cpuSeconds } from "./bench_tools.ts";
 
 /** Times of a read in milliseconds, CPU time in microseconds a read, bytes that the entry sent for each byte read. */
@@ -16,10 +16,7 @@ export interface ShortCutFigures {
   readonly entrySent: number;
 }
 
-export interface Ways<T> {
-  readonly relay: T;
-  readonly cut: T;
-}
+export type Ways<T, W extends Way = Way> = Readonly<Record<W, T>>;
 
 export interface ShortCutRun {
   /** 1 Gbit/s; otherwise as fast as the machine. */
@@ -33,7 +30,7 @@ export interface ShortCutRun {
 export interface PairRun {
   readonly limited: boolean;
   readonly name: string;
-  readonly rounds: readonly Ways<number>[];
+  readonly rounds: readonly Ways<number, "relay" | "cut">[];
 }
 
 export interface ShortCutRuns {
@@ -55,13 +52,18 @@ const depths = [1, 8];
 const times = { seconds: 0.5, warmUpSeconds: 0.2 };
 const pairTimes = { seconds: 1, warmUpSeconds: 0.3 };
 const pairLoad = { size: "256KiB", depth: 8 };
-const ways = ["relay", "cut"] as const;
+const entries = ["relay", "cut"] as const;
+const ways = [...entries, "moved"] as const;
 type Way = typeof ways[number];
+/** Which entry's portal the client knows. */
+const entryOf = (way: Way) => way === "relay" ? "relay" : "cut";
+/** A session is found, and moved, meanwhile. */
+const movingSeconds = 1.5;
 const volumeSize = "48MiB";
 /** One packet of 64 KiB passes at once: with less, the limiter's timers do not keep up with its rate. 8 ms of data may wait. */
 const limit = ["tbf", "rate", "1gbit", "burst", "72kb", "limit", "1mb"];
 
-/** Some 50 s a round where nothing else runs. Throws a sentence where namespaces cannot be made. */
+/** Some 90 s a round where nothing else runs. Throws a sentence where namespaces cannot be made. */
 export async function shortCutRuns(rounds: number): Promise<ShortCutRuns> {
   const missing = namespacesMissing();
   if (missing !== null) throw new Error(missing);
@@ -70,13 +72,13 @@ export async function shortCutRuns(rounds: number): Promise<ShortCutRuns> {
     { name: "relay", machine: "entry", port: 3260, lines: ['short_cut = "off"'] },
     { name: "cut", machine: "entry", port: 4260, lines: ["short_cut_bytes = 0"] },
   ]);
-  for (const name of ["home", ...ways]) await group.start(name);
+  for (const name of ["home", ...entries]) await group.start(name);
   for (const [volume, member] of [["far", "home"], ["near-relay", "relay"], ["near-cut", "cut"]] as const) {
     await group.volume("home", volume, volumeSize, [member]);
     await bench(group, member, volume, { size: "1MiB", depth: 4, seconds: 1, warmUpSeconds: 0 }, fill);
   }
   const single: { limited: boolean; size: string; depth: number; rounds: Ways<ShortCutFigures>[] }[] = [];
-  const pairs: { limited: boolean; name: string; rounds: Ways<number>[] }[] = [];
+  const pairs: { limited: boolean; name: string; rounds: Ways<number, typeof entries[number]>[] }[] = [];
   for (const limited of [true, false]) {
     for (const machine of ["entry", "home"]) {
       const tc = (...words: string[]) => group.machines.exec(machine, "tc", "qdisc", ...words);
@@ -86,31 +88,36 @@ export async function shortCutRuns(rounds: number): Promise<ShortCutRuns> {
     for (const depth of depths) {
       for (const size of sizes) {
         const measure = (way: Way) => measured(group, way, { size, depth, ...times });
-        single.push({ limited, size, depth, rounds: await inTurns(rounds, measure) });
+        single.push({ limited, size, depth, rounds: await inTurns(rounds, ways, measure) });
       }
     }
-    const far = (way: Way) => bench(group, way, "far", { ...pairLoad, ...pairTimes });
-    const near = (way: Way) => bench(group, way, `near-${way}`, { ...pairLoad, ...pairTimes });
+    const far = (way: typeof entries[number]) => bench(group, way, "far", { ...pairLoad, ...pairTimes });
+    const near = (way: typeof entries[number]) =>
+      bench(group, way, `near-${way}`, { ...pairLoad, ...pairTimes });
     const seconds = { "both of the home's": far, "one of the home's, one of the entry's": near };
     for (const [name, second] of Object.entries(seconds)) {
-      const measure = async (way: Way) => {
+      const measure = async (way: typeof entries[number]) => {
         const both = await Promise.all([far(way), second(way)]);
         return both.reduce((sum, { reads }) => sum + reads.megabytesPerSecond, 0);
       };
-      pairs.push({ limited, name, rounds: await inTurns(rounds, measure) });
+      pairs.push({ limited, name, rounds: await inTurns(rounds, entries, measure) });
     }
   }
-  for (const name of [...ways, "home"]) await group.end(name, "SIGTERM");
+  for (const name of [...entries, "home"]) await group.end(name, "SIGTERM");
   return { single, pairs };
 }
 
 /** Each way once a round, in the other order in the next. */
-async function inTurns<T>(rounds: number, measure: (way: Way) => Promise<T>): Promise<Ways<T>[]> {
-  const all: Ways<T>[] = [];
+async function inTurns<T, W extends Way>(
+  rounds: number,
+  which: readonly W[],
+  measure: (way: W) => Promise<T>,
+): Promise<Ways<T, W>[]> {
+  const all: Ways<T, W>[] = [];
   for (let round = 0; round < rounds; round++) {
-    const first = round % 2 === 1 ? await measure("cut") : null;
-    const relay = await measure("relay");
-    all.push({ relay, cut: first ?? await measure("cut") });
+    const figures = {} as Record<W, T>;
+    for (const way of round % 2 === 1 ? which.toReversed() : which) figures[way] = await measure(way);
+    all.push(figures);
   }
   return all;
 }
@@ -122,25 +129,47 @@ interface ClientLoad {
   readonly warmUpSeconds: number;
 }
 
-/** Login, warm-up and logout count as if they were commands like the others. */
+/** Login, warm-up and logout count as if they were commands like the others; until a connection has moved, nothing counts. */
 async function measured(group: NamespacedGroup, way: Way, load: ClientLoad): Promise<ShortCutFigures> {
-  const pids = [group.pid(way), group.pid("home")];
-  const before = {
-    cpu: await Promise.all(pids.map((pid) => cpuSeconds([pid]))),
+  const entry = entryOf(way);
+  const counters = async () => ({
+    atMs: performance.now(),
+    cpu: await Promise.all([entry, "home"].map((member) => cpuSeconds([group.pid(member)]))),
     sent: group.sentBytes("entry"),
-  };
-  const { seconds, reads } = await bench(group, way, "far", load);
-  const sent = group.sentBytes("entry") - before.sent;
-  const cpu = await Promise.all(pids.map(async (pid, i) => await cpuSeconds([pid]) - before.cpu[i]!));
-  const whole = (seconds + load.warmUpSeconds) / seconds;
-  const commands = reads.commands * whole;
+  });
+  let before = await counters();
+  let running: Promise<Told>;
+  if (way === "moved") {
+    running = bench(group, entry, "far", { ...load, warmUpSeconds: movingSeconds });
+    await moveHome(group, entry);
+    const lateMs = performance.now() - before.atMs - 1000 * movingSeconds;
+    if (lateMs > 0) throw new Error(`The session was moved ${lateMs} ms too late.`);
+    before = await counters();
+  } else running = bench(group, entry, "far", load);
+  const { seconds, reads } = await running;
+  const after = await counters();
+  const counted = way === "moved" ? (after.atMs - before.atMs) / 1000 : seconds + load.warmUpSeconds;
+  const commands = reads.commands * counted / seconds;
+  const cpu = after.cpu.map((now, i) => now - before.cpu[i]!);
   return {
     p50: reads.latencyUs.p50 / 1000,
     p99: reads.latencyUs.p99 / 1000,
     entryCpuUs: cpu[0]! * 1e6 / commands,
     homeCpuUs: cpu[1]! * 1e6 / commands,
-    entrySent: sent / (reads.megabytesPerSecond * 1e6 * seconds * whole),
+    entrySent: (after.sent - before.sent) / (reads.megabytesPerSecond * 1e6 * counted),
   };
+}
+
+/** The client's session at `entry` goes to the home, its connection included. */
+async function moveHome(group: NamespacedGroup, entry: string): Promise<void> {
+  let id: number | undefined;
+  while (id === undefined) {
+    await pause(10);
+    id = group.api<{ id: number }[]>(entry, "sessions")?.[0]?.id;
+  }
+  const said = group.tool(entry, "session", "move", String(id), "--to", "home", "--live", "--json");
+  const { how } = JSON.parse(said) as { how: string };
+  if (how !== "live") throw new Error(`The session was not moved: ${said}`);
 }
 
 const fill = ["--read", "0", "--pattern", "sequential", "--overwrite"];

@@ -194,27 +194,29 @@ export function shortCutTables({ single, pairs }: ShortCutRuns): string {
     "interfaces",
     "read",
     "depth",
-    "p50 ms: relay, short cut",
-    "ratio",
+    "p50 ms: relay, short cut, moved",
+    "short cut to relay",
+    "moved to relay",
     "p99 ms",
     "CPU us of the entry",
     "CPU us of the home",
     "sent by the entry for a byte read",
   ]];
   for (const { limited, size, depth, rounds } of single) {
-    const both = (digits: number, pick: (figures: ShortCutFigures) => number) =>
-      [rounds.map((r) => r.relay), rounds.map((r) => r.cut)]
+    const each = (digits: number, pick: (figures: ShortCutFigures) => number) =>
+      [rounds.map((r) => r.relay), rounds.map((r) => r.cut), rounds.map((r) => r.moved)]
         .map((list) => median(list.map(pick)).toFixed(digits)).join(", ");
     rows.push([
       network(limited),
       size,
       String(depth),
-      both(2, (f) => f.p50),
+      each(2, (f) => f.p50),
       ratioText(ratioOf(rounds.map((r) => r.cut.p50 / r.relay.p50))),
-      both(1, (f) => f.p99),
-      both(0, (f) => f.entryCpuUs),
-      both(0, (f) => f.homeCpuUs),
-      both(3, (f) => f.entrySent),
+      ratioText(ratioOf(rounds.map((r) => r.moved.p50 / r.relay.p50))),
+      each(1, (f) => f.p99),
+      each(0, (f) => f.entryCpuUs),
+      each(0, (f) => f.homeCpuUs),
+      each(3, (f) => f.entrySent),
     ]);
   }
   const together = [[
