@@ -1,7 +1,7 @@
 // `deno task bench`: measures this tree's target beside tgtd and a minimal C server, and writes the tables of
 // docs/performance.md: the workloads of ../shared/bench/versus.py, reads past the page cache, fairness, and forwarding
 // between two members. Some five minutes. `forward` measures that last part alone; `shortcut` measures the short cut and writes
-// its tables (2.5 minutes; root), `proxy` an initiator-proxy before three members (2 minutes). Other arguments are handed to versus.py (workloads, --rounds, …). `forward` and versus.py
+// its tables (5 minutes; root), `proxy` an initiator-proxy before three members (2 minutes). Other arguments are handed to versus.py (workloads, --rounds, …). `forward` and versus.py
 // leave the page alone.
 // Needs python3, gcc and fincore (util-linux); for tgtd the Debian package tgt; for what the disk itself gives the package fio;
 // for the short cut root, ip and tc (iproute2), and curl.

@@ -5,7 +5,19 @@ import { strict as assert } from "node:assert";
 import { guest, guestNeeds } from "./guest.ts";
 import { exists, interop, shared, succeed } from "./tools.ts";
 import { pause, root, type TargetOptions, TargetProcess } from "./target_process.ts";
-import { ThreeMembers, until } from "./three_members.ts";
+import { route, ThreeMembers, until } from "./three_members.ts";
+
+/** What sg_referrals printed: blocks, and the target port group where they are active. */
+function referrals(text: string) {
+  const found = text.matchAll(
+    /first lba (\d+), last lba (\d+)\s+target port descriptor 0:\s+port group (\d+) state/g,
+  );
+  return [...found].map(([, first, last, group]) => ({
+    first: Number(first),
+    last: Number(last),
+    group: Number(group),
+  }));
+}
 
 interop(
   "a Linux guest's session is moved five times under a file system that is written and verified",
@@ -56,6 +68,18 @@ interop(
       },
     );
     assert.match(told, /== PASS moved/);
+    const [all, rest] = told.split("== referrals").slice(1).map(referrals);
+    const { runs, pageBytes } = (await route(alpha, "vol0"))!;
+    const groups = new Map(runs.map(([member], i) => [member, all![i]!.group]));
+    assert.equal(new Set(groups.values()).size, 3);
+    let next = 0;
+    const wanted = runs.map(([member, pages]) => {
+      const first = next;
+      next += pages * pageBytes / 512;
+      return { first, last: next - 1, group: groups.get(member) };
+    });
+    assert.deepEqual(all, wanted, "what sg_referrals shows is not what route show tells");
+    assert.deepEqual(rest, wanted.filter(({ last }) => last >= 100_000), "continued by LBA");
     assert.doesNotMatch(told, /I\/O error|Sense Key/);
     const moves = members.map(({ log }) => log.match(/an operator moves the session/g)?.length ?? 0);
     console.log(`     moves begun by each member: ${moves.join(", ")}`);

@@ -1,10 +1,14 @@
-# Runs in the Linux guest: a file system is written and verified while its session is moved from member to member, five
+# Runs in the Linux guest: sg_referrals tells where the volume's pages lie, and a file system is written and verified while its session is moved from member to member, five
 # times (the host's hook does it). No I/O error, and fsck finds nothing.
 set -eu; P=$TGT_HOST:$TGT_PORT
 start_iscsid
 step "login"
 iscsiadm -m node -o new -T $TGT_IQN -p $P; iscsiadm -m node -T $TGT_IQN -p $P -l
 wait_disks 1 $TGT_IQN; D=$(session_disks $TGT_IQN | head -1)
+step "referrals"
+sg_referrals --maxlen=8192 /dev/$D || die "REPORT REFERRALS failed"
+step "referrals from 100000 on"
+sg_referrals --maxlen=8192 --lba=100000 /dev/$D || die "REPORT REFERRALS failed"
 mkfs.ext4 -q -E nodiscard /dev/$D; mkdir -p /mnt/t; mount /dev/$D /mnt/t
 dd if=/dev/urandom of=/tmp/pattern bs=64k count=32 2>/dev/null
 for i in 1 2 3 4 5; do
