@@ -4,8 +4,9 @@
 import { strict as assert } from "node:assert";
 import type { MoveReport, SessionReport } from "../../lib/mgmt/control.ts";
 import { Namespaces, namespacesMissing } from "./namespaces.ts";
+import { runClient } from "./namespaced_client.ts";
 import type { ClientOrder, ClientReport } from "./short_cut_client.ts";
-import { iqnPrefix, pause, program, root } from "./target_process.ts";
+import { iqnPrefix, pause, program } from "./target_process.ts";
 
 const missing = namespacesMissing();
 if (missing !== null) console.log(`left out: ${missing}`);
@@ -171,14 +172,7 @@ size = "128MiB"
       untilFile: this.#enough,
       ...order,
     };
-    const child = new Deno.Command("ip", {
-      // deno-fmt-ignore
-      args: ["netns", "exec", this.machines.of("client"), Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${root}tests/interop/short_cut_client.ts`, JSON.stringify(whole)],
-      stdin: "null",
-      stdout: "piped",
-      stderr: "inherit",
-    }).spawn();
-    return { report: child.output().then(({ stdout }) => JSON.parse(new TextDecoder().decode(stdout))) };
+    return { report: runClient(this.machines, "client", whole) };
   }
 
   /** The client's ends of its connections to the portal. */

@@ -4,8 +4,9 @@ import { strict as assert } from "node:assert";
 import type { StatusReport } from "../../lib/mgmt/control.ts";
 import { namespacesMissing } from "./namespaces.ts";
 import { NamespacedGroup } from "./namespaced_group.ts";
+import { runClient } from "./namespaced_client.ts";
 import type { ClientOrder, ClientReport } from "./short_cut_client.ts";
-import { iqnPrefix, pause, root } from "./target_process.ts";
+import { iqnPrefix, pause } from "./target_process.ts";
 import { inCi } from "./tools.ts";
 
 const missing = namespacesMissing();
@@ -25,13 +26,7 @@ async function load(group: NamespacedGroup, untilFile: string): Promise<ClientRe
     sizeBytes: 64 * 1024 * 1024,
     writes: 0.4,
   };
-  const { code, stdout, stderr } = await new Deno.Command("ip", {
-    // deno-fmt-ignore
-    args: ["netns", "exec", group.machines.of("host"), Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${root}tests/interop/short_cut_client.ts`, JSON.stringify(order)],
-    stdin: "null",
-  }).output();
-  assert.equal(code, 0, new TextDecoder().decode(stderr));
-  return JSON.parse(new TextDecoder().decode(stdout));
+  return await runClient(group.machines, "host", order);
 }
 
 Deno.test({

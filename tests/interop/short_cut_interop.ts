@@ -5,8 +5,9 @@ import { strict as assert } from "node:assert";
 import type { SessionReport } from "../../lib/mgmt/control.ts";
 import { NamespacedGroup } from "./namespaced_group.ts";
 import { namespacesMissing } from "./namespaces.ts";
+import { runClient } from "./namespaced_client.ts";
 import type { ClientOrder, ClientReport } from "./short_cut_client.ts";
-import { iqnPrefix, pause, root } from "./target_process.ts";
+import { iqnPrefix, pause } from "./target_process.ts";
 
 const missing = namespacesMissing();
 if (missing !== null) console.log(`left out: ${missing}`);
@@ -36,14 +37,7 @@ class Group extends NamespacedGroup {
       writes: 0.3,
       ...order,
     };
-    const child = new Deno.Command("ip", {
-      // deno-fmt-ignore
-      args: ["netns", "exec", this.machines.of("client"), Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${root}tests/interop/short_cut_client.ts`, JSON.stringify(whole)],
-      stdin: "null",
-      stdout: "piped",
-      stderr: "inherit",
-    }).spawn();
-    return { report: child.output().then(({ stdout }) => JSON.parse(new TextDecoder().decode(stdout))) };
+    return { report: runClient(this.machines, "client", whole) };
   }
 
   /** Reads that took the short cut, of the client's session through alpha. */

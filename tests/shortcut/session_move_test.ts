@@ -2,7 +2,6 @@
 // commands of the old one are still at work.
 
 import { strict as assert } from "node:assert";
-import type { TcpState } from "../../lib/base/flow.ts";
 import { limits } from "../../lib/base/limits.ts";
 import { silentLog } from "../../lib/base/log.ts";
 import type { MessageAnswer, MessageListener, MessageOutcome } from "../../lib/forward/mod.ts";
@@ -11,26 +10,8 @@ import { everyFlow, type MoveOutcome, SessionMover, Steering, Takeovers } from "
 import { MessageKind } from "../../lib/wire/scsi/member_message.ts";
 import { encodeFlow, type MovedSession } from "../../lib/wire/scsi/session_move.ts";
 import { ManualClock } from "../roles/manual_clock.ts";
+import { state } from "./tcp_state.ts";
 
-const state: TcpState = {
-  client: { hostname: "10.1.2.3", port: 40_000 },
-  portal: { hostname: "10.1.2.4", port: 3260 },
-  sendUnacknowledged: 1000,
-  sendNext: 1000,
-  receiveNext: 2000,
-  segmentBytes: 1448,
-  sendWindowShift: 7,
-  receiveWindowShift: 7,
-  timestamps: true,
-  selectiveAcknowledgements: true,
-  timestamp: 1,
-  sendWindow: 65_536,
-  sendWindowMax: 65_536,
-  sendWindowSequence: 2000,
-  receiveWindow: 65_536,
-  receiveWindowSequence: 2000,
-  unacknowledged: new Uint8Array(0),
-};
 const session: MovedSession = {
   initiatorName: "iqn.2026-11.net.plimsoll.test:host",
   targetName: "iqn.2026-11.net.plimsoll.test:vol",

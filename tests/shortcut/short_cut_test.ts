@@ -12,26 +12,8 @@ import { Borrower, Lender } from "../../lib/shortcut/mod.ts";
 import { crc32c } from "../../lib/wire/crc32c.ts";
 import { MessageKind } from "../../lib/wire/scsi/member_message.ts";
 import { ManualClock } from "../roles/manual_clock.ts";
+import { state } from "./tcp_state.ts";
 
-const state: TcpState = {
-  client: { hostname: "10.1.2.3", port: 40_000 },
-  portal: { hostname: "10.1.2.4", port: 3260 },
-  sendUnacknowledged: 1000,
-  sendNext: 1000,
-  receiveNext: 2000,
-  segmentBytes: 1448,
-  sendWindowShift: 7,
-  receiveWindowShift: 7,
-  timestamps: true,
-  selectiveAcknowledgements: true,
-  timestamp: 1,
-  sendWindow: 65_536,
-  sendWindowMax: 65_536,
-  sendWindowSequence: 2000,
-  receiveWindow: 65_536,
-  receiveWindowSequence: 2000,
-  unacknowledged: new Uint8Array(0),
-};
 const extent = { image: 1, page: 0, offsetBytes: 4096, lengthBytes: 1024, blockBytes: 512 };
 const header = (n: number) => new Uint8Array(48).fill(n);
 const answer = {
