@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import type { MemberReport } from "../lib/mgmt/control.ts";
 import { addGroupOptions, type GroupOptions, openGroup } from "./group_options.ts";
 import { withExamples } from "./help.ts";
+import { drainText, registerDrain } from "./member_drain.ts";
 import { formatDuration, table } from "./quantity.ts";
 import { printable } from "./status_picture.ts";
 import { printJson, type Terminal } from "./terminal.ts";
@@ -40,23 +41,6 @@ export function registerMember(program: Command, terminal: Terminal): void {
   withExamples(member, ["plimsoll member list", "plimsoll member drain beta"]);
 }
 
-function registerDrain(member: Command, terminal: Terminal): void {
-  const command = addGroupOptions(member.command("drain <name>"))
-    .description("send all clients and pages away from a member, and give it no new ones")
-    .option("--cancel", "let it have clients and pages again; what has moved stays where it is")
-    .action(async (name: string, options: GroupOptions & { cancel?: boolean }) => {
-      const on = options.cancel !== true;
-      await (await openGroup(options)).drainMember(name, on);
-      if (options.json) return printJson(terminal, { member: name, draining: on });
-      terminal.out(
-        on
-          ? `Member "${name}" is being drained. Watch it with: plimsoll member list\n`
-          : `Member "${name}" is no longer drained.\n`,
-      );
-    });
-  withExamples(command, ["plimsoll member drain beta", "plimsoll member drain beta --cancel"]);
-}
-
 function registerRemove(member: Command, terminal: Terminal): void {
   const command = addGroupOptions(member.command("remove <name>"))
     .description("take a member that is drained and stopped out of the group")
@@ -88,12 +72,4 @@ function row(member: MemberReport, nowMs: number): string[] {
 function portalsText({ portals, groupAddress }: MemberReport): string {
   const group = groupAddress === undefined ? [] : [`${groupAddress} (group)`];
   return [...portals, ...group].join(" ") || "-";
-}
-
-/** "12 pages left, 40 s" */
-function drainText(drain: MemberReport["drain"]): string {
-  if (drain === null) return "-";
-  if (drain.pagesLeft === 0) return "empty";
-  const time = drain.leftMs === null ? "" : `, ${formatDuration(drain.leftMs)}`;
-  return `${drain.pagesLeft} pages left${time}`;
 }

@@ -4,6 +4,7 @@ import type { MemberConfig } from "../lib/config/mod.ts";
 import type { SharedCellsMemory } from "../lib/device/shared_cells.ts";
 import type { ChannelMemory } from "../lib/io/native/channel.ts";
 import type { PeerLinkMemory } from "../lib/io/native/peer_link.ts";
+import type { DrainPurpose } from "../lib/meta/records.ts";
 import type { MetadataMethods, MetadataNews } from "../lib/meta/remote_metadata.ts";
 import type {
   BalanceOpinion,
@@ -79,7 +80,7 @@ export type MemberMethods = MetadataNews & {
   readonly setVolume: Method<{ name: string; change: VolumeChange }, VolumeReport>;
   readonly resizeVolume: Method<{ name: string; sizeBytes: number }, VolumeReport>;
   readonly deleteVolume: Method<string, null>;
-  readonly drainMember: Method<{ name: string; on: boolean }, null>;
+  readonly drainMember: Method<{ name: string; purpose: DrainPurpose | null }, null>;
   readonly removeMember: Method<string, null>;
   readonly moveSession: Method<{ id: number; to: string; live: boolean }, MoveReport>;
   readonly balance: Method<null, BalanceReport>;

@@ -110,8 +110,8 @@ function remoteControl(cells: Int32Array<SharedArrayBuffer>, call: Call): Member
     async deleteVolume(name) {
       await call("deleteVolume", name);
     },
-    async drainMember(name, on) {
-      await call("drainMember", { name, on });
+    async drainMember(name, purpose) {
+      await call("drainMember", { name, purpose });
     },
     async removeMember(name) {
       await call("removeMember", name);

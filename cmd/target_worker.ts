@@ -92,7 +92,7 @@ function methods(
     setVolume: ({ name, change }) => member().control.setVolume(name, change),
     resizeVolume: ({ name, sizeBytes }) => member().control.resizeVolume(name, sizeBytes),
     deleteVolume: (name) => nothing(member().control.deleteVolume(name)),
-    drainMember: ({ name, on }) => nothing(member().control.drainMember(name, on)),
+    drainMember: ({ name, purpose }) => nothing(member().control.drainMember(name, purpose)),
     removeMember: (name) => nothing(member().control.removeMember(name)),
     moveSession: ({ id, to, live }) => member().control.moveSession(id, to, live),
     balance: () => member().control.balance(),

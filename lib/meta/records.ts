@@ -134,11 +134,19 @@ export interface GroupAddressRecord {
   readonly run: string;
 }
 
-/** While it is there, its member takes no logins, and its clients and pages go elsewhere. */
+/** Why a member is emptied: to leave the group, or to be started anew, for which its pages stay. */
+export const drainPurposes = ["leave", "restart"] as const;
+export type DrainPurpose = (typeof drainPurposes)[number];
+
+/** While it is there, its member takes no logins, and its clients (and pages, unless it only restarts) go elsewhere. */
 export interface DrainRecord {
   readonly version: 1;
   /** Wall clock, milliseconds since 1970. */
   readonly sinceMs: number;
+  /** Without it: "leave". */
+  readonly purpose?: DrainPurpose;
+  /** Of a restart: the member has done what it can, and so many sessions stay at it. */
+  readonly ready?: { readonly staying: number };
 }
 
 export interface ChapRecord {

@@ -1,6 +1,6 @@
 // What the admin API asks of the running member. Implemented by the target role; the HTTP server knows nothing else.
 
-import type { VolumeClass } from "../meta/records.ts";
+import type { DrainPurpose, VolumeClass } from "../meta/records.ts";
 
 /** A request that cannot be done; `message` says what was tried, why, and what to do. */
 export class ControlError extends Error {
@@ -103,7 +103,10 @@ export interface MemberReport {
   leaseLeftMs: number | null;
   /** Null: it is not to be emptied. */
   drain: {
-    /** Pages that have their homes there yet. */
+    purpose: DrainPurpose;
+    /** Of a restart, when the member has done what it can: so many sessions stay at it. */
+    ready?: { staying: number };
+    /** Pages that have their homes there yet; none are to go for a restart. */
     pagesLeft: number;
     /** At the pace so far; null: not known. */
     leftMs: number | null;
@@ -291,8 +294,8 @@ export interface MemberControl {
   /** Grows a volume; shrinking is refused. */
   resizeVolume(name: string, sizeBytes: number): Promise<VolumeReport>;
   route(volume: string): Promise<RouteReport>;
-  /** Moves everything away from a member, and nothing to it; false: ends that. */
-  drainMember(name: string, on: boolean): Promise<void>;
+  /** Moves everything (for a restart, the clients) away from a member, and nothing to it; null: ends that. */
+  drainMember(name: string, purpose: DrainPurpose | null): Promise<void>;
   /** Forgets a member that is empty and does not run. */
   removeMember(name: string): Promise<void>;
   /** Ends the volume's sessions and gives its pages back. */

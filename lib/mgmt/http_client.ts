@@ -4,6 +4,7 @@
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isLoopback } from "../config/address.ts";
+import type { DrainPurpose } from "../meta/records.ts";
 import type {
   BalanceOpinion,
   BalanceReport,
@@ -89,8 +90,10 @@ export class AdminClient {
     await this.#ask("DELETE", pathOf(name));
   }
 
-  async drainMember(name: string, on: boolean): Promise<void> {
-    await this.#ask(on ? "PUT" : "DELETE", `${memberPath(name)}/drain`);
+  async drainMember(name: string, purpose: DrainPurpose | null): Promise<void> {
+    const path = `${memberPath(name)}/drain`;
+    if (purpose === null) await this.#ask("DELETE", path);
+    else await this.#ask("PUT", `${path}?purpose=${purpose}`);
   }
 
   async removeMember(name: string): Promise<void> {

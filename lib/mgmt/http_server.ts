@@ -6,6 +6,7 @@ import { limits } from "../base/limits.ts";
 import type { Log } from "../base/log.ts";
 import { formatSocketAddress, type SocketAddress } from "../base/network.ts";
 import { isLoopback } from "../config/address.ts";
+import { drainPurposes } from "../meta/records.ts";
 import { ControlError, type MemberControl } from "./control.ts";
 import { acceptedHosts, hostProblem, tokenMatches } from "./http_guard.ts";
 import {
@@ -174,11 +175,16 @@ function routes(
   app.get("/api/status", async (c) => c.json(await control.status()));
   app.get("/api/members", async (c) => c.json(await control.members()));
   app.put("/api/members/:name/drain", async (c) => {
-    await control.drainMember(c.req.param("name"), true);
+    const asked = c.req.query("purpose") ?? "leave";
+    const purpose = drainPurposes.find((one) => one === asked);
+    if (purpose === undefined) {
+      throw new Refusal("invalid", `A member is drained with purpose=${drainPurposes.join(" or purpose=")}.`);
+    }
+    await control.drainMember(c.req.param("name"), purpose);
     return c.body(null, 204);
   });
   app.delete("/api/members/:name/drain", async (c) => {
-    await control.drainMember(c.req.param("name"), false);
+    await control.drainMember(c.req.param("name"), null);
     return c.body(null, 204);
   });
   app.delete("/api/members/:name", async (c) => {

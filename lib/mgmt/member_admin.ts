@@ -5,7 +5,14 @@ import type { Clock } from "../base/clock.ts";
 import { listDisks, listMembers } from "../meta/group.ts";
 import type { Change, Metadata } from "../meta/metadata.ts";
 import { commitOrLose, lostRace, untilSettled } from "../meta/optimistic.ts";
-import { decodeRecord, type DrainRecord, encodeRecord, keys, type VolumeRecord } from "../meta/records.ts";
+import {
+  decodeRecord,
+  type DrainPurpose,
+  type DrainRecord,
+  encodeRecord,
+  keys,
+  type VolumeRecord,
+} from "../meta/records.ts";
 import { ControlError } from "./control.ts";
 
 export class MemberAdmin {
@@ -15,21 +22,30 @@ export class MemberAdmin {
   ) {}
 
   /** Nothing comes to the member any more, and what it has goes away. Done already: nothing changes. */
-  async drain(name: string): Promise<void> {
+  async drain(name: string, purpose: DrainPurpose): Promise<void> {
     const what = `drain member "${name}"`;
-    await this.#existing(what, name);
-    const others = (await listMembers(this.metadata)).filter((member) => member.name !== name);
-    if (others.length === 0) {
-      throw new ControlError("conflict", `Cannot ${what}: it is the only one. Start another member first.`);
-    }
-    const record: DrainRecord = { version: 1, sinceMs: this.clock.wallMs() };
-    const key = keys.drain(name);
-    // Made by somebody else in between is as good.
-    await this.metadata.commit([{ key, modRevision: 0 }], [{
-      kind: "put",
-      key,
-      value: encodeRecord(record),
-    }]);
+    const { metadata } = this;
+    await untilSettled(what, async () => {
+      await this.#existing(what, name);
+      const others = (await listMembers(metadata)).filter((member) => member.name !== name);
+      if (others.length === 0) {
+        throw new ControlError("conflict", `Cannot ${what}: it is the only one. Start another member first.`);
+      }
+      const key = keys.drain(name);
+      const found = await metadata.get(key);
+      const was = found === null ? null : decodeRecord<DrainRecord>(key, found.value).purpose ?? "leave";
+      if (was === purpose) return null;
+      if (was === "leave") {
+        throw new ControlError(
+          "conflict",
+          `Cannot ${what} for a restart: it is being emptied to leave the group. ` +
+            `End that first with: plimsoll member drain ${name} --cancel`,
+        );
+      }
+      const record: DrainRecord = { version: 1, sinceMs: this.clock.wallMs(), purpose };
+      const change: Change = { kind: "put", key, value: encodeRecord(record) };
+      return await commitOrLose(metadata, [{ key, modRevision: found?.modRevision ?? 0 }], [change]);
+    });
   }
 
   async cancelDrain(name: string): Promise<void> {

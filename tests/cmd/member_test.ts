@@ -47,7 +47,7 @@ Deno.test("member drain and remove ask the member, and say what to do next", asy
   await run(["member", "drain", "beta", "--cancel", ...scene.access]);
   const removed = await run(["member", "remove", "beta", "--json", ...scene.access]);
   assert.deepEqual(JSON.parse(removed.out), { member: "beta", removed: true });
-  assert.deepEqual(scene.control.calls, [["drain", "beta", true], ["drain", "beta", false], [
+  assert.deepEqual(scene.control.calls, [["drain", "beta", "leave"], ["drain", "beta", null], [
     "remove",
     "beta",
   ]]);

@@ -14,6 +14,7 @@ import {
   type VolumeCreation,
   type VolumeReport,
 } from "../../lib/mgmt/control.ts";
+import type { DrainPurpose } from "../../lib/meta/records.ts";
 
 const GiB = 1024 ** 3;
 
@@ -72,7 +73,7 @@ export class FakeControl implements MemberControl {
     bootId: null,
     sinceMs: null,
     leaseLeftMs: null,
-    drain: { pagesLeft: 12, leftMs: 40_000 },
+    drain: { purpose: "leave", pagesLeft: 12, leftMs: 40_000 },
   }];
   /** What was asked, with secrets, in order. */
   readonly calls: unknown[][] = [];
@@ -228,8 +229,8 @@ export class FakeControl implements MemberControl {
     return volume;
   }
 
-  async drainMember(name: string, on: boolean): Promise<void> {
-    await this.#called("drain", name, on);
+  async drainMember(name: string, purpose: DrainPurpose | null): Promise<void> {
+    await this.#called("drain", name, purpose);
   }
 
   async removeMember(name: string): Promise<void> {

@@ -152,14 +152,14 @@ Deno.test("a member that is drained loses its clients and takes none, until it i
   await group.volume("vol0", 6);
   const { client } = await group.login("beta", "vol0", host(1));
   const { control } = group.alpha.target;
-  await assert.rejects(control.drainMember("delta", true), /"delta"/);
-  await control.drainMember("beta", true);
+  await assert.rejects(control.drainMember("delta", "leave"), /"delta"/);
+  await control.drainMember("beta", "leave");
   await until(() => client.asyncMessages.length > 0, "the client is asked to leave");
   await client.logout();
   const back = await group.login("beta", "vol0", host(1));
   assert.notEqual(back.at, "beta");
   assert.notEqual((await group.login("beta", "vol0", host(2))).at, "beta");
-  await control.drainMember("beta", false);
+  await control.drainMember("beta", null);
   await group.settled(async () => {
     return !(await group.worlds[1]!.target.control.balance()).members[0]!.draining;
   }, "beta knows");

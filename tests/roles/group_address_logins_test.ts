@@ -160,7 +160,7 @@ Deno.test("an initiator that must not be redirected stays at the address until i
   await using group = await Group.start("none", 'no_redirect = ["iqn.1998-01.*"]\n');
   assert.deepEqual(await group.login({ isid, initiatorName }), ["group"]);
   const { target } = group.worlds[0]!;
-  await target.control.drainMember("alpha", true);
+  await target.control.drainMember("alpha", "leave");
   await settled(async () => (await target.control.status()).groupAddress?.holder !== "alpha");
   await settled(async () => (await target.control.sessions()).length === 0);
   const { groupAddress } = await target.control.status();

@@ -161,12 +161,12 @@ Deno.test("a drained member is empty in the end and can be removed once it is st
   }
   const [alpha, beta, gamma] = group.worlds;
   const { control } = alpha!.target;
-  await assert.rejects(control.drainMember("delta", true), {
+  await assert.rejects(control.drainMember("delta", "leave"), {
     kind: "notFound",
     message: /alpha, beta, gamma/,
   });
   await assert.rejects(control.removeMember("gamma"), { kind: "conflict", message: /it is running/ });
-  await control.drainMember("gamma", true);
+  await control.drainMember("gamma", "leave");
   await settled(async () => {
     const { drain } = (await control.members()).find(({ name }) => name === "gamma")!;
     return drain !== null && drain.pagesLeft === 0;
@@ -216,8 +216,8 @@ Deno.test("a member that joins empty gets its share of the pages, and a cancelle
   for (let page = 0; page < 24; page += 2) {
     assert.deepEqual(await lun.read(page * blocksPerPage, 16), pattern(16, page));
   }
-  await group.worlds[0]!.target.control.drainMember("beta", true);
-  await group.worlds[0]!.target.control.drainMember("beta", false);
+  await group.worlds[0]!.target.control.drainMember("beta", "leave");
+  await group.worlds[0]!.target.control.drainMember("beta", null);
   const { control } = group.worlds[1]!.target;
   await settled(async () => (await control.members()).every(({ drain }) => drain === null));
 });

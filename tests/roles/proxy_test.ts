@@ -160,7 +160,7 @@ Deno.test("pages move while they are written to: every byte is right, and forwar
   };
   for (let page = 0; page < 12; page++) await use(page);
   assert.equal(await forwarded(group), 0);
-  await alpha.target.control.drainMember("gamma", true);
+  await alpha.target.control.drainMember("gamma", "leave");
   let turns = 0;
   await settled(async () => {
     for (let page = 0; page < 12; page++) await use(page);

@@ -266,8 +266,10 @@ export async function assemble(
       draining: () => drains.has(member.name),
       logoutSeconds: config.balance.logoutSeconds,
     });
+  const drains = new Drains({ metadata, clock, log }, () => decider.soon());
   const balancing = new Balancing({
     moves,
+    drains,
     clock,
     log,
     machine: parts.machine ?? unknownMachine,
@@ -286,8 +288,7 @@ export async function assemble(
     heat: heatMeter,
   });
   const fellows = () => members.fellows();
-  const drains = new Drains({ metadata, clock, log }, () => decider.soon());
-  const draining = (name: string) => drains.has(name);
+  const draining = (name: string) => drains.losesPages(name);
   const usage = new Usage({
     metadata,
     clock,

@@ -5,43 +5,33 @@ import type { Timer } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import { Balancer, type Move, type Opinion, takes } from "../../balance/balancer.ts";
-import {
-  decodeIntent,
-  encodeIntent,
-  type Intent,
-  type IntentPurpose,
-  IntentRefusal,
-  refusalWords,
-} from "../../balance/intents.ts";
+import { decodeIntent, type Intent, IntentRefusal } from "../../balance/intents.ts";
 import { placeLogin } from "../../balance/placement.ts";
 import { decodeReport, encodeReport } from "../../balance/report_codec.ts";
-import { dwellOf } from "../../balance/score.ts";
-import { clientKey, type MemberTag, type MemberView } from "../../balance/view.ts";
-import type { MessageAnswer, MessageOutcome } from "../../forward/mod.ts";
+import { clientKey } from "../../balance/view.ts";
+import type { MessageAnswer } from "../../forward/mod.ts";
 import { ControlError, type MoveReport } from "../../mgmt/control.ts";
 import type { LoginPlace, LoginQuestion, TargetNode } from "../../session/target_node.ts";
 import { MessageKind, MessageRefusal } from "../../wire/scsi/member_message.ts";
+import { ClientMoves, type ClientMovesParts, loginExpectedMs, wordsOf } from "./client_moves.ts";
+import type { Drains } from "./drains.ts";
 import type { Forwarding } from "./forwarding.ts";
-import type { MeteredSession } from "./load_meter.ts";
 import type { Members } from "./members.ts";
 import { SentHome } from "./sent_home.ts";
-import type { SessionMoves } from "./session_moves.ts";
 import { GroupPicture, type PictureParts } from "./group_picture.ts";
+import { RestartDrain } from "./restart_drain.ts";
 
-/** How long a login that was sent elsewhere is expected there, milliseconds; of a move, beside the time to log out. */
-const loginExpectedMs = 30_000;
-/** A message that decides a login must be answered soon. */
+/** A load report that is answered later than this is lost, unless the next is due later still. */
 const answerMs = 1_500;
 /** A group of one has nobody to tell: it measures once in so many intervals. */
 const intervalsAlone = 10;
 
-export interface BalancingParts extends PictureParts {
+export interface BalancingParts extends PictureParts, Pick<ClientMovesParts, "moves"> {
   readonly log: Log;
   readonly members: Pick<Members, "fellows" | "held">;
   readonly node: Pick<TargetNode, "sessions" | "sendAway" | "connections">;
   readonly forwarding: Pick<Forwarding, "messenger" | "messages" | "disks">;
-  /** Null: sessions move without their connections. */
-  readonly moves: Pick<SessionMoves, "move"> | null;
+  readonly drains: Pick<Drains, "restarts" | "ready">;
 }
 
 export class Balancing {
@@ -49,17 +39,18 @@ export class Balancing {
   readonly picture: GroupPicture;
   readonly #parts: BalancingParts;
   readonly #balancer = new Balancer();
-  /** Sessions asked to leave: until when the next move waits for them. */
-  readonly #leaving = new Map<number, number>();
+  readonly #clients: ClientMoves;
+  readonly #restartDrain: RestartDrain;
   readonly #sentHome = new SentHome();
   #turn = 0;
   #timer: Timer | null = null;
   #closed = false;
-  #moves = 0;
 
   constructor(parts: BalancingParts) {
     this.#parts = parts;
     this.picture = new GroupPicture(parts);
+    this.#clients = new ClientMoves(parts, this.picture);
+    this.#restartDrain = new RestartDrain(parts, this.picture, this.#clients);
     const { messages } = parts.forwarding;
     messages.listen(MessageKind.loadReport, (from, body, answer) => answer(this.#heard(from, body)));
     messages.listen(MessageKind.intent, (from, body, answer) => answer(this.#told(from, body)));
@@ -77,7 +68,7 @@ export class Balancing {
 
   /** Moves that this member has begun since its start. */
   get moves(): number {
-    return this.#moves;
+    return this.#clients.count;
   }
 
   opinions() {
@@ -154,7 +145,7 @@ export class Balancing {
       senderWorkAfter: 0,
       moves: 0,
     };
-    this.#send(intent, placement.tag, (outcome) => {
+    void this.#clients.ask(intent, placement.tag).then((outcome) => {
       if (outcome.kind !== "taken") {
         this.#parts.log.debug("a login stays here", { initiator, because: wordsOf(outcome) });
         return decided(null);
@@ -169,7 +160,7 @@ export class Balancing {
 
   /** Rejects with ControlError when it cannot be. */
   async moveSession(id: number, memberName: string, live: boolean): Promise<MoveReport> {
-    const { members, moves } = this.#parts;
+    const { members } = this.#parts;
     this.picture.see();
     const session = this.picture.meter.find(id);
     const cannot = `Cannot move session ${id} to "${memberName}"`;
@@ -189,65 +180,51 @@ export class Balancing {
         `${cannot}: the group has no such member. "plimsoll member list" shows them.`,
       );
     }
-    const moved = !live
-      ? null
-      : moves === null
-      ? { kind: "stays" as const, reason: noFlows }
-      : await moves.move(id, memberName);
-    if (moved?.kind === "moved") {
-      this.#moves++;
-      this.#parts.log.info("a session has moved with its connection", {
-        session: id,
-        initiator: session.initiator,
-        to: memberName,
-        pauseMs: moved.pauseMs,
-      });
-      return { how: "live", pauseMs: moved.pauseMs, because: null };
-    }
-    const because = moved?.reason ?? null;
-    if (moved?.kind === "reset") {
-      throw new ControlError(
-        "unavailable",
-        `${cannot}: its connection had to be reset, and its initiator logs in again: ${because}.`,
-      );
-    }
-    const to = this.picture.members().find(({ name }) => name === memberName);
-    if (to === undefined) {
-      throw new ControlError(
-        "unavailable",
-        `${cannot}: that member is not heard of. Try again when it is up.`,
-      );
-    }
+    const tag = fellow.record.targetPortalGroupTag;
+    const heard = this.picture.loadOf(tag) !== null;
     const connection = this.picture.connection(session);
-    const why = connection.pinned ??
-      (connection.reachable.has(to.load.tag)
+    const noLogout = !heard ? "that member is not heard of. Try again when it is up" : connection.pinned ??
+      (connection.reachable.has(tag)
         ? null
         : `no portal of "${memberName}" is in reach of a client that came to ${session.portal} (docs/balancing.md)`);
-    const withIt = because === null ? "" : `; nor with its connection: ${because}`;
-    if (why !== null) throw new ControlError("conflict", `${cannot}: ${why}${withIt}.`);
-    const outcome = await this.#move(session, to, "operator", "an operator moves the session");
-    if (outcome.kind === "taken") return { how: "logout", pauseMs: null, because };
-    throw new ControlError("conflict", `${cannot}: ${wordsOf(outcome)}${withIt}.`);
+    const to = { name: memberName, tag };
+    const wish = { session, to, purpose: "operator", reason: "an operator moves the session" } as const;
+    const moved = await this.#clients.move({ ...wish, live, noLogout });
+    switch (moved.kind) {
+      case "live":
+        return { how: "live", pauseMs: moved.pauseMs, because: null };
+      case "logout":
+        return { how: "logout", pauseMs: null, because: moved.because };
+      case "reset":
+        throw new ControlError(
+          "unavailable",
+          `${cannot}: its connection had to be reset, and its initiator logs in again: ${moved.reason}.`,
+        );
+      case "stays": {
+        const withIt = moved.because === null ? "" : `; nor with its connection: ${moved.because}`;
+        throw new ControlError(heard ? "conflict" : "unavailable", `${cannot}: ${moved.reason}${withIt}.`);
+      }
+    }
   }
 
   /** One decision now, whatever the time it should have lasted; null: nothing is worth it. */
   runOnce(): Opinion | null {
     const best =
       this.opinions().find(({ verdict, connection }) =>
-        verdict === "move" && !this.#leaving.has(connection.id)
+        verdict === "move" && !this.#clients.isLeaving(connection.id)
       ) ?? null;
     if (best !== null) this.#begin(best);
     return best;
   }
 
   #decide(): void {
-    const { clock, settings, members } = this.#parts;
-    const now = clock.nowMs();
-    for (const [id, untilMs] of this.#leaving) if (untilMs <= now) this.#leaving.delete(id);
+    const { clock, settings, members, drains, member } = this.#parts;
     if (!members.held()) return;
+    if (drains.restarts(member.name)) return this.#restartDrain.goOn();
+    const { underWay } = this.#clients; // whoever has gone by now is looked at again
     const group = this.picture.group();
-    const connections = group.connections.filter(({ id }) => !this.#leaving.has(id));
-    const move = this.#balancer.next({ ...group, connections }, settings, now, this.#leaving.size);
+    const connections = group.connections.filter(({ id }) => !this.#clients.isLeaving(id));
+    const move = this.#balancer.next({ ...group, connections }, settings, clock.nowMs(), underWay);
     if (move !== null) this.#begin(move);
   }
 
@@ -255,63 +232,22 @@ export class Balancing {
     const { clock, log } = this.#parts;
     const session = this.picture.meter.find(move.connection.id);
     if (session === null) return;
-    const purpose = this.picture.draining ? "drain" : "balance";
-    const reason = purpose === "drain" ? "the member is being drained" : "the load is spread anew";
-    void this.#move(session, move.to, purpose, reason).then((outcome) => {
-      if (outcome.kind === "taken") return;
+    const { draining } = this.picture;
+    void this.#clients.move({
+      session,
+      to: { name: move.to.name, tag: move.to.load.tag },
+      purpose: draining ? "drain" : "balance",
+      reason: draining ? "the member is being drained" : "the load is spread anew",
+      // Whoever leaves a member that is to go must not come in through it any more.
+      live: !draining && this.#clients.suitsLive(session),
+      noLogout: null,
+    }).then((moved) => {
+      if (moved.kind === "live" || moved.kind === "logout") return;
       this.#balancer.refused(move, clock.nowMs());
-      log.info("a client stays", { session: session.id, to: move.to.name, because: wordsOf(outcome) });
+      const fields = { session: session.id, to: move.to.name, because: moved.reason };
+      if (moved.kind === "stays") log.info("a client stays", fields);
+      else log.warn("a client whose connection was to move was reset, and logs in again", fields);
     });
-  }
-
-  /** Tells everybody where the client belongs from now on, then asks it to leave. */
-  async #move(
-    session: MeteredSession,
-    to: MemberView,
-    purpose: IntentPurpose,
-    reason: string,
-  ): Promise<MessageOutcome> {
-    const { clock, settings, node, log, members } = this.#parts;
-    const now = clock.nowMs();
-    const work = this.picture.meter.work(session, now);
-    const calm = now - session.bornMs > 2 * dwellOf(session, settings);
-    const intent: Intent = {
-      initiator: session.initiator,
-      isid: session.isid,
-      image: session.image,
-      purpose,
-      to: to.load.tag,
-      timeMs: settings.logoutSeconds * 1000 + loginExpectedMs,
-      work,
-      senderWorkAfter: Math.max(0, this.picture.ownLoad().work - work),
-      moves: calm ? 1 : session.moves + 1,
-    };
-    this.#leaving.set(session.id, now + intent.timeMs);
-    const outcome = await this.#ask(intent, to.load.tag);
-    if (outcome.kind !== "taken") {
-      this.#leaving.delete(session.id);
-      return outcome;
-    }
-    const rest = members.fellows().filter(({ record, live }) =>
-      live !== null && record.targetPortalGroupTag !== to.load.tag
-    );
-    await Promise.all(rest.map(({ record }) => this.#ask(intent, record.targetPortalGroupTag)));
-    this.picture.intents.note(intent, clock.nowMs());
-    if (!node.sendAway(session.id, settings.logoutSeconds, reason)) {
-      this.#leaving.delete(session.id);
-      return { kind: "lost", reason: "the session has ended" };
-    }
-    this.#moves++;
-    this.picture.board.sent(to.load.tag);
-    // The next decision waits until the loads show what this one did.
-    this.#leaving.set(session.id, clock.nowMs() + settings.logoutSeconds * 1000 + 4 * settings.reportMs);
-    log.info("a client is asked to go to another member", {
-      session: session.id,
-      initiator: session.initiator,
-      to: to.name,
-      reason,
-    });
-    return outcome;
   }
 
   // Messages.
@@ -386,21 +322,4 @@ export class Balancing {
     this.picture.intents.note(intent, now);
     return null;
   }
-
-  #send(intent: Intent, tag: MemberTag, told: (outcome: MessageOutcome) => void): void {
-    const body = encodeIntent(intent);
-    this.#parts.forwarding.messenger.send(this.picture.nameOf(tag), MessageKind.intent, body, answerMs, told);
-  }
-
-  #ask(intent: Intent, tag: MemberTag): Promise<MessageOutcome> {
-    return new Promise((resolve) => this.#send(intent, tag, resolve));
-  }
-}
-
-const noFlows = "this member cannot hand connections over (plimsoll doctor says what is missing)";
-
-function wordsOf(outcome: MessageOutcome): string {
-  if (outcome.kind === "taken") return "it agrees";
-  if (outcome.kind === "lost") return `the member could not be asked (${outcome.reason})`;
-  return refusalWords[outcome.reason] ?? `the member refuses (${outcome.reason})`;
 }

@@ -6,7 +6,7 @@ import { loginPolicies } from "../../balance/view.ts";
 import type { BalanceConfig } from "../../config/config.ts";
 import { formatSocketAddress } from "../../base/network.ts";
 import type { Metadata } from "../../meta/metadata.ts";
-import type { GroupRecord, MemberRecord, VolumeRecord } from "../../meta/records.ts";
+import type { DrainPurpose, GroupRecord, MemberRecord, VolumeRecord } from "../../meta/records.ts";
 import {
   type BalanceOpinion,
   type BalanceReport,
@@ -145,9 +145,11 @@ export class TargetControl implements MemberControl {
     }));
   }
 
-  drainMember(name: string, on: boolean): Promise<void> {
+  drainMember(name: string, purpose: DrainPurpose | null): Promise<void> {
     const { memberAdmin } = this.#parts;
-    return available(() => on ? memberAdmin.drain(name) : memberAdmin.cancelDrain(name));
+    return available(() =>
+      purpose === null ? memberAdmin.cancelDrain(name) : memberAdmin.drain(name, purpose)
+    );
   }
 
   removeMember(name: string): Promise<void> {

@@ -1,5 +1,6 @@
 // How far the emptying of members has come, by the route tables, which every member has.
 
+import type { MemberReport } from "../../mgmt/control.ts";
 import type { Drains } from "./drains.ts";
 
 /** Speed is measured over so long at least, milliseconds. */
@@ -16,18 +17,23 @@ export class DrainProgress {
     this.#pagesAt = pagesAt;
   }
 
-  /** Pages left, and the time it takes at the pace so far; null: the member is not being emptied. */
-  of(member: string, nowMs: number): { pagesLeft: number; leftMs: number | null } | null {
-    if (!this.#drains.has(member)) {
+  /** Null: the member is not being emptied. */
+  of(member: string, nowMs: number): MemberReport["drain"] {
+    const drain = this.#drains.of(member);
+    if (drain?.purpose !== "leave") {
       this.#seen.delete(member);
-      return null;
+      if (drain === null) return null;
+      const { purpose, ready } = drain;
+      return { purpose, ...ready === undefined ? {} : { ready }, pagesLeft: 0, leftMs: 0 };
     }
+    const { purpose } = drain;
     const pagesLeft = this.#pagesAt(member);
     const first = this.#seen.get(member);
     if (first === undefined) this.#seen.set(member, { atMs: nowMs, pages: pagesLeft });
-    if (pagesLeft === 0) return { pagesLeft, leftMs: 0 };
+    if (pagesLeft === 0) return { purpose, pagesLeft, leftMs: 0 };
     const gone = (first?.pages ?? 0) - pagesLeft;
     const tookMs = nowMs - (first?.atMs ?? nowMs);
-    return { pagesLeft, leftMs: gone > 0 && tookMs >= measuredMsMin ? pagesLeft * tookMs / gone : null };
+    const leftMs = gone > 0 && tookMs >= measuredMsMin ? pagesLeft * tookMs / gone : null;
+    return { purpose, pagesLeft, leftMs };
   }
 }

@@ -157,8 +157,11 @@ export class GroupPicture {
   readonly targets = (name: string) => this.#meteredTarget(name);
 
   readonly arrived = (session: MeteredSession) => {
-    const intent = this.intents.find(session, this.#parts.clock.nowMs());
-    return intent?.to === this.own ? intent : null;
+    const now = this.#parts.clock.nowMs();
+    const intent = this.intents.find(session, now);
+    if (intent?.to !== this.own) return null;
+    this.intents.atLogin(session, this.own, now); // one that came with its connection has not logged in
+    return intent;
   };
 
   connection(session: MeteredSession, reach = new Map<string, ReadonlySet<MemberTag>>()): ConnectionView {

@@ -65,7 +65,7 @@ export class PageDecider {
 
   notices(): string[] {
     const { drains, member } = this.#parts;
-    if (!drains.has(member.name)) return [];
+    if (!drains.losesPages(member.name)) return [];
     const out = this.#trouble === null ? [] : [this.#trouble];
     const left = this.pagesLeft();
     out.push(
@@ -136,7 +136,7 @@ export class PageDecider {
     log.warn("pages could not be moved; they stay where they were", { ...fields, why });
     heat.failed(plan, why);
     this.#failures++;
-    if (drains.has(member.name)) {
+    if (drains.losesPages(member.name)) {
       this.#trouble = `Pages of volume "${plan.volume}" could not be moved away: ${why}. It is tried again.`;
     }
     return Math.min(limits.moveRetryMsMax, limits.moveLookMs * 2 ** this.#failures);
@@ -144,7 +144,7 @@ export class PageDecider {
 
   #tellDrained(): void {
     const { drains, member, log } = this.#parts;
-    if (!drains.has(member.name) || this.#drained) return;
+    if (!drains.losesPages(member.name) || this.#drained) return;
     const left = this.pagesLeft();
     this.#drained = left === 0;
     if (left === 0) {
@@ -165,7 +165,7 @@ export class PageDecider {
       slots,
       freeSlots: freePages,
       up: up !== false,
-      draining: drains.has(name),
+      draining: drains.losesPages(name),
     }));
     const volumes = volumeStates();
     const plan = planPages(member.name, placements, volumes, hasSlot, this.#underWay);

@@ -67,7 +67,7 @@ Deno.test("an agent learns plan and table from the members, and its device follo
     ["alpha", "beta", "gamma"],
   );
 
-  await alpha.target.control.drainMember("gamma", true);
+  await alpha.target.control.drainMember("gamma", "leave");
   await settled(async () => !(await alpha.target.control.route("vol0")).pages!.includes("gamma"));
   await settled(inStep);
   await settled(() => Promise.resolve(!kernel.maps.has("plimsoll-vol0:gamma")));
