@@ -2,6 +2,7 @@
 
 import type { Command } from "commander";
 import type { MemberReport } from "../lib/mgmt/control.ts";
+import type { DrainPurpose } from "../lib/meta/records.ts";
 import type { AdminClient } from "../lib/mgmt/http_client.ts";
 import { addGroupOptions, type GroupOptions, openGroup } from "./group_options.ts";
 import { withExamples } from "./help.ts";
@@ -36,8 +37,9 @@ export function registerDrain(member: Command, terminal: Terminal): void {
         throw usageError("Give --cancel alone: it ends whatever drain there is.");
       }
       const group = await openGroup(options);
-      await group.drainMember(name, cancel ? null : restart ? "restart" : "leave");
-      const drain = wait ? await drained(group, name, terminal) : null;
+      const purpose = restart ? "restart" : "leave";
+      await group.drainMember(name, cancel ? null : purpose);
+      const drain = wait ? await drained(group, name, purpose, terminal) : null;
       if (options.json) return printJson(terminal, { member: name, draining: !cancel, drain });
       terminal.out(`${outcome(name, cancel, restart, drain)}\n`);
     });
@@ -77,14 +79,19 @@ function outcome(name: string, cancel: boolean, restart: boolean, drain: Drain |
 }
 
 /** Resolves when it is empty or ready; rejects when somebody ends the drain, or the member goes down before. */
-async function drained(group: AdminClient, name: string, terminal: Terminal): Promise<Drain> {
+async function drained(
+  group: AdminClient,
+  name: string,
+  purpose: DrainPurpose,
+  terminal: Terminal,
+): Promise<Drain> {
   let shown = "";
   let seen = false;
   try {
     for (let looks = 0;; looks++) {
       const member = (await group.members()).find((m) => m.name === name);
       const drain = member?.drain ?? null;
-      if (drain !== null && isOver(drain)) return drain;
+      if (drain?.purpose === purpose && isOver(drain)) return drain;
       if (member?.state === "down") {
         throw new CommandError(`Member "${name}" went down while it was being drained.`);
       }

@@ -53,6 +53,32 @@ Deno.test("member drain and remove ask the member, and say what to do next", asy
   ]]);
 });
 
+Deno.test("member drain --restart --wait returns when the member is ready, and says who stays", async () => {
+  await using scene = new Scene();
+  const [alpha] = scene.control.memberList;
+  const waits = run(["member", "drain", "alpha", "--restart", "--wait", ...scene.access], { tty: true });
+  alpha!.drain = { purpose: "restart", pagesLeft: 0, leftMs: 0 };
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  assert.deepEqual(scene.control.calls, [["drain", "alpha", "restart"]]);
+  alpha!.drain = { ...alpha!.drain, ready: { staying: 1 } };
+  const { code, out, err } = await waits;
+  assert.deepEqual([code, out], [
+    0,
+    'Member "alpha" is ready: start its process anew. 1 client stays (its log says why), to be asked to log out when it stops.\n',
+  ]);
+  assert.match(err, /alpha: for a restart/);
+  assert.match((await run(["member", "list", ...scene.access])).out, /ready to restart, 1 client stays$/m);
+});
+
+Deno.test("waiting for a member that goes down fails, and --cancel stands alone", async () => {
+  await using scene = new Scene();
+  const down = await run(["member", "drain", "beta", "--restart", "--wait", ...scene.access]);
+  assert.equal(down.code, 1);
+  assert.match(down.err, /"beta" went down while it was being drained/);
+  const both = await run(["member", "drain", "beta", "--cancel", "--restart", ...scene.access]);
+  assert.deepEqual([both.code, /Give --cancel alone/.test(both.err)], [2, true]);
+});
+
 Deno.test("status shows other members without a load", async () => {
   await using scene = new Scene();
   const status = scene.control.status.bind(scene.control);

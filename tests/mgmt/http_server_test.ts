@@ -269,6 +269,7 @@ Deno.test("a body of the wrong shape is refused and the complaint names the key,
         /"initiators"/,
       ],
       [{ path: "/api/volumes/vol0/resize", body: { sizeBytes: null } }, /"sizeBytes"/],
+      [{ path: "/api/members/beta/drain?purpose=fun", method: "PUT" }, /purpose=leave or purpose=restart/],
     ];
     for (const [ask, message] of bad) {
       const answer = await scene.change(ask);

@@ -37,6 +37,13 @@ export interface ClientMovesParts {
   readonly moves: Pick<SessionMoves, "move"> | null;
 }
 
+type Picture =
+  & Pick<GroupPicture, "own" | "nameOf" | "ownLoad" | "intents">
+  & {
+    readonly meter: Pick<GroupPicture["meter"], "work">;
+    readonly board: Pick<GroupPicture["board"], "sent">;
+  };
+
 export interface MoveWish {
   readonly session: MeteredSession;
   readonly to: { readonly name: string; readonly tag: MemberTag };
@@ -59,12 +66,12 @@ export type ClientMove =
 
 export class ClientMoves {
   readonly #parts: ClientMovesParts;
-  readonly #picture: GroupPicture;
+  readonly #picture: Picture;
   /** Sessions that go: until when the next move waits for them. */
   readonly #leaving = new Map<number, number>();
   #count = 0;
 
-  constructor(parts: ClientMovesParts, picture: GroupPicture) {
+  constructor(parts: ClientMovesParts, picture: Picture) {
     this.#parts = parts;
     this.#picture = picture;
   }

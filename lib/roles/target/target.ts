@@ -152,7 +152,9 @@ export class Target {
     await this.#volumes.follow();
     await this.#state.units.follow();
     await this.#state.moves?.claimPortals();
-    if (await this.#state.drains.restarted(this.#config.member.name)) log.info("the drain for this restart is over");
+    if (await this.#state.drains.restarted(this.#config.member.name)) {
+      log.info("the drain for this restart is over");
+    }
     for (const address of this.#config.member.portals) await portals.open(address);
     this.#begun = true;
     this.#state.forwarding.ready();
