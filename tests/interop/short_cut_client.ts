@@ -16,6 +16,8 @@ export interface ClientOrder {
   readonly sizeBytes: number;
   /** Share of writes, 0 to 1. */
   readonly writes: number;
+  /** The end of its initiator's name; default: one for all. */
+  readonly host?: string;
   /** It ends when this file is there, however many commands are left. */
   readonly untilFile?: string;
 }
@@ -67,7 +69,7 @@ async function work(order: ClientOrder): Promise<ClientReport> {
         try {
           const made = await InitiatorClient.connect(new PortableNetwork(), systemClock, systemRandom, {
             portal: order.portal,
-            initiatorName: "iqn.2026-11.net.plimsoll.test:short-cut",
+            initiatorName: `iqn.2026-11.net.plimsoll.test:${order.host ?? "short-cut"}`,
             targetName: order.target,
             isid: 0x8000_0000_4711,
             headerDigest: order.digests,

@@ -124,7 +124,7 @@ export class ClientMoves {
         initiator: session.initiator,
         to: to.name,
         reason,
-        pauseMs,
+        pauseMs: Math.round(pauseMs * 10) / 10,
       });
       return { kind: "live", pauseMs };
     }
