@@ -392,6 +392,58 @@ scene("what a crashed process has left is taken away by the next one", async (s)
   await Promise.resolve();
 });
 
+Deno.test({
+  name: "rules of routing: after a process with the same number, and where they cannot all be made",
+  ignore: missing !== null,
+}, () => {
+  // Lost without it: short cuts in a container, whose processes have the same number at every start; and what a failed start leaves.
+  using machines = new Namespaces(["home"]);
+  const rules = () => machines.exec("home", "ip", "rule");
+  machines.within("home", () => {
+    const before = new FlowRules(4711);
+    new FlowRoutes(before.mark);
+    before.close(); // killed
+    const after = new FlowRules(4711);
+    assert.equal(after.mark, before.mark);
+    const routes = new FlowRoutes(after.mark);
+    assert.match(rules(), new RegExp(after.mark.toString(16)));
+    routes.close();
+    machines.exec("home", "ip", "link", "set", "lo", "down", "name", "other");
+    assert.throws(() => new FlowRoutes(after.mark), /Cannot change routes/);
+    assert.doesNotMatch(rules(), new RegExp(after.mark.toString(16)));
+    after.close();
+  });
+});
+
+Deno.test(
+  { name: "neighbours are those whom packets reach without a gateway", ignore: missing !== null },
+  () => {
+    // Lost without it: connections that are lent to a machine behind a router, which drops what is sent it (time to live 0).
+    using machines = new Namespaces(["home"]);
+    const ip = (...args: string[]) => void machines.exec("home", "ip", ...args);
+    ip("-6", "address", "add", "fd98::1/64", "dev", "eth0", "nodad");
+    ip("route", "add", "192.0.2.0/25", "via", "10.98.0.9");
+    ip("route", "add", "192.0.2.128/25", "via", "inet6", "fd98::9", "dev", "eth0");
+    ip("route", "add", "unreachable", "198.51.100.0/25");
+    ip("route", "add", "blackhole", "198.51.100.128/25");
+    machines.within("home", () => {
+      const routes = new FlowRoutes(0x5000_1267);
+      const kind = (
+        ...address: number[]
+      ) => [routes.isNeighbour(Uint8Array.from(address)), routes.isLocal(Uint8Array.from(address))];
+      assert.deepEqual(kind(10, 98, 0, 9), [true, false]);
+      assert.deepEqual(kind(10, 98, 0, 1), [false, true]);
+      assert.deepEqual(kind(10, 98, 0, 255), [false, false], "everybody");
+      assert.deepEqual(kind(192, 0, 2, 1), [false, false], "behind a router");
+      assert.deepEqual(kind(192, 0, 2, 129), [false, false], "behind a router that has an IPv6 address");
+      assert.deepEqual(kind(198, 51, 100, 1), [false, false], "unreachable");
+      assert.deepEqual(kind(198, 51, 100, 129), [false, false], "a black hole");
+      assert.deepEqual(kind(203, 0, 113, 1), [false, false], "no way");
+      routes.close();
+    });
+  },
+);
+
 scene("the whole connection goes round three machines while both sides send", async (s) => {
   // Lost without it: a byte of either direction between two owners.
   const round: Machine[] = ["home", "other", "entry", "other", "home", "entry"];

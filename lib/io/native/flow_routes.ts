@@ -18,9 +18,11 @@ const Message = { newRoute: 24, deleteRoute: 25, getRoute: 26, newRule: 32, dele
 const inet = 2;
 const rulePriority = 20_556;
 const Rule = { priority: 6, mark: 10, table: 15, mask: 16 };
-const Route = { destination: 1, outInterface: 4, gateway: 5, table: 15 };
+/** `otherGateway` (RTA_VIA): of another family of addresses (RFC 5549). */
+const Route = { destination: 1, outInterface: 4, gateway: 5, table: 15, otherGateway: 18 };
 const lookUp = 1; // FR_ACT_TO_TBL
 const hostScope = 254;
+const unicastType = 1; // RTN_UNICAST
 const localType = 2; // RTN_LOCAL
 const ownProtocol = 4; // RTPROT_STATIC
 
@@ -35,58 +37,63 @@ export class FlowRoutes {
     this.#socket = new NetlinkSocket(netlinkRoute);
     try {
       for (const stale of this.#marks()) if (stale !== mark && !markInUse(stale)) this.#remove(stale);
+      this.#remove(mark); // of a process with the same number, which is common in containers
       this.#rule(Message.newRule, Request.create | Request.exclusive, mark);
       this.#route(Message.newRoute, Request.create | Request.exclusive, mark);
     } catch (error) {
-      this.#socket.close();
+      this.close();
       throw error;
     }
   }
 
   close(): void {
-    this.#remove(this.#mark);
+    try {
+      this.#remove(this.#mark);
+    } catch { /* they mean nothing without the packet filter's table, and the next start removes them */ }
     this.#socket.close();
   }
 
   /** Whether `address` is a neighbour: packets for it go to it, not to a gateway. */
   isNeighbour(address: Uint8Array): boolean {
     const way = this.#wayTo(address);
-    return way !== null && !way.local && !way.gateway;
+    return way !== null && way.type === unicastType && !way.gateway;
   }
 
   isLocal(address: Uint8Array): boolean {
-    return this.#wayTo(address)?.local === true;
+    return this.#wayTo(address)?.type === localType;
   }
 
-  #wayTo(address: Uint8Array): { readonly local: boolean; readonly gateway: boolean } | null {
+  /** Null: the kernel has no way there. */
+  #wayTo(address: Uint8Array): { readonly type: number; readonly gateway: boolean } | null {
     const b = this.#batch;
     b.clear();
-    b.message(Message.getRoute, 0, routeHeader(32, 0, 0, 0), () => b.attribute(Route.destination, address));
-    let way = null;
-    this.#socket.list(b, "Cannot look up a route", (type, body) => {
-      if (type !== Message.newRoute) return;
-      let gateway = false;
-      for (const [attribute] of attributesOf(body, 12)) gateway ||= attribute === Route.gateway;
-      way = { local: body.getUint8(7) === localType, gateway };
-    });
-    return way;
+    const header = routeHeader(32, 0, 0, 0);
+    b.message(Message.getRoute, Request.acknowledge, header, () => b.attribute(Route.destination, address));
+    try {
+      const [body] = this.#socket.list(b, "Cannot look up a route", Message.newRoute);
+      if (body === undefined) return null;
+      const attributes = [...attributesOf(body, header.length)].map(([type]) => type);
+      const gateway = attributes.includes(Route.gateway) || attributes.includes(Route.otherGateway);
+      return { type: body.getUint8(7), gateway };
+    } catch (error) {
+      if (error instanceof CallError) return null;
+      throw error;
+    }
   }
 
   #marks(): number[] {
     const b = this.#batch;
     b.clear();
     b.message(Message.getRule, Request.dump, ruleHeader);
-    const found: number[] = [];
-    this.#socket.list(b, "Cannot list routing rules", (_type, body) => {
+    return this.#socket.list(b, "Cannot list routing rules", Message.newRule).flatMap((body) => {
       let priority = 0;
       let mark = 0;
       for (const [type, value] of attributesOf(body, ruleHeader.length)) {
         if (type === Rule.priority) priority = value.getUint32(0, true);
         if (type === Rule.mark) mark = value.getUint32(0, true);
       }
-      if (priority === rulePriority && mark >>> 28 === 5) found.push(mark);
+      return priority === rulePriority && mark >>> 28 === 5 ? [mark] : [];
     });
-    return found;
   }
 
   #remove(mark: number): void {

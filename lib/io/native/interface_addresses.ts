@@ -42,9 +42,7 @@ export class InterfaceAddresses implements Disposable {
   }
 
   interfaces(): Interface[] {
-    const found: Interface[] = [];
-    this.#list(Message.getLink, new Uint8Array(16), (type, body) => {
-      if (type !== Message.newLink) return;
+    return this.#list(Message.getLink, Message.newLink, new Uint8Array(16)).map((body) => {
       const flags = body.getUint32(8, true);
       let name = "";
       let link: Uint8Array | null = null;
@@ -57,15 +55,12 @@ export class InterfaceAddresses implements Disposable {
       const asked = body.getUint16(2, true) === ethernetType &&
         (flags & (LinkFlag.loopback | LinkFlag.noArp)) === 0 && link?.length === 6;
       const up = (flags & LinkFlag.running) !== 0;
-      found.push({ index: body.getInt32(4, true), name, link: asked ? link : null, up });
+      return { index: body.getInt32(4, true), name, link: asked ? link : null, up };
     });
-    return found;
   }
 
   addresses(): InterfaceAddress[] {
-    const found: InterfaceAddress[] = [];
-    this.#list(Message.getAddress, new Uint8Array(8), (type, body) => {
-      if (type !== Message.newAddress) return;
+    return this.#list(Message.getAddress, Message.newAddress, new Uint8Array(8)).flatMap((body) => {
       let flags = body.getUint8(2);
       let address: Uint8Array | null = null;
       let local: Uint8Array | null = null;
@@ -75,15 +70,14 @@ export class InterfaceAddresses implements Disposable {
         if (attribute === AddressAttribute.flags) flags = value.getUint32(0, true);
       }
       const own = local ?? address; // on a point-to-point link the other is the far end's
-      if (own === null) return;
-      found.push({
+      if (own === null) return [];
+      return [{
         interfaceIndex: body.getUint32(4, true),
         address: own,
         prefixBits: body.getUint8(1),
         permanent: (flags & AddressFlag.permanent) !== 0,
-      });
+      }];
     });
-    return found;
   }
 
   /**
@@ -135,10 +129,10 @@ export class InterfaceAddresses implements Disposable {
     this.#socket.commit(b, "Cannot change the addresses of an interface");
   }
 
-  #list(type: number, header: Uint8Array, each: (type: number, body: DataView) => void): void {
+  #list(question: number, answer: number, header: Uint8Array): DataView[] {
     this.#batch.clear();
-    this.#batch.message(type, Request.dump, header);
-    this.#socket.list(this.#batch, "Cannot list interfaces", each);
+    this.#batch.message(question, Request.dump, header);
+    return this.#socket.list(this.#batch, "Cannot list interfaces", answer);
   }
 }
 

@@ -13,7 +13,10 @@ const headerBytes = 16;
 const messageDontWait = 0x40;
 const typeError = 2;
 const typeDone = 3;
+const interrupted = 0x10; // NLM_F_DUMP_INTR
 const nested = 0x8000;
+/** A list that changes while it is read is read so often at most. */
+const listsMax = 5;
 
 /** Flags of a message. */
 export const Request = Object.freeze({
@@ -46,11 +49,20 @@ export class NetlinkBatch {
   length = 0;
   /** Messages that ask to be acknowledged. */
   acknowledged = 0;
+  /** Of the last message, and of the last one before the batch. */
   #sequence = 0;
+  #before = 0;
 
   clear(): void {
     this.length = 0;
     this.acknowledged = 0;
+    this.#before = this.#sequence;
+  }
+
+  /** Whether an answer with this sequence number is to one of its messages. */
+  asked(sequence: number): boolean {
+    const place = (sequence - this.#before) >>> 0;
+    return place > 0 && place <= (this.#sequence - this.#before) >>> 0;
   }
 
   /** One message: `header` is the family's own behind the common one. */
@@ -59,7 +71,7 @@ export class NetlinkBatch {
     const view = this.#view;
     view.setUint16(at + 4, type, true);
     view.setUint16(at + 6, flags | Request.request, true);
-    view.setUint32(at + 8, ++this.#sequence, true);
+    view.setUint32(at + 8, this.#sequence = (this.#sequence + 1) >>> 0, true);
     view.setUint32(at + 12, 0, true);
     this.bytes.set(header, at + headerBytes);
     this.length = at + headerBytes + header.length;
@@ -98,48 +110,87 @@ export class NetlinkSocket {
     this.#fd = checked(c.socket(afNetlink, socketRaw | closeOnExec, family), "Cannot open a netlink socket");
     const address = new Uint8Array(12);
     address[0] = afNetlink;
-    checked(c.bind(this.#fd, address, address.length), "Cannot bind a netlink socket");
+    try {
+      checked(c.bind(this.#fd, address, address.length), "Cannot bind a netlink socket");
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   close(): void {
     libc()!.close(this.#fd);
   }
 
-  /** Sends the batch and waits for the kernel's answers, which netlink gives before send() returns. Throws the first refusal. */
+  /** Sends the batch and takes the kernel's answers, which netlink gives before send() returns. Throws the first refusal. */
   commit(batch: NetlinkBatch, what: string): void {
     checked(flowCalls().send(this.#fd, batch.bytes, BigInt(batch.length), 0), what);
     let refused = 0;
     let left = batch.acknowledged;
-    const answer = (type: number, at: number) => {
+    const answer = (type: number, _flags: number, at: number) => {
       if (type !== typeError) return;
       left--;
       refused ||= this.#view.getInt32(at, true);
     };
-    while (left > 0 && this.#receive(what, answer)); // a batch refused as a whole has one answer
+    while (left > 0 && this.#receive(batch, what, answer)); // a batch refused as a whole has one answer
     if (refused !== 0) throw new CallError(what, -refused);
+    if (left > 0) throw new Error(`${what}: the kernel has not answered`);
   }
 
-  /** Asks for a list; `each` gets every message's type and body. */
-  list(batch: NetlinkBatch, what: string, each: (type: number, body: DataView) => void): void {
+  /**
+   * Asks one question, which is acknowledged or a dump: the bodies of the answers of one type. Of a list that changes while it is
+   * read something may be missing: it is read again, and should it go on to change, everything that was seen counts. Throws
+   * CallError when the kernel refuses.
+   */
+  list(batch: NetlinkBatch, what: string, type: number): DataView[] {
+    const seen: DataView[] = [];
+    for (let times = 0; times < listsMax; times++) {
+      const { bodies, changed } = this.#list(batch, what, type);
+      if (!changed) return bodies;
+      seen.push(...bodies);
+    }
+    return seen;
+  }
+
+  #list(batch: NetlinkBatch, what: string, wanted: number): { bodies: DataView[]; changed: boolean } {
     checked(flowCalls().send(this.#fd, batch.bytes, BigInt(batch.length), 0), what);
+    const bodies: DataView[] = [];
     let done = false;
-    const part = (type: number, at: number, end: number) => {
-      if (type === typeDone || type === typeError) done = true;
-      else each(type, new DataView(this.#answer.buffer, at, end - at));
+    let changed = false;
+    const part = (type: number, flags: number, at: number, end: number) => {
+      changed ||= (flags & interrupted) !== 0;
+      if (type === wanted) bodies.push(new DataView(this.#answer.slice(at, end).buffer));
+      if (type !== typeDone && type !== typeError) return;
+      done = true;
+      const refused = this.#view.getInt32(at, true);
+      if (refused < 0) throw new CallError(what, -refused);
     };
-    while (!done && this.#receive(what, part));
+    while (!done && this.#receive(batch, what, part));
+    if (!done) throw new Error(`${what}: the kernel has not answered`);
+    return { bodies, changed };
   }
 
-  /** False: nothing is there. The kernel answers before send() returns, so that there is nothing to wait for. */
-  #receive(what: string, each: (type: number, at: number, end: number) => void): boolean {
+  /**
+   * False: nothing is there. The kernel answers before send() returns, so that there is nothing to wait for. What it has
+   * said to an earlier batch, which had heard enough, is passed over.
+   */
+  #receive(
+    batch: NetlinkBatch,
+    what: string,
+    each: (type: number, flags: number, at: number, end: number) => void,
+  ): boolean {
     const c = flowCalls();
+    const view = this.#view;
     const count = c.recv(this.#fd, this.#answer, BigInt(this.#answer.length), messageDontWait);
     if (count < 0 && libc()!.errno() === Errno.EAGAIN) return false;
     checked(count, what);
     for (let at = 0; at + headerBytes <= count;) {
-      const bytes = this.#view.getUint32(at, true);
-      each(this.#view.getUint16(at + 4, true), at + headerBytes, at + bytes);
-      at += Math.max(headerBytes, (bytes + 3) & ~3);
+      const bytes = Math.max(headerBytes, view.getUint32(at, true));
+      if (at + bytes > count) throw new Error(`${what}: the kernel's answer is cut off`);
+      if (batch.asked(view.getUint32(at + 8, true))) {
+        each(view.getUint16(at + 4, true), view.getUint16(at + 6, true), at + headerBytes, at + bytes);
+      }
+      at += (bytes + 3) & ~3;
     }
     return true;
   }
