@@ -11,10 +11,11 @@ import type {
   TaskManagementOutcome,
 } from "../session/task.ts";
 import { ScsiStatus } from "../session/task.ts";
-import type { BlockDeviceServer, UnitWatch } from "./block_device_server.ts";
+import type { BlockDeviceServer } from "./block_device_server.ts";
 import { exclusionAtBegin, exclusionAtData } from "./exclusions.ts";
 import type { LogicalUnitSettings } from "./logical_unit.ts";
 import { Access, type SharedCells } from "./shared_cells.ts";
+import type { UnitWatch } from "./task_manager.ts";
 import { Exclusion, Hold, UnitGate } from "./unit_gate.ts";
 
 /** What waits for the gate, or behind something that does; in the order in which it came. */

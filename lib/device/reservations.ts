@@ -26,6 +26,7 @@ import {
   type PersistentReservationState,
   persistentReserveOut,
   type PersistentReserveOutRequest,
+  sameNexus,
 } from "./persistent_reservation_state.ts";
 import { noUnitRecord, type Reserver, type UnitRecord } from "./unit_record.ts";
 import type { Decision, Proposal, UnitTruth } from "./unit_truth.ts";
@@ -99,6 +100,17 @@ export class Reservations {
   /** What is registered and reserved now, for reports. */
   get state(): PersistentReservationState {
     return this.#truth.record.reservations;
+  }
+
+  /** The process whose nexus holds the unit by RESERVE; null: none does. */
+  get reserverRun(): string | null {
+    return this.#truth.record.reserver?.run ?? null;
+  }
+
+  /** Does the nexus, by its name, hold the unit by RESERVE? */
+  reserves(nexus: Nexus): boolean {
+    const { reserver } = this.#truth.record;
+    return reserver !== null && sameNexus(reserver.nexus, nexus);
   }
 
   /** From now on this is what is checked. */

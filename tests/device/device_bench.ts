@@ -218,7 +218,7 @@ export class DeviceBench {
   private constructor(settings: LogicalUnitSettings, group: UnitGroup, run: string) {
     this.store = group.member(run);
     this.server = new BlockDeviceServer(settings, { blocks: this.blocks, store: this.store });
-    this.store.follow = (number, done) => this.server.follow(number, done);
+    this.store.follow = (number, done) => this.server.replica.follow(number, done);
   }
 
   /** `group` and `run`: of a member among others. */
@@ -228,7 +228,7 @@ export class DeviceBench {
     run: string = "run 1",
   ): Promise<DeviceBench> {
     const bench = new DeviceBench({ ...settings, ...change }, group, run);
-    await bench.server.start();
+    await bench.server.replica.start();
     return bench;
   }
 

@@ -51,7 +51,7 @@ Deno.test("GOOD waits for a member that does not answer, and comes when that has
   assert.deepEqual(status(out(one, a, reserve, 1)), [0]);
   assert.equal(write(other, b).status, 0, "what the lease is for");
   let known = false;
-  other.server.follow(Infinity, (is) => known = is);
+  other.server.replica.follow(Infinity, (is) => known = is);
   assert.ok(known);
   assert.equal(write(other, b).status, conflict);
 });
@@ -63,7 +63,7 @@ Deno.test("a decider that dies after the compare-and-set has changed the unit: o
   assert.deepEqual(status(out(one, a, reserve, 1)), [-1]);
   one.store.alive = false;
   assert.equal(write(other, b).status, 0, "nobody was told GOOD");
-  other.server.follow(Infinity, () => {});
+  other.server.replica.follow(Infinity, () => {});
   assert.equal(write(other, b).status, conflict);
   assert.equal(group.members.length, 2);
 });
@@ -98,14 +98,14 @@ Deno.test("each change is obeyed once, however often it is heard of; too many mi
   out(other, b, register, 0, 2);
   out(one, a, register, 0, 1);
   out(one, a, preempt, 1, 2);
-  for (let i = 0; i < 3; i++) other.server.follow(Infinity, () => {});
+  for (let i = 0; i < 3; i++) other.server.replica.follow(Infinity, () => {});
   assert.equal(write(other, b).senseText, "6/2a/05");
   assert.equal(write(other, b).status, 0);
 
   other.store.follow = (_number, done) => done(true); // it says so, and does nothing
   for (let key = 2; key < 42; key++) out(one, a, register, key - 1, key);
   const waiting = other.send(b, write10(0, 1), { data: pattern(512), holdData: true });
-  other.server.follow(Infinity, () => {});
+  other.server.replica.follow(Infinity, () => {});
   assert.equal(waiting.status, 0x40, "its tasks may have been to be aborted");
   assert.equal(write(other, b).senseText, "6/29/00");
   assert.equal(write(other, b).status, 0);
@@ -133,7 +133,7 @@ Deno.test("what cannot be read is said not to be obeyed, and a reset that cannot
   out(one, a, register, 0, 1);
   one.store.away = true;
   let known = true;
-  one.server.follow(Infinity, (is) => known = is);
+  one.server.replica.follow(Infinity, (is) => known = is);
   assert.equal(known, false);
   assert.equal(one.manage(a, "logicalUnitReset").outcome, "rejected");
   assert.equal(one.dropped.length, 1, "its tasks are aborted, and it would wait for them");

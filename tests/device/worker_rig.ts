@@ -387,7 +387,7 @@ export class WorkerRig {
       blocks: this.store,
       store: new UnitGroup().member("run 1"),
     });
-    await server.start();
+    await server.replica.start();
     return server;
   }
 

@@ -131,7 +131,7 @@ Deno.test("a member that does not obey holds GOOD up", async () => {
   const [alpha, beta] = group.worlds;
   const holder = await alpha!.login("vol0");
   const victim = await beta!.login("vol0", other);
-  const served = beta!.target.volumes.find("vol0")!.server;
+  const served = beta!.target.volumes.find("vol0")!.server.replica;
   const follow = served.follow.bind(served);
   const waiting: (() => void)[] = [];
   served.follow = (number, done) => waiting.push(() => follow(number, done));

@@ -2,11 +2,11 @@
 // left out; the others stand in the place of a shipped part, or change one of its methods while a run lasts.
 
 import { BufferPool, type PoolBuffer } from "../../lib/base/buffer_pool.ts";
-import { BlockDeviceServer } from "../../lib/device/block_device_server.ts";
 import { Command } from "../../lib/device/command.ts";
 import { LostWrites } from "../../lib/device/lost_writes.ts";
 import { Reservations } from "../../lib/device/reservations.ts";
 import { UnitAttentions } from "../../lib/device/unit_attention.ts";
+import { UnitReplica } from "../../lib/device/unit_replica.ts";
 import { BlockOperation } from "../../lib/extent/operation.ts";
 import type { Metadata } from "../../lib/meta/metadata.ts";
 import { keys } from "../../lib/meta/records.ts";
@@ -224,11 +224,11 @@ export const bugs: readonly Bug[] = [
     name: "good-before-peers-obey",
     seedsMax: 500,
     install: ({ scheduler }) =>
-      replace<BlockDeviceServer["follow"]>(
-        BlockDeviceServer.prototype,
+      replace<UnitReplica["follow"]>(
+        UnitReplica.prototype,
         "follow",
         (follow) =>
-          function (this: BlockDeviceServer, number, done) {
+          function (this: UnitReplica, number, done) {
             scheduler.at(30, () => follow.call(this, number, () => {}));
             done(true);
           },

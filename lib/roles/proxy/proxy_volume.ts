@@ -80,7 +80,7 @@ export class ProxyVolume {
     this.server = null;
     if (server !== null) {
       await new Promise<void>((done) => server.close(reason, done));
-      await new Promise<void>((done) => server.follow(Infinity, () => done())); // behind what its nexuses release
+      await new Promise<void>((done) => server.replica.follow(Infinity, () => done())); // behind what its nexuses release
     }
     this.#forwarder.close();
   }
@@ -175,9 +175,9 @@ export class ProxyVolume {
       mayDecide: () => this.#forwarder.anyOpen() !== null,
       asksFirst: true,
     });
-    await made.start();
+    await made.replica.start();
     if (this.#closed) return;
-    made.tidy((run) => run === this.#run || hostOfRun(run) !== host.toHex()); // what this host had before it was killed
+    made.replica.reservations.tidy((run) => run === this.#run || hostOfRun(run) !== host.toHex()); // what this host had before it was killed
     this.server = made;
     log.info("volume is served", {
       volume: name,
@@ -233,7 +233,7 @@ export class ProxyVolume {
 
   /** Nobody waits for it: what cannot be read now is read with the next question. */
   #followUnit(): void {
-    this.server?.follow(Infinity, () => {});
+    this.server?.replica.follow(Infinity, () => {});
   }
 
   #attention(code: number): void {

@@ -197,7 +197,7 @@ export class GroupPicture {
   pinned({ server }: ServedVolume, initiator: string, isid: number): string | null {
     const why = this.immovable(initiator);
     if (why !== null) return why;
-    if (server.reservations.involves(initiator, isid)) {
+    if (server.replica.reservations.involves(initiator, isid)) {
       return "the initiator port has a registration or reservation, which would not go along";
     }
     return null;

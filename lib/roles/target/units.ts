@@ -49,7 +49,7 @@ export class Units {
         for (const event of events) {
           if (event.kind !== "put") continue;
           const image = Number(event.entry.key.slice(keys.unitPrefix.length));
-          this.#servers.get(image)?.follow(Infinity, () => {}); // what cannot be read now is told again, or read with the next
+          this.#servers.get(image)?.replica.follow(Infinity, () => {}); // what cannot be read now is told again, or read with the next
         }
       },
     });
@@ -107,7 +107,7 @@ export class Units {
       else answer(server.inUseBeside(host) ? null : { reason: unitUnused });
     };
     const timer = this.#parts.clock.after(limits.unitObeyMs, () => once(false));
-    server.follow(UnitChangeMessage.number.get(view, 0), once);
+    server.replica.follow(UnitChangeMessage.number.get(view, 0), once);
   };
 
   /** Follows the records from now on; rejects when they cannot be read. */
@@ -119,7 +119,7 @@ export class Units {
   async catchUp(): Promise<void> {
     const all = [...this.#servers].map(([image, server]) =>
       new Promise<void>((resolve, reject) => {
-        server.follow(Infinity, (known) => {
+        server.replica.follow(Infinity, (known) => {
           if (known) resolve();
           else reject(new Error(`Cannot read "${keys.unit(image)}"`));
         });
@@ -132,7 +132,9 @@ export class Units {
   async tidy(): Promise<void> {
     const suspects = new Map<BlockDeviceServer, string>();
     for (const server of this.#servers.values()) {
-      if (server.reserverRun !== null) suspects.set(server, server.reserverRun);
+      if (server.replica.reservations.reserverRun !== null) {
+        suspects.set(server, server.replica.reservations.reserverRun);
+      }
     }
     if (suspects.size === 0) return;
     const live = await this.#parts.members.liveNow().catch(() => null);
@@ -140,7 +142,9 @@ export class Units {
     const lives = new Set(live.map(({ record }) => record.run));
     // A proxy releases by itself what its initiators had, at its next start if it was killed.
     const isThere = (run: string) => hostOfRun(run) !== null || lives.has(run);
-    for (const [server, run] of suspects) server.tidy((other) => other !== run || isThere(run));
+    for (const [server, run] of suspects) {
+      server.replica.reservations.tidy((other) => other !== run || isThere(run));
+    }
   }
 
   /** Nobody is told anything any more. */

@@ -267,7 +267,7 @@ export class Volumes implements TargetDirectory {
 
   async #begin(record: VolumeRecord, server: BlockDeviceServer): Promise<WritesLostNews | null> {
     try {
-      await server.start();
+      await server.replica.start();
       return await tellLostWrites(this.#parts, record.image, server);
     } catch (error) {
       this.#parts.units.leave(record.image);
