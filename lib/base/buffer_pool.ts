@@ -14,13 +14,17 @@ export interface PoolBuffer {
   own: boolean;
 }
 
-/** Where the pool has its memory from; what is given back to it may be handed out again. */
+/** Where buffers have their memory from; what is given back to it may be handed out again. */
 export interface BufferMemory {
   allocate(sizeBytes: number): Uint8Array<ArrayBuffer>;
   release(bytes: Uint8Array<ArrayBuffer>): void;
 }
 
-const heap: BufferMemory = { allocate: (sizeBytes) => new Uint8Array(sizeBytes), release: () => {} };
+/** Of this thread. */
+export const heapMemory: BufferMemory = {
+  allocate: (sizeBytes) => new Uint8Array(sizeBytes),
+  release: () => {},
+};
 
 interface Waiter {
   lengthBytes: number;
@@ -43,7 +47,7 @@ export class BufferPool {
   readonly #waiters: Waiter[] = [];
 
   /** `bytesMax` bounds buffers handed out plus buffers kept for later use; `ownBytesMax` is for takeOwn(), beside it. */
-  constructor(bytesMax: number, ownBytesMax = 0, memory: BufferMemory = heap) {
+  constructor(bytesMax: number, ownBytesMax = 0, memory: BufferMemory = heapMemory) {
     this.#bytesMax = bytesMax;
     this.#ownBytesMax = ownBytesMax;
     this.#memory = memory;

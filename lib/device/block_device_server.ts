@@ -2,6 +2,7 @@
 // It decides in SAM-5's order what is refused of a command, and begins the others: what they do is in the *_commands.ts files.
 // Nexuses and their tasks are the task manager's (task_manager.ts), what the group decides is the replica's (unit_replica.ts).
 
+import { heapMemory } from "../base/buffer_pool.ts";
 import type { Nexus } from "../session/nexus.ts";
 import type {
   DeviceServer,
@@ -65,7 +66,7 @@ export class BlockDeviceServer implements DeviceServer {
   /** Commands for entitled nexuses; null: there are none. */
   readonly #vendorHandlers: HandlerTable | null;
   readonly #lostWrites = new LostWrites();
-  readonly #stepBuffer = new StepBuffer();
+  readonly #stepBuffer: StepBuffer;
   /** What to start when the command that is just ending has ended. */
   readonly #afterwards: (() => void)[] = [];
   readonly #owner: CommandOwner;
@@ -73,6 +74,7 @@ export class BlockDeviceServer implements DeviceServer {
   constructor(settings: LogicalUnitSettings, parts: LogicalUnitParts) {
     const unit = new Unit(settings, parts.blocks, parts.referrals !== undefined);
     this.#unit = unit;
+    this.#stepBuffer = new StepBuffer(parts.memory ?? heapMemory);
     const replica = new UnitReplica(unit, this.#tasks, parts);
     this.replica = replica;
     this.#owner = {
@@ -197,7 +199,10 @@ export class BlockDeviceServer implements DeviceServer {
   close(reason: string, done: () => void): void {
     this.#unit.closing = true;
     this.#tasks.watch.accessChanged();
-    this.#tasks.abort(this.#tasks.select(() => true), done);
+    this.#tasks.abort(this.#tasks.select(() => true), () => {
+      this.#stepBuffer.close();
+      done();
+    });
     this.#tasks.drop(reason);
   }
 

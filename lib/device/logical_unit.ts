@@ -1,6 +1,7 @@
 // What a logical unit is made of, handed to the device server by the role. Everything here may change while nexuses are
 // logged in; the role then calls DeviceServer's update method, which raises the unit attention that the change asks for.
 
+import type { BufferMemory } from "../base/buffer_pool.ts";
 import type { BlockService } from "../extent/operation.ts";
 import type { ReferralSource } from "./referral_commands.ts";
 import type { TargetPortGroupReport } from "../wire/scsi/report.ts";
@@ -28,6 +29,8 @@ export interface LogicalUnitSettings {
 
 export interface LogicalUnitParts {
   readonly blocks: BlockService;
+  /** For what the unit reads and writes by itself: it should outlive this thread, whose disks may still be at work on it; absent: the thread's own. */
+  readonly memory?: BufferMemory;
   /** What all members know alike of the unit. */
   readonly store: UnitStore;
   /** False: what is known here of reservations may be older than what others know; commands about them are BUSY. */

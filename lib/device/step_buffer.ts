@@ -1,6 +1,8 @@
 // The one buffer through which VERIFY and EXTENDED COPY of a logical unit go, one command at a time. Not from the pool: a command
 // that holds data-out and waits for more could hold up the very commands that would give buffers back.
 
+import { assert } from "../base/assert.ts";
+import type { BufferMemory } from "../base/buffer_pool.ts";
 import { limits } from "../base/limits.ts";
 import type { Command } from "./command.ts";
 
@@ -10,12 +12,24 @@ interface Waiter {
 }
 
 export class StepBuffer {
-  #bytes: Uint8Array | null = null;
+  readonly #memory: BufferMemory;
+  #bytes: Uint8Array<ArrayBuffer> | null = null;
   #holder: Command | null = null;
   readonly #waiters: Waiter[] = [];
 
+  constructor(memory: BufferMemory) {
+    this.#memory = memory;
+  }
+
   get bytes(): Uint8Array {
-    return (this.#bytes ??= new Uint8Array(limits.stepBufferBytes));
+    return (this.#bytes ??= this.#memory.allocate(limits.stepBufferBytes));
+  }
+
+  /** Gives its memory back, when no command is left that may use it. */
+  close(): void {
+    assert(this.#holder === null, "a step buffer was closed while a command had it");
+    if (this.#bytes !== null) this.#memory.release(this.#bytes);
+    this.#bytes = null;
   }
 
   /** Calls `ready` when the buffer is this command's, at once if it is free. Bounded by the commands in flight. */

@@ -1,49 +1,9 @@
 import { strict as assert } from "node:assert";
-import {
-  be16,
-  be32,
-  be64,
-  DeviceBench,
-  pageBytes,
-  pattern,
-  read10,
-  settings,
-  write10,
-} from "./device_bench.ts";
+import { copyCdb, copyList as list, copySegment as segment, copyTarget } from "./copy_lists.ts";
+import { be16, be32, DeviceBench, pageBytes, pattern, read10, settings, write10 } from "./device_bench.ts";
 
 const naa = [0x31, 0xb2, 0xc3, 0xd4, 0xe5, 0xf6, 0x07, 0x18];
-
-function target(change: Record<number, number> = {}): number[] {
-  const bytes = [0xe4, 0, 0, 0, 1, 3, 0, 8, ...naa, ...Array(12).fill(0), 0, 0, 2, 0];
-  for (const [at, value] of Object.entries(change)) bytes[Number(at)] = value;
-  return bytes;
-}
-
-function segment(source: number, destination: number, blocks: number, index = 0): number[] {
-  return [2, 0, 0, 0x18, 0, 0, ...be16(index), 0, 0, ...be16(blocks), ...be64(source), ...be64(destination)];
-}
-
-function list(targets: number[][], segments: number[][], usage = 0): Uint8Array {
-  const [t, s] = [targets.flat(), segments.flat()];
-  return new Uint8Array([
-    7,
-    usage << 3,
-    ...be16(t.length),
-    0,
-    0,
-    0,
-    0,
-    ...be32(s.length),
-    0,
-    0,
-    0,
-    0,
-    ...t,
-    ...s,
-  ]);
-}
-
-const copyCdb = (length: number) => [0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...be32(length), 0, 0];
+const target = (change: Record<number, number> = {}) => copyTarget(naa, change);
 const statusCdb = (id: number) => [0x84, 0, id, 0, 0, 0, 0, 0, 0, 0, ...be32(255), 0, 0];
 
 Deno.test("EXTENDED COPY copies its segments in order, step by step", async () => {

@@ -2,7 +2,7 @@
 // can hold operations back, fail them, and tell what it was asked for.
 
 import { strict as assert } from "node:assert";
-import type { PoolBuffer } from "../../lib/base/buffer_pool.ts";
+import { type BufferMemory, heapMemory, type PoolBuffer } from "../../lib/base/buffer_pool.ts";
 import { type LentData, LentRange } from "../../lib/base/lent_range.ts";
 import { BlockDeviceServer } from "../../lib/device/block_device_server.ts";
 import type { LogicalUnitSettings } from "../../lib/device/logical_unit.ts";
@@ -215,19 +215,20 @@ export class DeviceBench {
   readonly dropped: string[] = [];
   #ids = 0;
 
-  private constructor(settings: LogicalUnitSettings, group: UnitGroup, run: string) {
+  private constructor(settings: LogicalUnitSettings, group: UnitGroup, run: string, memory: BufferMemory) {
     this.store = group.member(run);
-    this.server = new BlockDeviceServer(settings, { blocks: this.blocks, store: this.store });
+    this.server = new BlockDeviceServer(settings, { blocks: this.blocks, memory, store: this.store });
     this.store.follow = (number, done) => this.server.replica.follow(number, done);
   }
 
-  /** `group` and `run`: of a member among others. */
+  /** `group` and `run`: of a member among others. `memory`: for what the unit reads and writes by itself. */
   static async create(
     change: Partial<LogicalUnitSettings> = {},
     group: UnitGroup = new UnitGroup(),
     run: string = "run 1",
+    memory: BufferMemory = heapMemory,
   ): Promise<DeviceBench> {
-    const bench = new DeviceBench({ ...settings, ...change }, group, run);
+    const bench = new DeviceBench({ ...settings, ...change }, group, run, memory);
     await bench.server.replica.start();
     return bench;
   }

@@ -3,6 +3,7 @@
 // started again, with another boot of the machine if need be.
 
 import { existsSync } from "node:fs";
+import type { BufferMemory } from "../../lib/base/buffer_pool.ts";
 import type { Clock } from "../../lib/base/clock.ts";
 import type { Disk } from "../../lib/base/disk.ts";
 import type { Log, LogFields } from "../../lib/base/log.ts";
@@ -42,6 +43,8 @@ export interface WorldOptions {
   readonly clock?: ManualClock;
   /** Default: so long that no test runs into their end that is about something else and moves the clock in leaps. */
   readonly leaseTimes?: LeaseTimes;
+  /** Of data buffers; default: the test's own. */
+  readonly poolMemory?: BufferMemory;
   /** The address of the whole group, and this machine's part of it. */
   readonly groupPortal?: SocketAddress;
   readonly floating?: FloatingAddress;
@@ -154,6 +157,7 @@ export class World implements AsyncDisposable {
         engine: { name: "portable", reason: "a test" },
         leaseTimes: this.#leaseTimes,
         floatingAddress: this.#options.floating ?? null,
+        ...(this.#options.poolMemory === undefined ? {} : { poolMemory: this.#options.poolMemory }),
       });
       this.#metadata = metadata;
     } catch (error) {

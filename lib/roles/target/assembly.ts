@@ -84,7 +84,7 @@ export interface TargetParts {
   readonly leaseTimes?: LeaseTimes;
   /** Data buffers of all sessions; absent: limits.dataBufferBytesMax of them. */
   readonly pool?: BufferPool;
-  /** Of data buffers: it should outlive this thread, whose disks may still be at work on it; absent: the thread's own. */
+  /** Of data buffers, those of device servers included: it should outlive this thread, whose disks may still be at work on it; absent: the thread's own. */
   readonly poolMemory?: BufferMemory;
   /** Tests only: order points that the stores leave out. */
   readonly omit?: ReadonlySet<OrderPoint>;
@@ -189,6 +189,7 @@ export async function assemble(
     clock,
     router,
     blocks: new LeaseGate(router, members.held),
+    ...(parts.poolMemory === undefined ? {} : { memory: parts.poolMemory }),
     member,
     log,
     iqnPrefix: group.iqnPrefix,

@@ -1,6 +1,7 @@
 // The volumes that this member serves: one device server each, made from the group's metadata and kept in step with it.
 // This is the directory that logins look targets up in.
 
+import type { BufferMemory } from "../../base/buffer_pool.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { formatSocketAddress, type SocketAddress } from "../../base/network.ts";
@@ -64,6 +65,8 @@ export interface VolumesParts {
   readonly fellows: () => readonly Fellow[];
   /** A volume that is being deleted is served no more: its pages are to be given back. */
   readonly deleting: (volume: VolumeRecord) => void;
+  /** For what a volume's device server reads and writes by itself (LogicalUnitParts); absent: this thread's own. */
+  readonly memory?: BufferMemory;
   /** What the group knows of the volumes' logical units. */
   readonly units: Units;
   /** Initiator-proxies. */
@@ -245,11 +248,12 @@ export class Volumes implements TargetDirectory {
   }
 
   async #open(name: string, record: VolumeRecord): Promise<void> {
-    const { metadata, router, blocks, log, multipath } = this.#parts;
+    const { metadata, router, blocks, memory, log, multipath } = this.#parts;
     const table = await loadRoutes(metadata, record);
     const { units } = this.#parts;
     const server = new BlockDeviceServer(this.#settings(record), {
       blocks,
+      ...(memory === undefined ? {} : { memory }),
       store: units.storeOf(record.image),
       mayDecide: () => units.mayDecide(),
       referrals: multipath.referralsOf(record.image),
