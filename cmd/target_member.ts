@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import type { BufferMemory } from "../lib/base/buffer_pool.ts";
 import { limits } from "../lib/base/limits.ts";
 import type { Clock } from "../lib/base/clock.ts";
-import type { FlowBorrower, FlowTaker } from "../lib/base/flow.ts";
+import type { FlowBorrower, FlowHome, FlowTaker } from "../lib/base/flow.ts";
 import type { Log } from "../lib/base/log.ts";
 import type { Network } from "../lib/base/network.ts";
 import type { MemberConfig } from "../lib/config/mod.ts";
@@ -31,7 +31,7 @@ export interface MemberEngine {
   readonly dataBufferBytes?: number;
   readonly poolMemory?: BufferMemory;
   /** For the short cut; where it is null, answers are forwarded. */
-  readonly flows?: (FlowBorrower & FlowTaker) | null;
+  readonly flows?: (FlowBorrower & FlowHome & FlowTaker) | null;
   /** Which one it is and why, for status and log. */
   readonly name: string;
   readonly reason: string;

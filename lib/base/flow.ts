@@ -1,7 +1,7 @@
 // The sending side of one TCP connection as something that can be lent: to another machine, which goes on where this one
 // has stopped and gives back where it has stopped. The receiving side never leaves. docs/short-cut.md.
 
-import type { SocketAddress, Stream, StreamHandler } from "./network.ts";
+import type { DetachedStream, SocketAddress, Stream, StreamHandler } from "./network.ts";
 
 /** What the borrower must know to send the next byte, and the lender to send the one after its last. */
 export interface TcpState {
@@ -91,6 +91,11 @@ export interface MovableFlow {
   stay(): boolean;
   /** It is another machine's: ends here, and neither client nor handler is told. */
   gone(): void;
+}
+
+/** Whose streams can be lent and moved: it makes one of a connection that another thread of the process has given back. */
+export interface FlowHome {
+  attach(stream: DetachedStream, handler: (stream: Stream) => StreamHandler): void;
 }
 
 /** What a machine must be able to do to take over whole connections, and to pass on the packets of those it has given away. */

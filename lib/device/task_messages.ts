@@ -21,6 +21,8 @@ export const MessageKind = Object.freeze({
   vacated: 14,
   /** An answer's receipt has come. */
   acknowledged: 16,
+  /** What the initiator of a session that comes home has sent and nobody has looked at; the session's number, then bytes. */
+  held: 17,
   // From the owner.
   wantData: 9,
   wantBuffer: 10,

@@ -1,9 +1,10 @@
-// One connection on its way to another member: stops between two PDUs with every command in flight answered, then the
+// One connection on its way to another member or thread: stops between two PDUs with every command in flight answered, then the
 // connection itself (docs/short-cut.md, "The whole connection").
 
 import type { Clock } from "../base/clock.ts";
-import type { MovableFlow } from "../base/flow.ts";
+import type { MovableFlow, TcpState } from "../base/flow.ts";
 import { limits } from "../base/limits.ts";
+import type { DetachedStream, Stream } from "../base/network.ts";
 import { type Departure, movedSession } from "./departure.ts";
 import type { FrameReader } from "./framing.ts";
 import type { FullFeature } from "./full_feature.ts";
@@ -11,10 +12,53 @@ import type { Link } from "./link.ts";
 import { PduHold } from "./pdu_hold.ts";
 import type { TargetLogin } from "./target_login.ts";
 import type { TargetSession } from "./target_session.ts";
+import type { NexusBaggage } from "./task.ts";
 
-export interface DepartingParts {
+/** How a connection leaves. */
+export interface Exit<State> {
+  /** Calls `done` when nothing is sent or heard here any more, and all that has come was delivered. */
+  leave(
+    done: (
+      result:
+        | { readonly kind: "lent"; readonly state: State }
+        | { readonly kind: "refused"; readonly reason: string },
+    ) => void,
+  ): void;
+  /** It goes on here after all. False: only abort() is left. */
+  stay(): boolean;
+  gone(): void;
+}
+
+/** To another member; `owner`, an IPv4 address, gets the client's packets then. */
+export function exitToMember(movable: MovableFlow, owner: string): Exit<TcpState> {
+  return {
+    leave: (done) => movable.depart(owner, done),
+    stay: () => movable.stay(),
+    gone: () => movable.gone(),
+  };
+}
+
+/** To another thread: what has not been read stays in the socket. */
+export function exitToThread(stream: Stream): Exit<DetachedStream> {
+  return {
+    leave(done) {
+      const state = stream.detach?.() ?? null;
+      if (state !== null) done({ kind: "lent", state });
+      else done({ kind: "refused", reason: "its connection cannot be handed over" });
+    },
+    stay: () => false,
+    gone: () => {},
+  };
+}
+
+/** Of a nexus that is known as well where its session goes. */
+export const noBaggage: NexusBaggage = { unitNumber: 0, unitDigest: 0, attentions: [] };
+
+export interface DepartingParts<State> {
   readonly clock: Clock;
-  readonly movable: MovableFlow;
+  readonly exit: Exit<State>;
+  /** What of its nexus goes along, now that nothing is under way; a string says why it stays. */
+  readonly baggage: () => NexusBaggage | string;
   readonly reader: FrameReader;
   readonly link: Link;
   readonly session: TargetSession;
@@ -34,8 +78,8 @@ const pauseLooks = 2;
 /** An initiator that never pauses is not waited for. */
 const pauseLooksMax = 20;
 
-export class Departing {
-  readonly #parts: DepartingParts;
+export class Departing<State> {
+  readonly #parts: DepartingParts<State>;
   /** What comes waits here. */
   readonly #hold: PduHold;
   #untilMs = 0;
@@ -44,7 +88,7 @@ export class Departing {
   #paused = 0;
   #bytes = -1;
 
-  constructor(parts: DepartingParts) {
+  constructor(parts: DepartingParts<State>) {
     this.#parts = parts;
     const { reader, fullFeature } = parts;
     this.#hold = new PduHold({
@@ -55,12 +99,12 @@ export class Departing {
     });
   }
 
-  /** `owner`, an IPv4 address, gets the client's packets once it has stopped. A string says why it cannot be: it goes on. */
-  begin(owner: string, done: (departure: Departure | string) => void): void {
+  /** A string says why it cannot be: it goes on. */
+  begin(done: (departure: Departure<State> | string) => void): void {
     const { clock, reader } = this.#parts;
     reader.holdAtBorder = true;
     this.#untilMs = clock.nowMs() + limits.moveQuietMs;
-    this.#look(owner, done);
+    this.#look(done);
   }
 
   received(buffer: Uint8Array, view: DataView, start: number, end: number): void {
@@ -70,19 +114,19 @@ export class Departing {
   }
 
   /** Between a pause of the initiator and the next owner's first turn nothing should be on its way: it would be sent again. */
-  #look(owner: string, done: (departure: Departure | string) => void): void {
+  #look(done: (departure: Departure<State> | string) => void): void {
     const { clock, open } = this.#parts;
     if (!open()) return this.#stay("its connection has ended", done);
     if (this.#hold.tooMuch) return this.#stay(tooMuch, done);
     const rest = this.#atRest;
     this.#paused = rest && this.#hold.bytes === this.#bytes ? this.#paused + 1 : 0;
     this.#looks = rest ? this.#looks + 1 : 0;
-    if (rest && (this.#paused >= pauseLooks || this.#looks >= pauseLooksMax)) return this.#leave(owner, done);
+    if (rest && (this.#paused >= pauseLooks || this.#looks >= pauseLooksMax)) return this.#leave(done);
     if (clock.nowMs() >= this.#untilMs) {
       return this.#stay(`its commands are not answered within ${limits.moveQuietMs} ms`, done);
     }
     this.#bytes = this.#hold.bytes;
-    clock.after(lookMs, () => this.#look(owner, done));
+    clock.after(lookMs, () => this.#look(done));
   }
 
   /** No command, no answer, nothing half done. */
@@ -93,9 +137,9 @@ export class Departing {
       !session.logoutRequested;
   }
 
-  #leave(owner: string, done: (departure: Departure | string) => void): void {
-    const { movable, session, login, link, gone, fail } = this.#parts;
-    movable.depart(owner, (result) => {
+  #leave(done: (departure: Departure<State> | string) => void): void {
+    const { exit, session, login, link, gone, fail } = this.#parts;
+    exit.leave((result) => {
       if (result.kind === "refused") return this.#stay(result.reason, done);
       const baggage = this.#baggage();
       if (typeof baggage === "string") {
@@ -111,7 +155,7 @@ export class Departing {
           this.#stay("", () => {});
         },
         gone: () => {
-          movable.gone();
+          exit.gone();
           gone();
         },
         abort: fail,
@@ -120,14 +164,14 @@ export class Departing {
   }
 
   #baggage() {
-    const { open, session } = this.#parts;
+    const { open, baggage } = this.#parts;
     if (!open() || !this.#atRest) return "its connection is closing";
     if (this.#hold.tooMuch) return tooMuch;
-    return session.deviceServer.departs!(session.nexus);
+    return baggage();
   }
 
   #back(): void {
-    if (!this.#parts.movable.stay()) this.#parts.fail("its packets cannot be had back");
+    if (!this.#parts.exit.stay()) this.#parts.fail("its packets cannot be had back");
   }
 
   #stay(reason: string, done: (refusal: string) => void): void {

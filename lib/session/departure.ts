@@ -9,8 +9,9 @@ import type { TargetSession } from "./target_session.ts";
 import type { NexusBaggage } from "./task.ts";
 
 /** A session that has stopped between two PDUs: nothing of it is under way. One of the three ends it. */
-export interface Departure {
-  readonly state: TcpState;
+export interface Departure<State = TcpState> {
+  /** With which its connection goes on. */
+  readonly state: State;
   readonly session: MovedSession;
   /** What the initiator has sent and nobody has looked at. */
   readonly held: Uint8Array;

@@ -1,7 +1,8 @@
-// What goes along when a connection that has just logged in is carried on by another thread. Plain values: it travels as JSON.
+// What goes along when a connection is carried on by another thread: one that has just logged in, or one that comes back. Plain values: it travels as JSON.
 
 import type { DetachedStream } from "../base/network.ts";
 import type { SessionParameters } from "./negotiation.ts";
+import type { MovedSession } from "../wire/scsi/session_move.ts";
 import type { TargetPortal } from "./target_directory.ts";
 
 export interface Handover {
@@ -29,4 +30,10 @@ export interface Handover {
   };
   /** Of the final login response. */
   readonly statSn: number;
+}
+
+/** What comes back when the owner's thread is to go on with a session, its connection included: nothing of it is under way. */
+export interface Homecoming {
+  readonly stream: DetachedStream;
+  readonly session: MovedSession;
 }

@@ -3,14 +3,35 @@
 
 import { assert } from "../base/assert.ts";
 import type { SocketAddress } from "../base/network.ts";
-import type { Handover } from "./handover.ts";
+import type { Handover, Homecoming } from "./handover.ts";
 import type { SessionParameters } from "./negotiation.ts";
-import { type Nexus, portsOf, type VendorNotice } from "./nexus.ts";
+import type { VendorNotice } from "./nexus.ts";
+import { SessionNexus } from "./session_nexus.ts";
 import type { SessionIdentity } from "./target_session.ts";
 import type { DeviceServer } from "./task.ts";
 
 /** What a thread is told of a session; `reason` is for log and initiator. */
-export type SessionOrder = "end" | "dismiss" | "requestLogout" | "finishAndClose" | "abort" | "replace";
+export type SessionOrder =
+  | "end"
+  | "dismiss"
+  | "requestLogout"
+  | "finishAndClose"
+  | "abort"
+  | "replace"
+  /** Give the session back, with its connection. */
+  | "comeHome";
+
+/** What was asked of a session while it was on its way home, and its thread may not have heard of. */
+export interface LateOrders {
+  readonly orders: readonly {
+    readonly order: SessionOrder;
+    readonly reason: string;
+    readonly value: number;
+  }[];
+  readonly notices: readonly VendorNotice[];
+  readonly replaced: readonly ((stays: boolean) => void)[];
+  readonly whenEnded: readonly (() => void)[];
+}
 
 /** A thread that runs sessions. */
 export interface SessionThread {
@@ -31,7 +52,7 @@ export interface SessionCounters {
 
 export class RemoteSession {
   readonly identity: SessionIdentity;
-  readonly nexus: Nexus;
+  readonly nexus: SessionNexus;
   readonly parameters: SessionParameters;
   readonly thread: SessionThread;
   /** The thread's own number for it, set by the thread. */
@@ -43,6 +64,9 @@ export class RemoteSession {
   #state: "open" | "ending" | "ended" = "open";
   readonly #whenEnded: (() => void)[] = [];
   #replaced: ((stays: boolean) => void)[] = [];
+  #homing: Homing | null = null;
+  /** Another session machine goes on with its nexus. */
+  #left = false;
 
   constructor(
     identity: SessionIdentity,
@@ -54,18 +78,7 @@ export class RemoteSession {
     this.parameters = parameters;
     this.thread = thread;
     this.#onEnded = onEnded;
-    this.nexus = {
-      id: identity.id,
-      initiatorName: identity.initiatorName,
-      ...portsOf(identity),
-      targetPortalGroupTag: identity.portal.targetPortalGroupTag,
-      deviceServer: identity.target!.deviceServer,
-      entitled: identity.target!.entitled === true,
-      drop: (reason) => this.dismiss(reason),
-      notify: (notice) => {
-        if (this.#state === "open") thread.notify(this, notice);
-      },
-    };
+    this.nexus = new SessionNexus(identity, identity.target!.deviceServer, this);
   }
 
   get deviceServer(): DeviceServer {
@@ -109,13 +122,32 @@ export class RemoteSession {
 
   /** Without an effect on a session that has ended. */
   order(order: SessionOrder, reason: string, value = 0): void {
-    if (this.#state !== "ended") this.thread.order(this, order, reason, value);
+    if (this.#state === "ended") return;
+    this.#homing?.orders.push({ order, reason, value });
+    this.thread.order(this, order, reason, value);
+  }
+
+  notify(notice: VendorNotice): void {
+    if (this.#state !== "open") return;
+    this.#homing?.notices.push(notice);
+    this.thread.notify(this, notice);
+  }
+
+  /**
+   * Asks the thread to give the session back. A string says why it stays. Otherwise nothing of it is there any more, and the
+   * caller goes on with its nexus, and with what was asked of it too late for the thread.
+   */
+  comeHome(done: (came: CameHome | string) => void): void {
+    if (this.#state !== "open") return done("its connection is closing");
+    if (this.#homing !== null) return done("it is on its way already");
+    this.thread.order(this, "comeHome", "", 0);
+    this.#homing = { orders: [], notices: [], held: [], done };
   }
 
   replaceConnection(cmdSn: number, then: (stays: boolean) => void): void {
     if (this.#state !== "open") return then(false);
     this.#replaced.push(then);
-    this.thread.order(this, "replace", "", cmdSn);
+    this.order("replace", "", cmdSn);
   }
 
   whenEnded(then: () => void): void {
@@ -130,11 +162,32 @@ export class RemoteSession {
     this.#replaced.shift()?.(stays && this.#state === "open");
   }
 
+  staysThere(reason: string): void {
+    const homing = this.#homing;
+    this.#homing = null;
+    homing?.done(reason);
+  }
+
+  /** A piece of what comes before `cameHome`: what its initiator has sent and nobody has looked at. */
+  heldCame(bytes: Uint8Array): void {
+    this.#homing!.held.push(bytes);
+  }
+
+  cameHome(home: Homecoming): void {
+    const { orders, notices, held, done } = this.#homing!;
+    this.#homing = null;
+    this.#left = true;
+    const replaced = this.#replaced.splice(0);
+    const whenEnded = this.#whenEnded.splice(0);
+    done({ home, held, late: { orders, notices, replaced, whenEnded } });
+  }
+
   /** Nothing of it is left. */
   hasEnded(): void {
     assert(this.#state !== "ended", "a session ended twice");
     this.#state = "ended";
-    this.#onEnded(this);
+    this.staysThere("its connection has ended");
+    if (!this.#left) this.#onEnded(this);
     for (const then of this.#replaced.splice(0)) then(false);
     for (const then of this.#whenEnded.splice(0)) then();
   }
@@ -142,6 +195,20 @@ export class RemoteSession {
   #leave(order: SessionOrder, reason: string): void {
     if (this.#state !== "open") return;
     this.#state = "ending";
-    this.thread.order(this, order, reason, 0);
+    this.order(order, reason);
   }
+}
+
+export interface CameHome {
+  readonly home: Homecoming;
+  /** What its initiator has sent and nobody has looked at. */
+  readonly held: readonly Uint8Array[];
+  readonly late: LateOrders;
+}
+
+interface Homing {
+  readonly orders: { readonly order: SessionOrder; readonly reason: string; readonly value: number }[];
+  readonly notices: VendorNotice[];
+  readonly held: Uint8Array[];
+  readonly done: (came: CameHome | string) => void;
 }

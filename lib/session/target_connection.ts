@@ -4,7 +4,13 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import { limits } from "../base/limits.ts";
 import type { Log } from "../base/log.ts";
-import { formatSocketAddress, type SocketAddress, type Stream, type StreamHandler } from "../base/network.ts";
+import {
+  type DetachedStream,
+  formatSocketAddress,
+  type SocketAddress,
+  type Stream,
+  type StreamHandler,
+} from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
 import { AsyncMessage, LoginRequest, LoginResponse, Opcode, reservedTag } from "../wire/iscsi/bhs.ts";
 import { AsyncEvent, codeText, LoginStage, LoginStatus } from "../wire/iscsi/status.ts";
@@ -14,9 +20,10 @@ import { FrameReader, type FrameSink } from "./framing.ts";
 import { FullFeature } from "./full_feature.ts";
 import type { Handover } from "./handover.ts";
 import { Link } from "./link.ts";
-import { Departing } from "./departing.ts";
+import { Departing, type Exit, exitToMember, exitToThread, noBaggage } from "./departing.ts";
 import { type Departure, parametersOf } from "./departure.ts";
 import type { VendorNotice } from "./nexus.ts";
+import type { NexusBaggage } from "./task.ts";
 import { Output } from "./output.ts";
 import type { OutputRings } from "./output_ring.ts";
 import { serialAdd } from "./sequence.ts";
@@ -74,8 +81,8 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   #heard = false;
   #pinged = false;
   #pingTag = 0;
-  /** On its way to another member. */
-  #departing: Departing | null = null;
+  /** On its way to another member or thread. */
+  #departing: Pick<Departing<unknown>, "received"> | null = null;
   readonly #stalls = [new Stall(), new Stall()] as const;
 
   constructor(host: ConnectionHost, portal: TargetPortal, stream: Stream) {
@@ -360,7 +367,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     this.#watch(limits.nopIntervalMs);
   }
 
-  /** Goes on with a session and its connection that have been another member's. */
+  /** Goes on with a session and its connection that have been another member's or thread's. */
   static adopt(
     host: ConnectionHost,
     portal: TargetPortal,
@@ -368,6 +375,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     moved: MovedSession,
     target: TargetRecord,
     session: TargetSession,
+    from = "another member",
   ): TargetConnection {
     const connection = new TargetConnection(host, portal, stream);
     const { isid, connectionId, initiatorName, expCmdSn } = moved;
@@ -379,27 +387,43 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     connection.#anyByte = true;
     connection.#output = new Output(stream, host.rings);
     connection.#serve(session, moved.statSn);
-    connection.#note("Session taken over from another member", { portal: portal.address });
+    connection.#note(`Session taken over from ${from}`, { portal: portal.address });
     return connection;
   }
 
-  // Away to another member.
+  // Away to another member, or to another thread.
 
-  /** See Departing. A string says why it cannot be: it goes on as before. */
+  /** To a member; `owner`, an IPv4 address, gets the client's packets then. A string says why it stays: it goes on as before. */
   depart(owner: string, done: (departure: Departure | string) => void): void {
-    const session = this.session;
-    if (this.#state !== "full" || session === null) return done("its connection is closing");
-    if (this.#departing !== null) return done("it is on its way already");
-    const { deviceServer, discovery } = session;
     const movable = this.#stream.movable ?? null;
     if (movable === null) {
       return done("this machine cannot hand connections over (plimsoll doctor says what is missing)");
     }
-    if (deviceServer.departs === undefined || discovery) return done("it is no session of a volume");
+    const baggage = ({ deviceServer, nexus }: TargetSession) =>
+      deviceServer.departs?.(nexus) ?? "it is no session of a volume";
+    this.#leaveBy(exitToMember(movable, owner), baggage, "another member", done);
+  }
+
+  /** To another thread, where its nexus is known as here. */
+  leaveThread(done: (departure: Departure<DetachedStream> | string) => void): void {
+    this.#leaveBy(exitToThread(this.#stream), () => noBaggage, "another thread", done);
+  }
+
+  #leaveBy<State>(
+    exit: Exit<State>,
+    baggage: (session: TargetSession) => NexusBaggage | string,
+    to: string,
+    done: (departure: Departure<State> | string) => void,
+  ): void {
+    const session = this.session;
+    if (this.#state !== "full" || session === null) return done("its connection is closing");
+    if (this.#departing !== null) return done("it is on its way already");
+    if (session.discovery) return done("it is no session of a volume");
     this.#timer.cancel();
-    this.#departing = new Departing({
+    const departing = new Departing<State>({
       clock: this.#host.clock,
-      movable,
+      exit,
+      baggage: () => baggage(session),
       reader: this.reader,
       link: this.#link!,
       session,
@@ -407,10 +431,11 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
       login: this.#login,
       open: () => this.#state === "full",
       goOn: (bytes) => this.#stay(bytes),
-      gone: () => this.#gone(),
+      gone: () => this.#gone(to),
       fail: (reason) => void this.#fail(reason),
     });
-    this.#departing.begin(owner, done);
+    this.#departing = departing;
+    departing.begin(done);
   }
 
   /** What has waited is looked at now. */
@@ -426,8 +451,8 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     if (bytes.length > 0) this.received(bytes, new DataView(bytes.buffer), 0, bytes.length);
   }
 
-  #gone(): void {
-    this.#note("Session given to another member", {});
+  #gone(to: string): void {
+    this.#note(`Session given to ${to}`, {});
     this.#timer.cancel();
     this.#state = "closed";
     this.reader.stop();

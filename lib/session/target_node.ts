@@ -4,28 +4,36 @@ import type { BufferPool } from "../base/buffer_pool.ts";
 import type { Clock } from "../base/clock.ts";
 import { limits } from "../base/limits.ts";
 import { type Log, silentLog } from "../base/log.ts";
-import { formatSocketAddress, type SocketAddress, type Stream, type StreamHandler } from "../base/network.ts";
+import {
+  type DetachedStream,
+  formatSocketAddress,
+  type SocketAddress,
+  type Stream,
+  type StreamHandler,
+} from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
 import { LoginStatus } from "../wire/iscsi/status.ts";
 import type { MovedSession } from "../wire/scsi/session_move.ts";
 import { type Departure, parametersOf } from "./departure.ts";
 import type { Handover } from "./handover.ts";
 import type { SessionParameters } from "./negotiation.ts";
-import type { Nexus } from "./nexus.ts";
 import { OutputRings } from "./output_ring.ts";
-import { RemoteSession, type SessionThread } from "./remote_session.ts";
+import { type CameHome, RemoteSession, type SessionThread } from "./remote_session.ts";
+import type { SessionNexus } from "./session_nexus.ts";
 import { type ConnectionHost, TargetConnection } from "./target_connection.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "./target_directory.ts";
 import type { TargetLogin } from "./target_login.ts";
 import { type SessionIdentity, TargetSession } from "./target_session.ts";
 import type { DeviceServer } from "./task.ts";
 
+/** Between two looks whether another session has come home, milliseconds. */
+const homeRetryMs = 2;
 const stopLogoutSeconds = Math.ceil(limits.stopLogoutTimeMs / 1000);
 
 /** A session, here or in another thread. */
 export interface NodeSession {
   readonly identity: SessionIdentity;
-  readonly nexus: Nexus;
+  readonly nexus: SessionNexus;
   readonly deviceServer: DeviceServer;
   readonly parameters: SessionParameters;
   readonly remote: SocketAddress | null;
@@ -53,6 +61,8 @@ export interface TargetNodeParts {
   readonly place?: (target: TargetRecord) => SessionThread | null;
   /** Where a login is to go instead; absent: logins stay here. */
   readonly redirect?: Redirect;
+  /** Makes a stream of a connection that another thread has given back. Absent: sessions stay in their threads. */
+  readonly attach?: AttachStream;
   /** Calls `then` when no other member has anything left of a session that began here. Absent: sessions do not move. */
   readonly whenFree?: WhenFree;
 }
@@ -73,6 +83,7 @@ export interface LoginPlace {
   readonly reason: string;
 }
 
+type AttachStream = (stream: DetachedStream, handler: (stream: Stream) => StreamHandler) => void;
 type WhenFree = (login: Pick<LoginQuestion, "initiatorName" | "isid" | "target">, then: () => void) => void;
 
 /** `decided` is called once, now or later; null: it stays here. */
@@ -122,6 +133,9 @@ export class TargetNode implements ConnectionHost {
   readonly #place: ((target: TargetRecord) => SessionThread | null) | null;
   readonly #redirect: Redirect | null;
   readonly #whenFree: WhenFree;
+  readonly #attach: AttachStream | null;
+  /** A session is on its way here from another thread. */
+  #comesHome = false;
   /** Connections of sessions in other threads. */
   #connectionsElsewhere = 0;
   #nextId = 1;
@@ -137,6 +151,7 @@ export class TargetNode implements ConnectionHost {
     this.#relativeTargetPort = parts.relativeTargetPort;
     this.#place = parts.place ?? null;
     this.#redirect = parts.redirect ?? null;
+    this.#attach = parts.attach ?? null;
     this.#whenFree = parts.whenFree ?? ((_login, then) => then());
   }
 
@@ -249,18 +264,82 @@ export class TargetNode implements ConnectionHost {
     return true;
   }
 
-  /** See TargetConnection.depart. */
+  /** See TargetConnection.depart. A session of another thread comes to this one first. */
   depart(id: number, owner: string, done: (departure: Departure | string) => void): void {
     const connection = [...this.#connections].find((c) => c.session?.identity.id === id);
-    if (connection === undefined) return done("it is not served by the thread that can hand it over");
-    connection.depart(owner, done);
+    if (connection !== undefined) return connection.depart(owner, done);
+    this.bringHome(id, (refusal) => {
+      if (refusal === null) this.depart(id, owner, done);
+      else done(refusal);
+    });
   }
 
-  /** The two ends of a session's connection; null: there is none, or another thread has it. */
+  /** The session goes on in this thread. A string says why it stays where it is; else nobody notices but who looks here. */
+  bringHome(id: number, done: (refusal: string | null) => void): void {
+    const attach = this.#attach;
+    const session = [...this.#sessions.values()].find(({ identity }) => identity.id === id);
+    if (!(session instanceof RemoteSession) || attach === null) {
+      return done("it is not served by the thread that can hand it over");
+    }
+    // One after the other: what their initiators send meanwhile crosses from thread to thread.
+    if (this.#comesHome) return void this.clock.after(homeRetryMs, () => this.bringHome(id, done));
+    const { identity, parameters } = session;
+    const pool = identity.target!.pool ?? this.#pool;
+    if (limits.commandsPerSessionMax * parameters.firstBurstLength > pool.bytesFree / 2) {
+      return done("there is no room for its commands");
+    }
+    this.#comesHome = true;
+    session.comeHome((came) => {
+      this.#comesHome = false;
+      if (typeof came === "string") return done(came);
+      this.#goOnHere(session, came, attach);
+      done(null);
+    });
+  }
+
+  #goOnHere(
+    old: RemoteSession,
+    { home: { stream, session: moved }, held, late }: CameHome,
+    attach: AttachStream,
+  ): void {
+    const { identity, nexus } = old;
+    const { portal } = identity;
+    const target = identity.target!;
+    const places = ((moved.maxCmdSn - moved.expCmdSn) | 0) + 1;
+    const session = new TargetSession(
+      identity,
+      target.pool ?? this.#pool,
+      parametersOf(moved),
+      moved.expCmdSn,
+      (s) => this.#ended(s),
+      places,
+      nexus,
+    );
+    countFrom(session, moved);
+    this.#sessions.set(identity.tsih, session);
+    let connection: TargetConnection | null = null;
+    attach(
+      stream,
+      (s) => connection = TargetConnection.adopt(this, portal, s, moved, target, session, "another thread"),
+    );
+    this.#connections.add(connection!);
+    for (const bytes of held) connection!.feed(bytes.slice());
+    for (const notice of late.notices) session.notify(notice);
+    for (const { order, reason, value } of late.orders) {
+      if (order === "end" || order === "dismiss") session[order](reason);
+      else if (order !== "comeHome" && order !== "replace") this.#orderOne(session, order, reason, value);
+    }
+    for (const then of late.replaced) then(false); // its initiator logs in anew
+    for (const then of late.whenEnded) session.whenEnded(then);
+  }
+
+  /** The two ends of a session's connection; null: there is none. */
   endsOf(id: number): { readonly client: SocketAddress; readonly portal: SocketAddress } | null {
-    const connection = [...this.#connections].find((c) => c.session?.identity.id === id);
-    const portal = connection?.session?.identity.portal.address;
-    return connection === undefined || portal === undefined ? null : { client: connection.remote, portal };
+    const session = [...this.#sessions.values()].find(({ identity }) => identity.id === id);
+    const client = session?.remote ?? null;
+    return session === undefined || client === null
+      ? null
+      : { client, portal: session.identity.portal.address };
   }
 
   /**
@@ -303,9 +382,7 @@ export class TargetNode implements ConnectionHost {
       this.#ended(s);
       if (begun) ended();
     }, places);
-    session.commandsDone = moved.commands;
-    session.bytesRead = moved.bytesRead;
-    session.bytesWritten = moved.bytesWritten;
+    countFrom(session, moved);
     let connection: TargetConnection | null = null;
     const refusal = deviceServer.arrives === undefined
       ? "it is no volume"
@@ -557,4 +634,10 @@ export class TargetNode implements ConnectionHost {
     this.#stopping = () => {};
     done();
   }
+}
+
+function countFrom(session: TargetSession, { commands, bytesRead, bytesWritten }: MovedSession): void {
+  session.commandsDone = commands;
+  session.bytesRead = bytesRead;
+  session.bytesWritten = bytesWritten;
 }

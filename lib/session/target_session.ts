@@ -15,9 +15,10 @@ import type { FrameReader } from "./framing.ts";
 import type { Answer, Link } from "./link.ts";
 import { RemoteAnswer } from "./remote_answer.ts";
 import type { SessionParameters } from "./negotiation.ts";
-import { type Nexus, portsOf, type VendorNotice } from "./nexus.ts";
+import type { VendorNotice } from "./nexus.ts";
 import { CommandWindow } from "./sequence.ts";
 import { SessionBuffers } from "./session_buffers.ts";
+import { SessionNexus } from "./session_nexus.ts";
 import type { TargetPortal, TargetRecord } from "./target_directory.ts";
 import type { DeviceServer } from "./task.ts";
 import type { Failure } from "./transport_sense.ts";
@@ -58,7 +59,7 @@ export interface CommandWatcher {
 
 export class TargetSession implements CommandHost, DataOutHost {
   readonly identity: SessionIdentity;
-  readonly nexus: Nexus;
+  readonly nexus: SessionNexus;
   readonly pool: BufferPool;
   readonly buffers: SessionBuffers;
   readonly parameters: SessionParameters;
@@ -86,7 +87,10 @@ export class TargetSession implements CommandHost, DataOutHost {
   readonly #endedWaiters: (() => void)[] = [];
   readonly #onEnded: (session: TargetSession) => void;
 
-  /** `places`: commands that another member has let in and that have not come; 0: it is a new session. */
+  /**
+   * `places`: commands that another member or thread has let in and that have not come; 0: it is a new session. `nexus`: of a
+   * session that this one goes on with.
+   */
   constructor(
     identity: SessionIdentity,
     pool: BufferPool,
@@ -94,6 +98,7 @@ export class TargetSession implements CommandHost, DataOutHost {
     cmdSn: number,
     onEnded: (session: TargetSession) => void,
     places = 0,
+    nexus: SessionNexus | null = null,
   ) {
     this.identity = identity;
     this.pool = pool;
@@ -102,16 +107,8 @@ export class TargetSession implements CommandHost, DataOutHost {
     this.#onEnded = onEnded;
     this.commands = new CommandTable((slot) => new Command(this, slot, (c, b) => dataOutGranted(this, c, b)));
     const target = identity.target;
-    this.nexus = {
-      id: identity.id,
-      initiatorName: identity.initiatorName,
-      ...portsOf(identity),
-      targetPortalGroupTag: identity.portal.targetPortalGroupTag,
-      deviceServer: target === null ? noDevice : target.deviceServer,
-      entitled: target?.entitled === true,
-      drop: (reason) => this.dismiss(reason),
-      notify: (notice) => this.notify(notice),
-    };
+    this.nexus = nexus ?? new SessionNexus(identity, target === null ? noDevice : target.deviceServer, this);
+    this.nexus.session = this;
     this.#credit = new CommandCredit(this.window, pool, this.#promiseBytes(), this.discovery);
     this.#credit.takeOver(cmdSn, places);
     this.openWindow();

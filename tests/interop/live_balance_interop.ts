@@ -10,10 +10,7 @@ const quick = "[balance]\nsettle_seconds = 2\ndwell_seconds = 3\nwork_min = 5\n"
 
 scene("the balancer moves a busy client with its connection, and nobody notices", async (group) => {
   // Lost without it: a balancer that interrupts whom it helps.
-  await group.run("alpha", "volume", "create", "vol2", "--size", "48MiB", "--initiators", "*");
-  for (const name of names) {
-    await group.until(async () => (await group.api(name, "volumes/vol2/route")) !== null, "it is served");
-  }
+  await group.volume("vol2");
   const clients = ["vol", "vol2"].map((volume) =>
     group.client({ host: volume, target: `${iqnPrefix}:${volume}`, depth: 4 }).report
   );

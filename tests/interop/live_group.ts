@@ -29,10 +29,10 @@ export class LiveGroup implements AsyncDisposable {
   readonly #seen = new Map<Name, string>();
   readonly #enough = `${this.directory}/enough`;
 
-  static async make(tables = ""): Promise<LiveGroup> {
+  static async make(tables = "", workers = 1): Promise<LiveGroup> {
     const group = new LiveGroup();
     try {
-      for (const name of names) group.#configure(name, tables);
+      for (const name of names) group.#configure(name, tables, workers);
       for (const name of names) await group.start(name);
       // deno-fmt-ignore
       group.tool("alpha", "volume", "create", "vol", "--size", "48MiB", "--members", names.join(","), "--initiators", "*");
@@ -46,7 +46,7 @@ export class LiveGroup implements AsyncDisposable {
     }
   }
 
-  #configure(name: Name, tables: string): void {
+  #configure(name: Name, tables: string, workers: number): void {
     Deno.writeTextFileSync(
       `${this.directory}/${name}.toml`,
       `[group]
@@ -60,7 +60,7 @@ name = "${name}"
 portals = ["${this.machines.address(name)}:3260"]
 admin = "127.0.0.1:3280"
 state_dir = "${name}"
-workers = 1
+workers = ${workers}
 short_cut_bytes = "64KiB"
 [[disk]]
 path = "${name}/disk0.img"
@@ -132,6 +132,17 @@ ${tables}`,
   /** What a member's log has said so far. */
   said(name: Name): string {
     return this.#seen.get(name) ?? "";
+  }
+
+  /** Another volume, served by all. */
+  async volume(name: string): Promise<void> {
+    await this.run("alpha", "volume", "create", name, "--size", "48MiB", "--initiators", "*");
+    for (const member of names) {
+      await this.until(
+        async () => (await this.api(member, `volumes/${name}/route`)) !== null,
+        "it is served",
+      );
+    }
   }
 
   /** Who has the client's session, and its number there; null: nobody. */
@@ -211,9 +222,9 @@ ${tables}`,
   }
 }
 
-export function scene(name: string, fn: (group: LiveGroup) => Promise<void>, tables = ""): void {
+export function scene(name: string, fn: (group: LiveGroup) => Promise<void>, tables = "", workers = 1): void {
   Deno.test({ name, ignore: missing !== null }, async () => {
-    await using group = await LiveGroup.make(tables);
+    await using group = await LiveGroup.make(tables, workers);
     try {
       await fn(group);
     } catch (error) {

@@ -2,7 +2,8 @@
 // their own, and a plain initiator in a fourth, connected to one of them.
 
 import { strict as assert } from "node:assert";
-import { names, scene, sizeBytes } from "./live_group.ts";
+import type { SessionReport } from "../../lib/mgmt/control.ts";
+import { type Name, names, scene, sizeBytes } from "./live_group.ts";
 import { iqnPrefix, pause } from "./target_process.ts";
 
 /** An afternoon's run has more of both. */
@@ -42,6 +43,44 @@ for (const digests of [true, false]) {
     assert.ok(report.reads + report.writes > 20 * moves);
   });
 }
+
+scene(
+  "busy connections of other threads come home and move, all at once, unnoticed",
+  async (group) => {
+    // Lost without it: every machine with more than two cores, whose sessions are spread over threads.
+    const volumes = ["vol", "v2", "v3", "v4", "v5", "v6"];
+    for (const volume of volumes.slice(1)) await group.volume(volume);
+    const running = volumes.map((volume) =>
+      group.client({ host: volume, target: `${iqnPrefix}:${volume}`, depth: 8, writes: 0.5 }).report
+    );
+    const sessionsAt = async (name: Name) => (await group.api<SessionReport[]>(name, "sessions"))!;
+    await group.until(async () => (await sessionsAt("alpha")).length === volumes.length, "all are logged in");
+    await pause(300);
+    const before = group.connections();
+    const sessions = await sessionsAt("alpha");
+    const answers = await Promise.all(sessions.map(({ id }) => group.move({ name: "alpha", id }, "beta")));
+    assert.deepEqual(answers.map(({ how }) => how), volumes.map(() => "live"), JSON.stringify(answers));
+    const home = group.said("alpha").split("\n").filter((line) =>
+      / Session taken over from another thread/.test(line)
+    );
+    assert.ok(home.length >= 3, `${home.length} sessions came from other threads`);
+    await pause(500);
+    // And home again, where they are in the owner's thread.
+    for (const { id } of await sessionsAt("beta")) {
+      assert.equal((await group.move({ name: "beta", id }, "alpha")).how, "live");
+    }
+    await pause(300);
+    assert.deepEqual(group.connections(), before, "a client's TCP connection is another one");
+    group.enough();
+    for (const report of await Promise.all(running)) {
+      assert.deepEqual(report.wrong, []);
+      assert.equal(report.logins, 0, "a connection was lost");
+      assert.equal(report.again, 1, "a command failed, beside the one that tells of the login");
+    }
+  },
+  "",
+  3,
+);
 
 scene(
   "stock initiators under way: qemu-img writes and compares, iscsi-perf reads, each on one connection",

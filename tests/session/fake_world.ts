@@ -10,7 +10,7 @@ import type { SendRelease, SocketAddress, Stream, StreamHandler } from "../../li
 import type { RandomSource } from "../../lib/base/random.ts";
 import type { Nexus } from "../../lib/session/nexus.ts";
 import type { SessionThread } from "../../lib/session/remote_session.ts";
-import { TargetNode } from "../../lib/session/target_node.ts";
+import { TargetNode, type TargetNodeParts } from "../../lib/session/target_node.ts";
 import type {
   AccessRule,
   LookupResult,
@@ -324,7 +324,11 @@ export class FakeWorld {
   readonly targets: TargetRecord[];
   readonly directory: TargetDirectory;
 
-  constructor(poolBytes = 64 * 1024 * 1024, place?: (target: TargetRecord) => SessionThread | null) {
+  constructor(
+    poolBytes = 64 * 1024 * 1024,
+    place?: (target: TargetRecord) => SessionThread | null,
+    attach?: TargetNodeParts["attach"],
+  ) {
     this.pool = new BufferPool(poolBytes);
     const open = { chap: null, mutual: null };
     const record = (name: string, access: AccessRule): TargetRecord => ({
@@ -361,6 +365,7 @@ export class FakeWorld {
       relativeTargetPort: 3,
       log,
       ...(place === undefined ? {} : { place }),
+      ...(attach === undefined ? {} : { attach }),
     });
   }
 

@@ -1,6 +1,6 @@
 // What this machine needs to lend and to borrow connections, found or told missing at start.
 
-import type { BorrowedFlow, FlowBorrower, FlowTaker, TcpState } from "../../base/flow.ts";
+import type { BorrowedFlow, FlowBorrower, FlowHome, FlowTaker, TcpState } from "../../base/flow.ts";
 import type { DetachedStream, SocketAddress, Stream, StreamHandler } from "../../base/network.ts";
 import { BorrowedSocket } from "./borrowed_socket.ts";
 import { missingCapabilities } from "./capabilities.ts";
@@ -12,7 +12,7 @@ import { Neighbours } from "./neighbours.ts";
 import { RawPackets } from "./raw_packets.ts";
 import { closeSilently, repairProblem, restoreWhole } from "./tcp_repair.ts";
 
-export class FlowTools implements FlowBorrower, FlowTaker {
+export class FlowTools implements FlowBorrower, FlowHome, FlowTaker {
   readonly rules: FlowRules;
   readonly packets: RawPackets;
   #closed = false;
@@ -88,6 +88,10 @@ export class FlowTools implements FlowBorrower, FlowTaker {
     }
     this.adopt({ descriptor, local: portal, remote: client }, handler);
     return null;
+  }
+
+  attach(stream: DetachedStream, handler: (stream: Stream) => StreamHandler): void {
+    this.adopt!(stream, handler);
   }
 
   steer(client: SocketAddress, portal: SocketAddress, owner: string | null): void {

@@ -4,7 +4,7 @@ import { type BufferMemory, BufferPool } from "../../base/buffer_pool.ts";
 import type { BootClock, Clock } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { FloatingAddress } from "../../base/floating_address.ts";
-import type { FlowBorrower, FlowTaker } from "../../base/flow.ts";
+import type { FlowBorrower, FlowHome, FlowTaker } from "../../base/flow.ts";
 import type { Log } from "../../base/log.ts";
 import type { Network, SocketAddress } from "../../base/network.ts";
 import type { RandomSource } from "../../base/random.ts";
@@ -71,7 +71,7 @@ export interface TargetParts {
   /** Data buffers of this thread, bytes; limits.dataBufferBytesMax when left out. */
   readonly dataBufferBytes?: number;
   /** Connections of other members that this machine can send on; absent: none, and none of its own are lent. */
-  readonly flows?: (FlowBorrower & FlowTaker) | null;
+  readonly flows?: (FlowBorrower & FlowHome & FlowTaker) | null;
   /** For the group's address, if it has one; absent: this member is no candidate for it. */
   readonly floatingAddress?: FloatingAddress | null;
   /** What leases are counted by; absent: `clock`, as in a simulator, which has one. */
@@ -223,6 +223,9 @@ export async function assemble(
     directory: volumes,
     relativeTargetPort: member.relativeTargetPort,
     ...(dataPlane === null ? {} : { place: (target) => dataPlane.place(target) }),
+    ...(parts.flows === undefined || parts.flows === null
+      ? {}
+      : { attach: (...s) => parts.flows!.attach(...s) }),
     redirect: (login, decided) => balancing.redirect(login, decided),
     whenFree: (login, then) => moves === null ? then() : moves.whenFree(login, then),
   });

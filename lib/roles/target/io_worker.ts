@@ -16,11 +16,13 @@ import {
   MessageKind,
   type MessagePort,
   sendControl,
+  sendWordsAndBytes,
   wholeUnit,
   wordsOf,
 } from "../../device/task_messages.ts";
 import { WorkerLoans } from "../../device/worker_loans.ts";
 import { WorkerDeviceServer, type WorkerDisk, type WorkerUnit } from "../../device/worker_device_server.ts";
+import type { Departure } from "../../session/departure.ts";
 import { OutputRings } from "../../session/output_ring.ts";
 import { type ConnectionHost, TargetConnection } from "../../session/target_connection.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "../../session/target_directory.ts";
@@ -34,6 +36,8 @@ import type {
   UnitNews,
 } from "./worker_messages.ts";
 
+/** Far less than the ring between the threads holds. */
+const heldPieceBytes = 128 * 1024;
 /** How often the sessions' counters are shown to the owner, milliseconds. */
 const countersMs = 100;
 
@@ -243,7 +247,20 @@ export class IoWorker implements ConnectionHost {
         return connection.abort(reason);
       case "replace":
         return session.replaceConnection(value, (stays) => this.#tell({ kind: "replaced", id, stays }));
+      case "comeHome":
+        return connection.leaveThread((departure) => this.#left(id, departure));
     }
+  }
+
+  #left(id: number, departure: Departure<DetachedStream> | string): void {
+    if (typeof departure === "string") return this.#tell({ kind: "staysThere", id, reason: departure });
+    const { state, session, held } = departure;
+    for (let at = 0; at < held.length; at += heldPieceBytes) {
+      const piece = held.subarray(at, at + heldPieceBytes);
+      sendWordsAndBytes(this.#parts.owner, [MessageKind.held, id], piece);
+    }
+    this.#tell({ kind: "comesHome", id, home: { stream: state, session } });
+    departure.gone();
   }
 
   #recall(unit: number, token: number): void {

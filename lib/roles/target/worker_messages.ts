@@ -1,6 +1,6 @@
 // What the owner and an I/O worker tell each other beside commands (lib/device/task_messages.ts). JSON values.
 
-import type { Handover } from "../../session/handover.ts";
+import type { Handover, Homecoming } from "../../session/handover.ts";
 import type { VendorNotice } from "../../session/nexus.ts";
 import type { SessionOrder } from "../../session/remote_session.ts";
 
@@ -61,6 +61,9 @@ export type ToOwner =
   /** The worker runs; where its data buffers lie. */
   | { readonly kind: "ready"; readonly arena: { readonly address: number; readonly poolBytes: number } }
   | { readonly kind: "replaced"; readonly id: number; readonly stays: boolean }
+  | { readonly kind: "staysThere"; readonly id: number; readonly reason: string }
+  /** Nothing of it is here any more; what was held of it has been sent before. */
+  | { readonly kind: "comesHome"; readonly id: number; readonly home: Homecoming }
   | { readonly kind: "connectionClosed"; readonly id: number }
   | { readonly kind: "ended"; readonly id: number }
   | { readonly kind: "coldReset"; readonly id: number };

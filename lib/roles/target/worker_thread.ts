@@ -121,6 +121,8 @@ export class WorkerThread implements SessionThread {
         return this.#parts.vacated(words[1]!);
       case MessageKind.left:
         return this.#parts.left(words[1]!);
+      case MessageKind.held:
+        return this.#sessions.get(words[1]!)!.heldCame(message.subarray(8));
       default:
         assert(this.#tasks!.receive(words), "a worker sent a message that the owner does not know");
     }
@@ -139,6 +141,11 @@ export class WorkerThread implements SessionThread {
     switch (news.kind) {
       case "replaced":
         return session.replaced(news.stays);
+      case "staysThere":
+        return session.staysThere(news.reason);
+      case "comesHome":
+        deviceOf(session).detach(session.nexus);
+        return session.cameHome(news.home);
       case "connectionClosed":
         this.#parts.connectionClosed(session);
         if (session.connections === 0) this.#lingering.delete(news.id);

@@ -1,0 +1,137 @@
+// Without this, a session that comes back from another thread could lose a command, an order, or its nexus on the way.
+
+import { strict as assert } from "node:assert";
+import type { DetachedStream } from "../../lib/base/network.ts";
+import type { Departure } from "../../lib/session/departure.ts";
+import type { RemoteSession } from "../../lib/session/remote_session.ts";
+import * as bhs from "../../lib/wire/iscsi/bhs.ts";
+import { fakeOpcode, type FakeStream } from "./fake_world.ts";
+import { Scene } from "./other_thread.ts";
+import { build, split } from "./pdus.ts";
+
+function command(sn: number): Uint8Array {
+  const fields = { initiatorTaskTag: sn, cmdSn: sn, read: 1, final: 1, expectedDataTransferLength: 512 };
+  return build({ kind: "command", fields, cdb: Uint8Array.of(fakeOpcode.read, 0, 0, 0, 0, 0, 0, 0, 1) });
+}
+
+const answers = (stream: FakeStream) =>
+  split(stream.takeOutput()).map(({ view }) => [
+    bhs.ScsiDataIn.initiatorTaskTag.get(view, 0),
+    bhs.ScsiDataIn.statSn.get(view, 0),
+  ]);
+
+/** A session in another thread that has answered its login and one command. */
+class Away extends Scene {
+  readonly there: ReturnType<Scene["resume"]>;
+  readonly remote: RemoteSession;
+  refusal: string | null | undefined = undefined;
+
+  constructor() {
+    super();
+    this.login();
+    this.there = this.resume(0);
+    this.remote = this.thread.begun[0]!.session;
+    this.there.stream.deliver(command(5));
+    assert.deepEqual(answers(this.there.stream).slice(1), [[5, 18]]);
+    this.world.device.takeEvents();
+  }
+
+  /** The order reaches the other thread, whose session leaves it; `meanwhile` comes from the initiator after that. */
+  leaves(meanwhile: Uint8Array = new Uint8Array(0)): Departure<DetachedStream> {
+    this.world.node.bringHome(this.remote.identity.id, (refusal) => this.refusal = refusal);
+    assert.equal(this.thread.orders.pop(), `comeHome ${this.remote.identity.id}`);
+    let departure: Departure<DetachedStream> | string | null = null;
+    this.there.connection.leaveThread((d) => departure = d);
+    this.there.stream.deliver(meanwhile);
+    this.world.clock.advance(100);
+    assert.ok(departure !== null && typeof departure !== "string", String(departure));
+    return departure;
+  }
+
+  /** What the other thread tells then. */
+  arrives({ state, session, held, gone }: Departure<DetachedStream>): FakeStream {
+    for (let at = 0; at < held.length; at += 7) this.remote.heldCame(held.subarray(at, at + 7));
+    this.remote.cameHome(JSON.parse(JSON.stringify({ stream: state, session })));
+    gone();
+    this.remote.hasEnded();
+    this.world.node.connectionClosedElsewhere(this.remote);
+    return this.attached[0]!;
+  }
+}
+
+Deno.test("a session comes home with its numbers and what has waited, and its nexus hears nothing of it", () => {
+  const scene = new Away();
+  const { node, device } = scene.world;
+  const [before] = [...node.sessions()];
+  const here = scene.arrives(scene.leaves(command(6)));
+  assert.equal(scene.refusal, null);
+  assert.deepEqual(answers(here), [[6, 19]]);
+  here.deliver(command(7));
+  assert.deepEqual(answers(here), [[7, 20]]);
+  const [after] = [...node.sessions()];
+  assert.deepEqual([after!.id, after!.tsih, after!.commands], [before!.id, before!.tsih, 3]);
+  assert.deepEqual([node.connections, node.connectionsHere, node.sessionsHere], [1, 1, 1]);
+  assert.ok(!device.takeEvents().some((event) => /nexus/.test(event)));
+  here.peerCloses();
+  assert.ok(device.takeEvents().some((event) => /nexus lost/.test(event)));
+  assert.deepEqual([...node.sessions()], []);
+});
+
+Deno.test("what was asked of it on the way, too late for the thread, is done here", () => {
+  const scene = new Away();
+  const departure = scene.leaves();
+  let dropped = false;
+  scene.world.node.dropTarget(scene.remote.identity.target!.name, "deleted", () => dropped = true);
+  const here = scene.arrives(departure);
+  scene.world.clock.advance(5_000);
+  assert.equal(here.state, "closed");
+  assert.equal(dropped, true);
+});
+
+Deno.test("a login that reinstates it waits for its end here", () => {
+  const scene = new Away();
+  const departure = scene.leaves();
+  scene.login(); // the same initiator port
+  assert.equal(scene.thread.begun.length, 1);
+  const here = scene.arrives(departure);
+  scene.world.clock.advance(0);
+  assert.equal(here.state, "closed");
+  assert.equal(scene.thread.begun.length, 2, "it is answered when nothing of the old session is left");
+});
+
+Deno.test("a connection that was to replace its own is refused: its initiator logs in anew", () => {
+  const scene = new Away();
+  const departure = scene.leaves();
+  const { tsih } = scene.remote.identity;
+  const joining = scene.login({ tsih, cmdSn: 40 });
+  scene.arrives(departure);
+  const [answer] = split(joining.takeOutput());
+  assert.equal(bhs.LoginResponse.statusClass.get(answer!.view, 0), 2);
+});
+
+Deno.test("a session that cannot come, or ends before, stays where it is; the next one is not kept waiting", () => {
+  const scene = new Away();
+  const { node } = scene.world;
+  const told: (string | null)[] = [];
+  const id = scene.remote.identity.id;
+  node.bringHome(id, (refusal) => told.push(refusal));
+  node.bringHome(id, (refusal) => told.push(refusal));
+  scene.remote.staysThere("its commands are not answered");
+  scene.world.clock.advance(10);
+  assert.equal(scene.thread.orders.filter((order) => /comeHome/.test(order)).length, 2, "it is asked again");
+  scene.remote.hasEnded();
+  node.bringHome(id, (refusal) => told.push(refusal));
+  assert.deepEqual(told, [
+    "its commands are not answered",
+    "its connection has ended",
+    "it is not served by the thread that can hand it over",
+  ]);
+});
+
+Deno.test("a session of the owner's thread has nowhere to come home from", () => {
+  const scene = new Away();
+  scene.arrives(scene.leaves());
+  let refusal: string | null = null;
+  scene.world.node.bringHome(scene.remote.identity.id, (r) => refusal = r);
+  assert.match(String(refusal), /not served by the thread/);
+});
