@@ -98,6 +98,13 @@ export interface FlowHome {
   attach(stream: DetachedStream, handler: (stream: Stream) => StreamHandler): void;
 }
 
+/** A connection that is another machine's: its ends, and that machine's IPv4 address. */
+export interface KeptFlow {
+  readonly client: SocketAddress;
+  readonly portal: SocketAddress;
+  readonly owner: string;
+}
+
 /** What a machine must be able to do to take over whole connections, and to pass on the packets of those it has given away. */
 export interface FlowTaker {
   reaches(address: string): boolean;
@@ -107,6 +114,13 @@ export interface FlowTaker {
   steer(client: SocketAddress, portal: SocketAddress, owner: string | null): void;
   /** Makes the client speak: whoever has the connection hears it, and where nobody has, it is reset. */
   provoke(state: TcpState): void;
+  /**
+   * The packets of these connections, and of no others, are steered for `timeMs` from now on even when this process is gone.
+   * `name`: by which the next process knows them. Throws, and then nothing is kept.
+   */
+  keep(name: string, flows: readonly KeptFlow[], timeMs: number): void;
+  /** What was kept by this name, by whichever process, is not any more. Throws when that cannot be done. */
+  keepNoMore(name: string): void;
 }
 
 /** Another machine that has the data of an answer and can send it on a lent connection. */

@@ -2,6 +2,7 @@
 // commands of the old one are still at work.
 
 import { strict as assert } from "node:assert";
+import type { KeptFlow } from "../../lib/base/flow.ts";
 import { limits } from "../../lib/base/limits.ts";
 import { silentLog } from "../../lib/base/log.ts";
 import type { MessageAnswer, MessageListener, MessageOutcome } from "../../lib/forward/mod.ts";
@@ -78,6 +79,8 @@ class Member {
   /** It has stopped, on its way. */
   stopped = false;
   provoked = 0;
+  /** What its kernel passes on without its process. */
+  kept: readonly KeptFlow[] = [];
   held = new Uint8Array(0);
   took = new Uint8Array(0);
   adopted: AdoptedFake | null = null;
@@ -101,6 +104,8 @@ class Member {
         take: () => "not asked here",
         steer: (_client: unknown, _portal: unknown, owner: string | null) => void (this.passesTo = owner),
         provoke: () => void this.provoked++,
+        keep: (_name: string, flows: readonly KeptFlow[]) => void (this.kept = flows),
+        keepNoMore: () => void (this.kept = []),
       },
       messenger: {
         send: (

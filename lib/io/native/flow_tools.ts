@@ -1,11 +1,13 @@
 // What this machine needs to lend and to borrow connections, found or told missing at start.
 
-import type { BorrowedFlow, FlowBorrower, FlowHome, FlowTaker, TcpState } from "../../base/flow.ts";
+import type { BorrowedFlow, FlowBorrower, FlowHome, FlowTaker, KeptFlow, TcpState } from "../../base/flow.ts";
 import type { DetachedStream, SocketAddress, Stream, StreamHandler } from "../../base/network.ts";
 import { BorrowedSocket } from "./borrowed_socket.ts";
 import { missingCapabilities } from "./capabilities.ts";
 import { FlowRoutes } from "./flow_routes.ts";
-import { FlowRules, ipv4Bytes } from "./flow_rules.ts";
+import { ipv4Bytes } from "./filter_table.ts";
+import { FlowRules } from "./flow_rules.ts";
+import { keepFlows, keepNoFlows } from "./kept_flows.ts";
 import { libc, libcMissing } from "./libc.ts";
 import type { NativeLoop } from "./loop.ts";
 import { Neighbours } from "./neighbours.ts";
@@ -97,6 +99,14 @@ export class FlowTools implements FlowBorrower, FlowHome, FlowTaker {
   steer(client: SocketAddress, portal: SocketAddress, owner: string | null): void {
     if (owner === null) this.rules.endMove(client, portal);
     else this.rules.move(client, portal, owner);
+  }
+
+  keep(name: string, flows: readonly KeptFlow[], timeMs: number): void {
+    keepFlows(name, flows, timeMs);
+  }
+
+  keepNoMore(name: string): void {
+    keepNoFlows(name);
   }
 
   /** Whether the address is this machine's own. */

@@ -4,7 +4,7 @@
 import type { TcpState } from "../../base/flow.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import { checked, flowCalls } from "./flow_calls.ts";
-import { ipv4Bytes } from "./flow_rules.ts";
+import { ipv4Bytes } from "./filter_table.ts";
 import { libc } from "./libc.ts";
 import type { Reception } from "./tcp_repair.ts";
 
