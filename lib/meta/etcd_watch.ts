@@ -11,7 +11,7 @@ import {
   sleep,
 } from "./etcd_endpoints.ts";
 import { type EtcdKeys, type RangeAnswer, revisionOf, type WatchAnswer } from "./etcd_shapes.ts";
-import type { Watch, WatchEvent } from "./metadata.ts";
+import { revisionOfEvent, type Watch, type WatchEvent } from "./metadata.ts";
 
 export interface EtcdWatchParts {
   readonly endpoints: EtcdEndpoints;
@@ -128,8 +128,4 @@ export class EtcdWatch implements Watch {
     this.close();
     this.#parts.lost();
   }
-}
-
-function revisionOfEvent(event: WatchEvent): number {
-  return event.kind === "put" ? event.entry.modRevision : event.modRevision;
 }

@@ -33,6 +33,11 @@ export type WatchEvent =
   | { readonly kind: "put"; readonly entry: KeyValue }
   | { readonly kind: "delete"; readonly key: string; readonly modRevision: number };
 
+/** Revision of the store at which it happened. */
+export function revisionOfEvent(event: WatchEvent): number {
+  return event.kind === "put" ? event.entry.modRevision : event.modRevision;
+}
+
 export interface Watch {
   close(): void;
 }

@@ -12,6 +12,7 @@ import {
   type KeyValue,
   LeaseEndedError,
   OutcomeUnknownError,
+  revisionOfEvent,
   type TransactionResult,
   type WatchEvent,
 } from "./metadata.ts";
@@ -208,7 +209,7 @@ export class SqliteDatabase {
       for (const row of this.#rows<{ key: string; mod_revision: number }>(sql.removesAfter, ...range)) {
         events.push({ kind: "delete", key: row.key, modRevision: row.mod_revision });
       }
-      events.sort((a, b) => revisionOf(a) - revisionOf(b) || (keyOf(a) < keyOf(b) ? -1 : 1));
+      events.sort((a, b) => revisionOfEvent(a) - revisionOfEvent(b) || (keyOf(a) < keyOf(b) ? -1 : 1));
       return { lost: false, events, revision };
     });
   }
@@ -468,10 +469,6 @@ function keyValue(row: PairRow): KeyValue {
     modRevision: row.mod_revision,
     leaseId: row.lease,
   };
-}
-
-function revisionOf(event: WatchEvent): number {
-  return event.kind === "put" ? event.entry.modRevision : event.modRevision;
 }
 
 function keyOf(event: WatchEvent): string {

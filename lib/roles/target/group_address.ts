@@ -7,8 +7,9 @@ import type { FloatingAddress } from "../../base/floating_address.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import { formatSocketAddress, type Listener, type SocketAddress } from "../../base/network.ts";
+import { Followed } from "../../meta/followed.ts";
 import { KeptLease, type LeaseTimes } from "../../meta/kept_lease.ts";
-import type { KeyValue, Metadata, Watch } from "../../meta/metadata.ts";
+import { type KeyValue, type Metadata, revisionOfEvent } from "../../meta/metadata.ts";
 import { decodeRecord, encodeRecord, type GroupAddressRecord, keys } from "../../meta/records.ts";
 
 export interface GroupAddressParts {
@@ -47,7 +48,9 @@ const announceMs = [100, 200, 700, 2_000, 30_000];
 export class GroupAddress {
   readonly #parts: GroupAddressParts;
   readonly #name: string;
-  #watch: Watch | null = null;
+  readonly #followed: Followed;
+  /** Who has it is known. */
+  #known = false;
   #holder: GroupAddressRecord | null = null;
   /** Revision at which this member put its record; 0: it has none. */
   #bound = 0;
@@ -71,6 +74,21 @@ export class GroupAddress {
     this.#parts = parts;
     this.#name = formatSocketAddress(parts.address);
     this.#freeSinceMs = parts.clock.nowMs();
+    this.#followed = new Followed({
+      ...parts,
+      prefix: keys.groupAddress,
+      read: ([entry], revision) => {
+        this.#known = true;
+        this.#see(entry ?? null, revision);
+        this.#consider();
+      },
+      seen: (events) => {
+        for (const event of events) {
+          this.#see(event.kind === "put" ? event.entry : null, revisionOfEvent(event));
+        }
+        this.#consider();
+      },
+    });
   }
 
   /** Name of the member that has it, as far as this one knows. */
@@ -91,14 +109,14 @@ export class GroupAddress {
 
   /** From now on this member is a candidate. */
   start(): void {
-    this.#again();
+    this.#followed.followSoon();
     this.#tick();
   }
 
   /** Hands it over: others can have it when this resolves, or when its lease has run out. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#watch?.close();
+    this.#followed.close();
     this.#look?.cancel();
     await this.#giveUp("the member stops");
   }
@@ -123,7 +141,7 @@ export class GroupAddress {
       return;
     }
     const now = clock.nowMs();
-    if (this.#watch === null || this.#holder !== null || this.#problem !== null || !serving) return;
+    if (!this.#known || this.#holder !== null || this.#problem !== null || !serving) return;
     if (now < this.#restUntilMs) return;
     // Somebody else takes it, unless there is nobody else.
     if (draining() && now < this.#freeSinceMs + limits.groupAddressDrainedMs) return;
@@ -268,25 +286,6 @@ export class GroupAddress {
   }
 
   // Who has it.
-
-  async #follow(): Promise<void> {
-    const { metadata } = this.#parts;
-    this.#watch?.close();
-    const { entries, revision } = await metadata.list(keys.groupAddress);
-    if (this.#closed) return;
-    this.#see(entries[0] ?? null, revision);
-    this.#watch = metadata.watch(keys.groupAddress, revision, (events, seen) => {
-      for (const event of events) this.#see(event.kind === "put" ? event.entry : null, seen);
-      this.#consider();
-    }, () => this.#again());
-    this.#consider();
-  }
-
-  #again(): void {
-    this.#follow().catch(() => {
-      if (!this.#closed) this.#parts.clock.after(lookMs, () => this.#again());
-    });
-  }
 
   #see(entry: KeyValue | null, revision: number): void {
     const { log, clock, run } = this.#parts;
