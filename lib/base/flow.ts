@@ -56,8 +56,8 @@ export interface BorrowedFlow {
 export interface FlowBorrower {
   /** Whether packets can be steered to this address: it is a neighbour. */
   reaches(address: string): boolean;
-  /** A string says why not. */
-  borrow(state: TcpState): BorrowedFlow | string;
+  /** For so long at most, milliseconds. A string says why not. */
+  borrow(state: TcpState, timeMs: number): BorrowedFlow | string;
 }
 
 /** One PDU of an answer: its header as it is sent, digest included; so many bytes of the data; padding, and perhaps a digest. */

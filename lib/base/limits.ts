@@ -176,7 +176,7 @@ export const limits = Object.freeze({
   shortCutTailBytesMax: 32 * KiB,
   /** Until what was sent before has left, the answer is forwarded instead, milliseconds: 6 MiB at 1 Gbit/s. */
   shortCutWaitMs: 50,
-  /** A borrower that has not sent everything after so long, milliseconds, resets the connection: it is not read (as stalledLooksMax). */
+  /** A borrower that has not read and sent everything after so long, milliseconds, resets the connection (as stalledLooksMax). */
   shortCutSendMs: 25_000,
   /** And a lender that has not heard of it after so long resets it as well, milliseconds. */
   shortCutLeaseMs: 30_000,

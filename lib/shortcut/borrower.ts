@@ -1,5 +1,6 @@
 // The borrower's end of short cuts: reads what it is asked for, sends it on the lent connection, and gives that back.
 
+import type { Clock } from "../base/clock.ts";
 import type { FlowBorrower, FramedAnswer, TcpState } from "../base/flow.ts";
 import { BufferPool, type PoolBuffer } from "../base/buffer_pool.ts";
 import { limits } from "../base/limits.ts";
@@ -11,6 +12,7 @@ import { MessageKind, MessageRefusal } from "../wire/scsi/member_message.ts";
 import { decodeLend, encodeGiveBack, type LendMessage } from "../wire/scsi/short_cut.ts";
 
 export interface BorrowerParts {
+  readonly clock: Clock;
   readonly log: Log;
   readonly messenger: Pick<Messenger, "send">;
   readonly flows: FlowBorrower;
@@ -43,10 +45,13 @@ export class Borrower {
     const buffer = here ? this.#pool.take(lengthBytes) : null;
     if (buffer === null) return answer({ reason: MessageRefusal.notNow });
     answer(null);
+    // The time that the lender waits begins about now.
+    const untilMs = this.#parts.clock.nowMs() + limits.shortCutSendMs;
     this.#read(message, table!.homeOf(page), buffer, (read) => {
-      if (read) return this.#send(from, message, buffer);
+      const leftMs = untilMs - this.#parts.clock.nowMs();
+      if (read && leftMs > 0) return this.#send(from, message, buffer, leftMs);
       this.#pool.give(buffer);
-      this.#unsent(from, message, "its page could not be read");
+      this.#unsent(from, message, read ? "its page was read too late" : "its page could not be read");
     });
   };
 
@@ -63,8 +68,8 @@ export class Borrower {
     this.#parts.routes.submitTo(placement, operation, 1);
   }
 
-  #send(from: string, message: LendMessage, buffer: PoolBuffer): void {
-    const flow = this.#parts.flows.borrow(message.state);
+  #send(from: string, message: LendMessage, buffer: PoolBuffer, timeMs: number): void {
+    const flow = this.#parts.flows.borrow(message.state, timeMs);
     if (typeof flow === "string") {
       this.#pool.give(buffer);
       return this.#unsent(from, message, flow);

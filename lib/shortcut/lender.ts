@@ -8,6 +8,7 @@ import type { Extent } from "../extent/operation.ts";
 import type { MessageAnswer, Messenger } from "../forward/mod.ts";
 import { MessageKind, MessageRefusal } from "../wire/scsi/member_message.ts";
 import { decodeGiveBack, encodeLend } from "../wire/scsi/short_cut.ts";
+import { flowKey } from "./flow_key.ts";
 
 export interface LenderParts {
   readonly clock: Clock;
@@ -23,6 +24,7 @@ export interface LenderParts {
 
 interface Lent {
   readonly member: string;
+  readonly state: TcpState;
   readonly timer: Timer;
   readonly done: (outcome: RemoteAnswerOutcome) => void;
 }
@@ -58,12 +60,14 @@ export class Lender {
     const message = decodeGiveBack(body);
     if (message === null) return answer({ reason: MessageRefusal.malformed });
     answer(null);
-    if (this.#lent.get(message.number)?.member !== from) return; // too late, and given up
+    const lent = this.#lent.get(message.number);
+    if (lent?.member !== from) return; // too late, and given up
+    // What a process before this one has lent has numbers from 1 on, too.
+    const { sent, state } = message;
+    if (flowKey(state) !== flowKey(lent.state) || (!sent && state.sendNext !== lent.state.sendNext)) return;
     this.#end(
       message.number,
-      message.sent
-        ? { kind: "sent", state: message.state }
-        : { kind: "unsent", reason: `${from} did not send it` },
+      sent ? { kind: "sent", state } : { kind: "unsent", reason: `${from} did not send it` },
     );
   };
 
@@ -81,7 +85,8 @@ export class Lender {
     }
     const late = () =>
       this.#end(number, { kind: "unknown", reason: `${member} did not give a connection back` });
-    this.#lent.set(number, { member, done, timer: this.#parts.clock.after(limits.shortCutLeaseMs, late) });
+    const timer = this.#parts.clock.after(limits.shortCutLeaseMs, late);
+    this.#lent.set(number, { member, state, done, timer });
     this.#parts.messenger.send(member, MessageKind.lend, body, limits.shortCutMessageMs, (outcome) => {
       if (outcome.kind === "refused") {
         this.#end(number, { kind: "unsent", reason: `${member} refused it (${outcome.reason})` });

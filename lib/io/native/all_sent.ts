@@ -21,6 +21,8 @@ export interface GivenFlow {
   readonly client: SocketAddress;
   /** True: nothing of the stream's queue may leave from now on; false when what is in the queue has to leave first. */
   hold(held: boolean): boolean;
+  /** The connection can neither be given away nor go on: its client is reset. */
+  fail(reason: string): void;
 }
 
 export class AllSent implements LoopTask {

@@ -50,12 +50,12 @@ export class BorrowedSocket implements BorrowedFlow, EventSource {
   #done: ((state: TcpState | null) => void) | null = null;
 
   /** `provoke` makes the client acknowledge at once. Throws CallError. */
-  constructor(loop: NativeLoop, state: TcpState, provoke: (state: TcpState) => void) {
+  constructor(loop: NativeLoop, state: TcpState, timeMs: number, provoke: (state: TcpState) => void) {
     this.#loop = loop;
     this.#provoke = provoke;
     this.#state = state;
-    this.#dueMs = loop.nowMs() + limits.shortCutSendMs;
-    this.#fd = restoreSending(state, limits.shortCutSendMs);
+    this.#dueMs = loop.nowMs() + timeMs;
+    this.#fd = restoreSending(state, this.#restMs);
   }
 
   send(bytes: readonly Uint8Array[], done: (state: TcpState | null) => void): void {
@@ -92,9 +92,9 @@ export class BorrowedSocket implements BorrowedFlow, EventSource {
 
   /** Whether more has been acknowledged by then than `acknowledged`; the client was asked `asked` times since then. */
   #lookIn(delayMs: number, acknowledged: number, asked: number): void {
-    this.#look = this.#loop.after(delayMs, () => {
+    this.#look = this.#loop.after(Math.min(delayMs, this.#restMs), () => {
       const nowMs = this.#loop.nowMs();
-      if (nowMs > this.#dueMs) return this.#fail();
+      if (nowMs >= this.#dueMs) return this.#fail();
       const outstanding = outstandingBytes(this.#fd);
       const now = this.#queuedBytes - outstanding;
       const few = outstanding <= limits.shortCutTailBytesMax && (now > 0 || this.#again === againMax);
@@ -104,6 +104,10 @@ export class BorrowedSocket implements BorrowedFlow, EventSource {
       this.#provoke(this.#state);
       this.#lookIn(2 * delayMs, now, asked + 1);
     });
+  }
+
+  get #restMs(): number {
+    return Math.max(1, Math.ceil(this.#dueMs - this.#loop.nowMs()));
   }
 
   /** Should the client have some of it, it gets the same bytes for the same sequence numbers. */
@@ -117,7 +121,7 @@ export class BorrowedSocket implements BorrowedFlow, EventSource {
       this.#watch!.remove();
       this.#fd = -1;
       closeSilently(old);
-      this.#fd = restoreSending(state, limits.shortCutSendMs);
+      this.#fd = restoreSending(state, this.#restMs);
     } catch {
       return this.#fail();
     }

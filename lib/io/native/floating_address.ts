@@ -151,8 +151,7 @@ class PacketSocket {
 
   constructor(interfaceIndex: number, etherType: number) {
     const c = libc()!;
-    const wireType = (etherType & 0xff) << 8 | etherType >>> 8;
-    this.#fd = checked(c.socket(afPacket, socketRaw, wireType), "Cannot open a packet socket");
+    this.#fd = checked(c.socket(afPacket, socketRaw, 0), "Cannot open a packet socket"); // hears nothing until it is bound
     const address = new Uint8Array(20); // struct sockaddr_ll
     const view = new DataView(address.buffer);
     view.setUint16(0, afPacket, true);

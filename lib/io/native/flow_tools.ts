@@ -67,10 +67,10 @@ export class FlowTools implements FlowBorrower, FlowHome, FlowTaker {
     return this.reaches(borrower) ? null : `${borrower} is no neighbour in a network of this machine`;
   }
 
-  borrow(state: TcpState): BorrowedFlow | string {
+  borrow(state: TcpState, timeMs: number): BorrowedFlow | string {
     try {
       if (!this.reaches(state.client.hostname)) return "the initiator is no neighbour of this machine";
-      return new BorrowedSocket(this.#loop, state, (lent) => this.provoke(lent));
+      return new BorrowedSocket(this.#loop, state, timeMs, (lent) => this.provoke(lent));
     } catch (error) {
       return (error as Error).message;
     }

@@ -33,7 +33,7 @@ export class LentSide {
       try {
         state = this.#lend(borrower);
       } catch (error) {
-        this.#flow.hold(false);
+        this.#goOn();
         return done({ kind: "refused", reason: (error as Error).message });
       }
       done({ kind: "lent", state });
@@ -84,12 +84,27 @@ export class LentSide {
     for (const delayMs of provokeMs) loop.after(delayMs, () => tools.provoke(lent));
   }
 
+  /** What was begun of a lend is undone. */
+  #goOn(): void {
+    const { fd, client, portal, tools, hold, fail } = this.#flow;
+    try {
+      if (this.#lent !== null) {
+        tools.rules.end(client, portal);
+        this.#lent = null;
+        resetAtClose(fd, false);
+      }
+      hold(false);
+    } catch {
+      fail("its packets cannot be had back");
+    }
+  }
+
   #lend(borrower: string): TcpState {
     const { fd, client, portal, tools } = this.#flow;
     const state = readState(fd, client, portal);
     const { sendUnacknowledged, receiveNext } = state;
-    tools.rules.lend(client, portal, borrower, sendUnacknowledged, receiveNext);
     this.#lent = state;
+    tools.rules.lend(client, portal, borrower, sendUnacknowledged, receiveNext);
     resetAtClose(fd, true);
     // Since the rules hold, nothing newer leaves than what the borrower begins with.
     return state.timestamps ? { ...state, timestamp: readTimestamp(fd) } : state;

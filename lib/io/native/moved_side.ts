@@ -35,7 +35,7 @@ export class MovedSide {
         state = (error as Error).message;
       }
       if (typeof state !== "string") return done({ kind: "lent", state });
-      this.stay();
+      if (!this.stay()) this.#flow.fail("its packets cannot be had back");
       done({ kind: "refused", reason: state });
     });
   }

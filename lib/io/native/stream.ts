@@ -206,6 +206,9 @@ export class NativeStream implements Stream, LendableFlow, MovableFlow, EventSou
       client: this.remote,
       hold: (held) => this.#hold(held),
       deliver: () => this.#deliverAll(),
+      fail: (reason) => {
+        if (!this.#dead) this.#die(reason, true);
+      },
     };
   }
 

@@ -177,8 +177,9 @@ function restore(state: TcpState, prepare: (fd: number) => void): number {
     checked(c.bind(fd, portal, portal.length), "Cannot bind to the lender's address");
     checked(c.connect(fd, client, client.length), "Cannot take over a connection");
     setOptions(fd, state);
-    // The lender's clock goes on meanwhile: a borrower that runs behind it is never taken for old news (PAWS).
-    if (state.timestamps) set(fd, Tcp.timestamp, state.timestamp | 0);
+    // The lender's clock goes on meanwhile: a borrower that runs behind it is never taken for old news (PAWS). From Linux 6.7 on, an
+    // odd number is no time but asks for a clock of microseconds, which would run away from it; older kernels tell odd ones.
+    if (state.timestamps) set(fd, Tcp.timestamp, state.timestamp & ~1);
     if (state.unacknowledged.length > 0) {
       set(fd, Tcp.repairQueue, Queue.send);
       fill(fd, state.unacknowledged, state.unacknowledged.length);

@@ -184,6 +184,7 @@ export class Forwarding {
     const { flows } = shortCuts;
     const { pageBytes } = group;
     const borrower = new Borrower({
+      clock,
       log,
       messenger,
       flows,

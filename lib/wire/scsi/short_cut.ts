@@ -61,7 +61,7 @@ export interface LendMessage {
 
 export interface GiveBackMessage {
   readonly number: number;
-  /** False: nothing was sent, and `state` is of no use. */
+  /** False: nothing was sent, and `state` is the one that was lent. */
   readonly sent: boolean;
   readonly state: TcpState;
 }
