@@ -12,23 +12,23 @@ import {
   type StreamHandler,
 } from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
-import { AsyncMessage, LoginRequest, LoginResponse, Opcode, reservedTag } from "../wire/iscsi/bhs.ts";
+import { AsyncMessage, LoginRequest, Opcode, reservedTag } from "../wire/iscsi/bhs.ts";
 import { AsyncEvent, codeText, LoginStage, LoginStatus } from "../wire/iscsi/status.ts";
-import { formatText } from "../wire/iscsi/text.ts";
 import type { MovedSession } from "../wire/scsi/session_move.ts";
 import { FrameReader, type FrameSink } from "./framing.ts";
 import { FullFeature } from "./full_feature.ts";
 import type { Handover } from "./handover.ts";
 import { Link } from "./link.ts";
+import { type LoginAnswer, LoginResponses } from "./login_responses.ts";
 import { Departing, type Exit, exitToMember, exitToThread, noBaggage } from "./departing.ts";
 import { type Departure, parametersOf } from "./departure.ts";
 import type { VendorNotice } from "./nexus.ts";
 import type { NexusBaggage } from "./task.ts";
 import { Output } from "./output.ts";
 import type { OutputRings } from "./output_ring.ts";
-import { serialAdd } from "./sequence.ts";
+import { SilenceWatch } from "./silence_watch.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "./target_directory.ts";
-import { type LoginStep, TargetLogin } from "./target_login.ts";
+import { TargetLogin } from "./target_login.ts";
 import type { SessionConnection, TargetSession } from "./target_session.ts";
 
 /** What a connection needs of its node. */
@@ -73,17 +73,15 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   #output: Output | null = null;
   #link: Link | null = null;
   #fullFeature: FullFeature | null = null;
+  /** Of a login or a close that may not take longer. */
   #timer: Timer;
+  readonly #silence: SilenceWatch;
   #anyByte = false;
   #loginData: Uint8Array = nothing;
-  #statSn = 0;
-  /** Bytes came since the last look, and a ping is on its way. */
-  #heard = false;
-  #pinged = false;
-  #pingTag = 0;
+  /** Null before the first request, and in a connection whose login was elsewhere. */
+  #responses: LoginResponses | null = null;
   /** On its way to another member or thread. */
   #departing: Pick<Departing<unknown>, "received"> | null = null;
-  readonly #stalls = [new Stall(), new Stall()] as const;
 
   constructor(host: ConnectionHost, portal: TargetPortal, stream: Stream) {
     this.#host = host;
@@ -91,7 +89,8 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     this.#stream = stream;
     this.reader = new FrameReader(this);
     this.#login = new TargetLogin({ directory: host.directory, random: host.random, portal });
-    this.#timer = host.clock.after(limits.loginTimeMsMax, () => this.#loginTimedOut());
+    this.#silence = new SilenceWatch(host.clock, (reason) => void this.#fail(reason));
+    this.#timer = host.clock.after(limits.loginTimeMsMax, () => void this.#fail("the login took too long"));
   }
 
   /** Goes on with a connection that another thread has taken through login, up to its last response. */
@@ -110,8 +109,8 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
       target,
     );
     connection.#anyByte = true;
-    connection.#output = new Output(stream, host.rings);
-    connection.#statSn = handover.statSn;
+    const output = connection.#output = new Output(stream, host.rings);
+    connection.#responses = new LoginResponses(output, connection.#login, handover.statSn);
     connection.#state = "admitting";
     connection.#enterFullFeature(session, answer.initiatorTaskTag, {
       kind: "answer",
@@ -134,7 +133,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   // StreamHandler.
 
   received(buffer: Uint8Array, view: DataView, start: number, end: number): void {
-    this.#heard = true;
+    this.#silence.heard = true;
     if (!this.#anyByte) {
       this.#anyByte = true;
       // Garbage need not be waited for: the first byte tells.
@@ -203,14 +202,14 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   // Login.
 
   #loginRequest(view: DataView, at: number, data: Uint8Array): void {
-    if (this.#output === null) {
+    if (this.#responses === null) {
       this.#output = new Output(this.#stream, this.#host.rings);
-      this.#statSn = LoginRequest.expStatSn.get(view, at);
+      this.#responses = new LoginResponses(this.#output, this.#login, LoginRequest.expStatSn.get(view, at));
     }
     const tag = LoginRequest.initiatorTaskTag.get(view, at);
     const step = this.#login.request(view, at, data);
     if (step.kind === "refuse") return this.#refuse(tag, step.status, step.reason);
-    if (step.nextStage !== LoginStage.fullFeaturePhase) return this.#answerLogin(tag, step, 0, null);
+    if (step.nextStage !== LoginStage.fullFeaturePhase) return void this.#answer(tag, step, null);
     this.#state = "admitting";
     this.#host.admit(
       this.#login,
@@ -224,7 +223,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   }
 
   /** Null: it cannot be had between two PDUs with everything sent; it stays here. */
-  #handOver(tag: number, step: LoginStep & { readonly kind: "answer" }): Handover | null {
+  #handOver(tag: number, step: LoginAnswer): Handover | null {
     const login = this.#login;
     if (this.#state !== "admitting" || this.reader.partial || login.target === null) return null;
     const stream = this.#stream.detach?.() ?? null;
@@ -248,26 +247,14 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
         nextStage: step.nextStage,
         text: step.text.toHex(),
       },
-      statSn: this.#statSn,
+      statSn: this.#responses!.statSn,
     };
   }
 
-  #answerLogin(
-    tag: number,
-    step: LoginStep & { readonly kind: "answer" },
-    tsih: number,
-    session: TargetSession | null,
-  ): void {
-    const output = this.#output!;
-    const at = output.begin(0, true);
-    if (at < 0) return void this.#fail("the initiator does not read its answers");
-    const { view } = output;
-    LoginResponse.transit.set(view, at, step.nextStage >= 0 ? 1 : 0);
-    LoginResponse.continue.set(view, at, step.continue ? 1 : 0);
-    LoginResponse.currentStage.set(view, at, step.stage);
-    LoginResponse.nextStage.set(view, at, Math.max(0, step.nextStage));
-    LoginResponse.tsih.set(view, at, tsih);
-    this.#finishLogin(at, tag, step.text, session);
+  /** `session`: of a login that is complete. */
+  #answer(tag: number, step: LoginAnswer, session: TargetSession | null): void {
+    if (this.#responses!.answer(tag, step, session)) return;
+    this.#fail("the initiator does not read its answers");
   }
 
   #refuse(tag: number, status: number, reason: string): void {
@@ -278,58 +265,21 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
       status: codeText(LoginStatus, status),
       reason,
     });
-    const output = this.#output!;
-    const at = output.begin(0, true);
-    if (at >= 0) {
-      LoginResponse.statusClass.set(output.view, at, status >>> 8);
-      LoginResponse.statusDetail.set(output.view, at, status & 0xff);
-      LoginResponse.tsih.set(output.view, at, this.#login.tsih);
-      this.#finishLogin(at, tag, nothing, null);
-    }
+    this.#responses!.refuse(tag, status);
     this.#close();
   }
 
-  /** Status 0101h (§11.13.5); the address goes without a tag (§13.8). */
   #redirect(tag: number, stage: number, address: SocketAddress, reason: string): void {
     if (this.#state !== "admitting") return;
     this.#note("Login redirected", { to: formatSocketAddress(address), reason });
-    const output = this.#output!;
-    const at = output.begin(0, true);
-    if (at >= 0) {
-      const status = LoginStatus.targetMovedTemporarily.code;
-      LoginResponse.currentStage.set(output.view, at, stage);
-      LoginResponse.statusClass.set(output.view, at, status >>> 8);
-      LoginResponse.statusDetail.set(output.view, at, status & 0xff);
-      const text = formatText([{ key: "TargetAddress", value: formatSocketAddress(address) }]);
-      this.#finishLogin(at, tag, text, null);
-    }
+    this.#responses!.redirect(tag, stage, address);
     this.#close();
   }
 
-  /** Fields that every login response has; version 0 is the only one there is. */
-  #finishLogin(at: number, tag: number, text: Uint8Array, session: TargetSession | null): void {
-    const output = this.#output!;
-    const { view } = output;
-    LoginResponse.opcode.set(view, at, Opcode.loginResponse);
-    LoginResponse.isid.set(view, at, this.#login.isid);
-    LoginResponse.initiatorTaskTag.set(view, at, tag);
-    LoginResponse.statSn.set(view, at, this.#statSn);
-    this.#statSn = serialAdd(this.#statSn, 1);
-    const window = session?.window;
-    LoginResponse.expCmdSn.set(view, at, window?.expCmdSn ?? this.#login.cmdSn);
-    LoginResponse.maxCmdSn.set(view, at, window?.maxCmdSn ?? this.#login.cmdSn);
-    if (text.length > 0) output.finishWith(text, 0, text.length, null);
-    else output.finish(0, null);
-  }
-
-  #enterFullFeature(
-    session: TargetSession,
-    tag: number,
-    step: LoginStep & { readonly kind: "answer" },
-  ): void {
-    this.#answerLogin(tag, step, session.identity.tsih, session);
+  #enterFullFeature(session: TargetSession, tag: number, step: LoginAnswer): void {
+    this.#answer(tag, step, session);
     if (this.#state !== "admitting") return session.end("its connection is gone");
-    this.#serve(session, this.#statSn);
+    this.#serve(session, this.#responses!.statSn);
     const { headerDigest, dataDigest } = this.#login.negotiation.parameters;
     this.#note("Logged in", { headerDigest, dataDigest });
   }
@@ -363,8 +313,9 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     });
     this.#state = "full";
     this.#host.loginOver(this);
+    this.#timer.cancel();
+    this.#silence.start(session, link);
     session.attach(this);
-    this.#watch(limits.nopIntervalMs);
   }
 
   /** Goes on with a session and its connection that have been another member's or thread's. */
@@ -419,7 +370,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     if (this.#state !== "full" || session === null) return done("its connection is closing");
     if (this.#departing !== null) return done("it is on its way already");
     if (session.discovery) return done("it is no session of a volume");
-    this.#timer.cancel();
+    this.#silence.stop();
     const departing = new Departing<State>({
       clock: this.#host.clock,
       exit,
@@ -442,7 +393,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
   #stay(bytes: Uint8Array<ArrayBuffer>): void {
     this.#departing = null;
     if (this.#state !== "full") return;
-    this.#watch(limits.nopIntervalMs);
+    this.#silence.start(this.session!, this.#link!);
     this.feed(bytes);
   }
 
@@ -453,7 +404,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
 
   #gone(to: string): void {
     this.#note(`Session given to ${to}`, {});
-    this.#timer.cancel();
+    this.#silence.stop();
     this.#state = "closed";
     this.reader.stop();
     this.#fullFeature!.stop();
@@ -461,40 +412,6 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     this.session!.leaveForElsewhere();
     this.#output!.close();
     this.#host.connectionClosed(this, false);
-  }
-
-  #loginTimedOut(): void {
-    this.#fail("the login took too long");
-  }
-
-  // Watch over silence (§11.18, §11.19).
-
-  #watch(afterMs: number): void {
-    this.#timer.cancel();
-    this.#timer = this.#host.clock.after(afterMs, () => this.#look());
-  }
-
-  #look(): void {
-    if (this.#state !== "full" || this.#departing !== null) return;
-    const [reading, sending] = this.#stalls;
-    const output = this.#output!;
-    const session = this.session!;
-    if (reading.look(output.pdusUnderWay > 0, output.pdusLeft)) {
-      return void this.#fail("the initiator does not read its answers");
-    }
-    if (sending.look(session.awaitsData, session.dataOutMoves)) {
-      return void this.#fail("the initiator does not send the data it was asked for");
-    }
-    if (this.#heard) {
-      this.#heard = false;
-      this.#pinged = false;
-      return this.#watch(limits.nopIntervalMs);
-    }
-    if (this.#pinged) return void this.#fail("the initiator does not answer pings");
-    this.#pinged = true;
-    this.#pingTag = (this.#pingTag + 1) % reservedTag;
-    this.#link!.nopIn(this.#pingTag);
-    this.#watch(limits.nopTimeoutMs);
   }
 
   // Ends.
@@ -590,6 +507,7 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     const before = this.#state;
     this.#state = state;
     if (before === "closing") return;
+    this.#silence.stop();
     this.reader.stop();
     this.#fullFeature?.stop();
     if (before === "full") this.session!.connectionLost(this);
@@ -605,19 +523,6 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
       remote: this.#stream.remote,
       ...fields,
     });
-  }
-}
-
-/** Something that should move while it is waited for. */
-class Stall {
-  #moves = -1;
-  #looks = 0;
-
-  /** True when it has not moved for limits.stalledLooksMax looks after the first one that waited. */
-  look(waits: boolean, moves: number): boolean {
-    this.#looks = waits && moves === this.#moves ? this.#looks + 1 : 0;
-    this.#moves = waits ? moves : -1;
-    return this.#looks >= limits.stalledLooksMax;
   }
 }
 
