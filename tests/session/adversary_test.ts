@@ -3,23 +3,9 @@
 import { strict as assert } from "node:assert";
 import { limits } from "../../lib/base/limits.ts";
 import * as bhs from "../../lib/wire/iscsi/bhs.ts";
-import { type FakeStream, FakeWorld } from "./fake_world.ts";
-import { build, type Response, split, textData } from "./pdus.ts";
-
-const host = "InitiatorName=iqn.2026-11.net.plimsoll.test:host";
-const vol0 = "TargetName=iqn.2026-11.net.plimsoll.test:vol0";
-
-function loggedIn(world: FakeWorld, isid = 1, ...more: string[]): FakeStream {
-  const stream = world.connect()!;
-  const fields = { currentStage: 1, nextStage: 3, transit: 1, isid, cmdSn: 1 };
-  stream.deliver(build({ kind: "login", fields, data: textData([host, vol0, ...more]) }));
-  assert.ok(bhs.LoginResponse.tsih.get(answers(stream)[0]!.view, 0) > 0);
-  return stream;
-}
-
-function answers(stream: FakeStream): Response[] {
-  return split(stream.takeOutput());
-}
+import { FakeWorld } from "./fake_world.ts";
+import { answers, loggedIn } from "./fake_initiator.ts";
+import { build } from "./pdus.ts";
 
 function write(tag: number, cmdSn: number, blocks: number, more: Record<string, number> = {}): Uint8Array {
   const fields = {

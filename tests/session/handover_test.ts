@@ -3,7 +3,8 @@
 
 import { strict as assert } from "node:assert";
 import * as bhs from "../../lib/wire/iscsi/bhs.ts";
-import { DetachingStream, host, Scene, vol0 } from "./other_thread.ts";
+import { host, vol0 } from "./fake_initiator.ts";
+import { DetachingStream, Scene } from "./other_thread.ts";
 import { build, split, textData } from "./pdus.ts";
 
 Deno.test("the thread answers the login and goes on with numbers, parameters and digests", () => {

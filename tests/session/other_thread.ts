@@ -10,10 +10,8 @@ import { OutputRings } from "../../lib/session/output_ring.ts";
 import { TargetConnection } from "../../lib/session/target_connection.ts";
 import { TargetSession } from "../../lib/session/target_session.ts";
 import { fakeRandom, FakeStream, FakeWorld } from "./fake_world.ts";
+import { host, vol0 } from "./fake_initiator.ts";
 import { build, textData } from "./pdus.ts";
-
-export const host = "InitiatorName=iqn.2026-11.net.plimsoll.test:host";
-export const vol0 = "TargetName=iqn.2026-11.net.plimsoll.test:vol0";
 
 export class DetachingStream extends FakeStream {
   detached = false;

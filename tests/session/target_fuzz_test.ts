@@ -5,6 +5,7 @@ import { strict as assert } from "node:assert";
 import { limits } from "../../lib/base/limits.ts";
 import * as bhs from "../../lib/wire/iscsi/bhs.ts";
 import { fakeOpcode, type FakeStream, FakeWorld } from "./fake_world.ts";
+import { host, vol0 } from "./fake_initiator.ts";
 import { build, split, textData } from "./pdus.ts";
 
 /** A small generator with a seed: the same seed makes the same trace. */
@@ -18,8 +19,6 @@ function generator(seed: number): (below: number) => number {
   };
 }
 
-const host = "InitiatorName=iqn.2026-11.net.plimsoll.test:host";
-const vol0 = "TargetName=iqn.2026-11.net.plimsoll.test:vol0";
 const keys = [
   "AuthMethod=CHAP,None",
   "AuthMethod=None",
