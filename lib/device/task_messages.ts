@@ -21,7 +21,7 @@ export const MessageKind = Object.freeze({
   vacated: 14,
   /** An answer's receipt has come. */
   acknowledged: 16,
-  /** What the initiator of a session that comes home has sent and nobody has looked at; the session's number, then bytes. */
+  /** Either way: what the initiator of a session that changes its thread has sent and nobody has looked at; its number, then bytes. */
   held: 17,
   // From the owner.
   wantData: 9,
@@ -106,6 +106,16 @@ export function sendWordsAndBytes(port: MessagePort, words: readonly number[], b
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
+
+/** What an initiator has sent and nobody has looked at, before the session goes on in the other thread. */
+export function sendHeld(port: MessagePort, session: number, held: Uint8Array): void {
+  for (let at = 0; at < held.length; at += heldPieceBytes) {
+    sendWordsAndBytes(port, [MessageKind.held, session], held.subarray(at, at + heldPieceBytes));
+  }
+}
+
+/** Far less than the ring between the threads holds. */
+const heldPieceBytes = 128 * 1024;
 
 export function sendControl(port: MessagePort, value: unknown): void {
   sendWordsAndBytes(port, [MessageKind.control], encoder.encode(JSON.stringify(value)));

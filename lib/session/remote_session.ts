@@ -7,6 +7,7 @@ import type { Handover, Homecoming } from "./handover.ts";
 import type { SessionParameters } from "./negotiation.ts";
 import type { VendorNotice } from "./nexus.ts";
 import { SessionNexus } from "./session_nexus.ts";
+import type { TargetPortal } from "./target_directory.ts";
 import type { SessionIdentity } from "./target_session.ts";
 import type { DeviceServer } from "./task.ts";
 
@@ -37,6 +38,11 @@ export interface LateOrders {
 export interface SessionThread {
   /** Takes a connection of a session, the first one or one that replaces another. */
   begin(session: RemoteSession, handover: Handover): void;
+  /** Sets room for a session's commands aside, each with so many bytes of data that come unasked. */
+  askRoom(id: number, firstBurstBytes: number, told: (granted: boolean) => void): void;
+  giveUpRoom(id: number): void;
+  /** Goes on with a session for which there is room; `held`: what its initiator has sent and nobody has looked at. */
+  goOn(session: RemoteSession, home: Homecoming, portals: readonly TargetPortal[], held: Uint8Array): void;
   notify(session: RemoteSession, notice: VendorNotice): void;
   /** `value`: CmdSN of a replacement, seconds of a logout request. */
   order(session: RemoteSession, order: SessionOrder, reason: string, value: number): void;
@@ -65,20 +71,20 @@ export class RemoteSession {
   readonly #whenEnded: (() => void)[] = [];
   #replaced: ((stays: boolean) => void)[] = [];
   #homing: Homing | null = null;
-  /** Another session machine goes on with its nexus. */
-  #left = false;
 
   constructor(
     identity: SessionIdentity,
     parameters: SessionParameters,
     thread: SessionThread,
     onEnded: (session: RemoteSession) => void,
+    nexus: SessionNexus | null = null,
   ) {
     this.identity = identity;
     this.parameters = parameters;
     this.thread = thread;
     this.#onEnded = onEnded;
-    this.nexus = new SessionNexus(identity, identity.target!.deviceServer, this);
+    this.nexus = nexus ?? new SessionNexus(identity, identity.target!.deviceServer, this);
+    this.nexus.session = this;
   }
 
   get deviceServer(): DeviceServer {
@@ -110,6 +116,12 @@ export class RemoteSession {
     this.connections++;
     this.remote = handover.stream.remote;
     this.thread.begin(this, handover);
+  }
+
+  /** Carries on what another session machine was at. */
+  goOn(home: Homecoming, portals: readonly TargetPortal[], held: Uint8Array): void {
+    this.connections++;
+    this.thread.goOn(this, home, portals, held);
   }
 
   end(reason: string): void {
@@ -176,7 +188,6 @@ export class RemoteSession {
   cameHome(home: Homecoming): void {
     const { orders, notices, held, done } = this.#homing!;
     this.#homing = null;
-    this.#left = true;
     const replaced = this.#replaced.splice(0);
     const whenEnded = this.#whenEnded.splice(0);
     done({ home, held, late: { orders, notices, replaced, whenEnded } });
@@ -187,7 +198,7 @@ export class RemoteSession {
     assert(this.#state !== "ended", "a session ended twice");
     this.#state = "ended";
     this.staysThere("its connection has ended");
-    if (!this.#left) this.#onEnded(this);
+    this.#onEnded(this);
     for (const then of this.#replaced.splice(0)) then(false);
     for (const then of this.#whenEnded.splice(0)) then();
   }

@@ -4,13 +4,7 @@ import type { BufferPool } from "../base/buffer_pool.ts";
 import type { Clock } from "../base/clock.ts";
 import { limits } from "../base/limits.ts";
 import { type Log, silentLog } from "../base/log.ts";
-import {
-  type DetachedStream,
-  formatSocketAddress,
-  type SocketAddress,
-  type Stream,
-  type StreamHandler,
-} from "../base/network.ts";
+import { formatSocketAddress, type SocketAddress, type Stream, type StreamHandler } from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
 import { LoginStatus } from "../wire/iscsi/status.ts";
 import type { MovedSession } from "../wire/scsi/session_move.ts";
@@ -18,16 +12,15 @@ import { type Departure, parametersOf } from "./departure.ts";
 import type { Handover } from "./handover.ts";
 import type { SessionParameters } from "./negotiation.ts";
 import { OutputRings } from "./output_ring.ts";
-import { type CameHome, RemoteSession, type SessionThread } from "./remote_session.ts";
+import { RemoteSession, type SessionThread } from "./remote_session.ts";
 import type { SessionNexus } from "./session_nexus.ts";
 import { type ConnectionHost, TargetConnection } from "./target_connection.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "./target_directory.ts";
 import type { TargetLogin } from "./target_login.ts";
 import { type SessionIdentity, TargetSession } from "./target_session.ts";
+import { type AttachStream, sessionOf, ThreadChanges } from "./thread_changes.ts";
 import type { DeviceServer } from "./task.ts";
 
-/** Between two looks whether another session has come home, milliseconds. */
-const homeRetryMs = 2;
 const stopLogoutSeconds = Math.ceil(limits.stopLogoutTimeMs / 1000);
 
 /** A session, here or in another thread. */
@@ -83,14 +76,13 @@ export interface LoginPlace {
   readonly reason: string;
 }
 
-type AttachStream = (stream: DetachedStream, handler: (stream: Stream) => StreamHandler) => void;
 type WhenFree = (login: Pick<LoginQuestion, "initiatorName" | "isid" | "target">, then: () => void) => void;
 
 /** `decided` is called once, now or later; null: it stays here. */
 export type Redirect = (login: LoginQuestion, decided: (place: LoginPlace | null) => void) => void;
 
 /** A session that has come from another member, as those see it who must end it. */
-export type AdoptedSession = Pick<TargetSession, "identity" | "ended" | "end" | "whenEnded">;
+export type AdoptedSession = Pick<NodeSession, "identity" | "ended" | "end" | "whenEnded">;
 
 /** One session as management shows it; counters since login. */
 export interface SessionInfo {
@@ -133,9 +125,9 @@ export class TargetNode implements ConnectionHost {
   readonly #place: ((target: TargetRecord) => SessionThread | null) | null;
   readonly #redirect: Redirect | null;
   readonly #whenFree: WhenFree;
-  readonly #attach: AttachStream | null;
-  /** A session is on its way here from another thread. */
-  #comesHome = false;
+  readonly threads: ThreadChanges;
+  /** Of sessions that came from another member: who is told of their end, by their number. */
+  readonly #adopted = new Map<number, () => void>();
   /** Connections of sessions in other threads. */
   #connectionsElsewhere = 0;
   #nextId = 1;
@@ -151,7 +143,17 @@ export class TargetNode implements ConnectionHost {
     this.#relativeTargetPort = parts.relativeTargetPort;
     this.#place = parts.place ?? null;
     this.#redirect = parts.redirect ?? null;
-    this.#attach = parts.attach ?? null;
+    this.threads = new ThreadChanges({
+      host: this,
+      pool: parts.pool,
+      attach: parts.attach ?? null,
+      place: this.#place,
+      session: (id) => this.#sessionOf(id),
+      connection: (id) => this.#connectionOf(id),
+      become: (session, connection) => this.#become(session, connection),
+      ended: (session) => this.#ended(session),
+      order: (...order) => this.#orderOne(...order),
+    });
     this.#whenFree = parts.whenFree ?? ((_login, then) => then());
   }
 
@@ -255,7 +257,7 @@ export class TargetNode implements ConnectionHost {
    * then, those in flight are answered, and the connection closes. False: there is no such session.
    */
   sendAway(id: number, seconds: number, reason: string): boolean {
-    const session = [...this.#sessions.values()].find(({ identity }) => identity.id === id);
+    const session = this.#sessionOf(id);
     if (session === undefined || session.ended) return false;
     const late = `${reason}, and the initiator did not log out within ${seconds} s`;
     this.#orderOne(session, "requestLogout", reason, seconds);
@@ -266,76 +268,30 @@ export class TargetNode implements ConnectionHost {
 
   /** See TargetConnection.depart. A session of another thread comes to this one first. */
   depart(id: number, owner: string, done: (departure: Departure | string) => void): void {
-    const connection = [...this.#connections].find((c) => c.session?.identity.id === id);
-    if (connection !== undefined) return connection.depart(owner, done);
-    this.bringHome(id, (refusal) => {
-      if (refusal === null) this.depart(id, owner, done);
-      else done(refusal);
+    this.threads.bringHome(id, (refusal) => {
+      const connection = this.#connectionOf(id);
+      if (refusal !== null || connection === undefined) return done(refusal ?? "its connection is closing");
+      connection.depart(owner, done);
     });
   }
 
-  /** The session goes on in this thread. A string says why it stays where it is; else nobody notices but who looks here. */
-  bringHome(id: number, done: (refusal: string | null) => void): void {
-    const attach = this.#attach;
-    const session = [...this.#sessions.values()].find(({ identity }) => identity.id === id);
-    if (!(session instanceof RemoteSession) || attach === null) {
-      return done("it is not served by the thread that can hand it over");
-    }
-    // One after the other: what their initiators send meanwhile crosses from thread to thread.
-    if (this.#comesHome) return void this.clock.after(homeRetryMs, () => this.bringHome(id, done));
-    const { identity, parameters } = session;
-    const pool = identity.target!.pool ?? this.#pool;
-    if (limits.commandsPerSessionMax * parameters.firstBurstLength > pool.bytesFree / 2) {
-      return done("there is no room for its commands");
-    }
-    this.#comesHome = true;
-    session.comeHome((came) => {
-      this.#comesHome = false;
-      if (typeof came === "string") return done(came);
-      this.#goOnHere(session, came, attach);
-      done(null);
-    });
+  #connectionOf(id: number): TargetConnection | undefined {
+    return [...this.#connections].find((c) => c.session?.identity.id === id);
   }
 
-  #goOnHere(
-    old: RemoteSession,
-    { home: { stream, session: moved }, held, late }: CameHome,
-    attach: AttachStream,
-  ): void {
-    const { identity, nexus } = old;
-    const { portal } = identity;
-    const target = identity.target!;
-    const places = ((moved.maxCmdSn - moved.expCmdSn) | 0) + 1;
-    const session = new TargetSession(
-      identity,
-      target.pool ?? this.#pool,
-      parametersOf(moved),
-      moved.expCmdSn,
-      (s) => this.#ended(s),
-      places,
-      nexus,
-    );
-    countFrom(session, moved);
-    this.#sessions.set(identity.tsih, session);
-    let connection: TargetConnection | null = null;
-    attach(
-      stream,
-      (s) => connection = TargetConnection.adopt(this, portal, s, moved, target, session, "another thread"),
-    );
-    this.#connections.add(connection!);
-    for (const bytes of held) connection!.feed(bytes.slice());
-    for (const notice of late.notices) session.notify(notice);
-    for (const { order, reason, value } of late.orders) {
-      if (order === "end" || order === "dismiss") session[order](reason);
-      else if (order !== "comeHome" && order !== "replace") this.#orderOne(session, order, reason, value);
-    }
-    for (const then of late.replaced) then(false); // its initiator logs in anew
-    for (const then of late.whenEnded) session.whenEnded(then);
+  #sessionOf(id: number): NodeSession | undefined {
+    return [...this.#sessions.values()].find(({ identity }) => identity.id === id);
+  }
+
+  #become(session: NodeSession, connection: TargetConnection | null): void {
+    this.#sessions.set(session.identity.tsih, session);
+    if (connection !== null) this.#connections.add(connection);
+    else this.#connectionsElsewhere++;
   }
 
   /** The two ends of a session's connection; null: there is none. */
   endsOf(id: number): { readonly client: SocketAddress; readonly portal: SocketAddress } | null {
-    const session = [...this.#sessions.values()].find(({ identity }) => identity.id === id);
+    const session = this.#sessionOf(id);
     const client = session?.remote ?? null;
     return session === undefined || client === null
       ? null
@@ -377,12 +333,8 @@ export class TargetNode implements ConnectionHost {
       portal,
       relativeTargetPort,
     };
-    let begun = false;
-    const session = new TargetSession(identity, pool, parameters, expCmdSn, (s) => {
-      this.#ended(s);
-      if (begun) ended();
-    }, places);
-    countFrom(session, moved);
+    const session = sessionOf(moved, identity, pool, (s) => this.#ended(s), null);
+    this.#sessions.set(identity.tsih, session);
     let connection: TargetConnection | null = null;
     const refusal = deviceServer.arrives === undefined
       ? "it is no volume"
@@ -392,11 +344,11 @@ export class TargetNode implements ConnectionHost {
       session.leaveForElsewhere(); // gives its places back
       return refusal;
     }
-    begun = true;
-    this.#sessions.set(identity.tsih, session);
+    this.#adopted.set(identity.id, ended);
     this.#connections.add(connection!);
     connection!.feed(held);
-    return session;
+    this.threads.goOut(identity.id);
+    return new Adopted(identity, (id) => this.#sessionOf(id));
   }
 
   #orderOne(
@@ -623,8 +575,12 @@ export class TargetNode implements ConnectionHost {
   }
 
   #ended(session: NodeSession): void {
-    this.#sessions.delete(session.identity.tsih);
+    const { tsih, id } = session.identity;
+    if (this.#sessions.get(tsih) !== session) return; // it goes on in another thread
+    this.#sessions.delete(tsih);
     session.deviceServer.nexusLost(session.nexus);
+    this.#adopted.get(id)?.();
+    this.#adopted.delete(id);
     this.#stoppedIfEmpty();
   }
 
@@ -636,8 +592,27 @@ export class TargetNode implements ConnectionHost {
   }
 }
 
-function countFrom(session: TargetSession, { commands, bytesRead, bytesWritten }: MovedSession): void {
-  session.commandsDone = commands;
-  session.bytesRead = bytesRead;
-  session.bytesWritten = bytesWritten;
+/** Whichever thread it is in now. */
+class Adopted implements AdoptedSession {
+  readonly identity: SessionIdentity;
+  readonly #find: (id: number) => NodeSession | undefined;
+
+  constructor(identity: SessionIdentity, find: (id: number) => NodeSession | undefined) {
+    this.identity = identity;
+    this.#find = find;
+  }
+
+  get ended(): boolean {
+    return this.#find(this.identity.id)?.ended ?? true;
+  }
+
+  end(reason: string): void {
+    this.#find(this.identity.id)?.end(reason);
+  }
+
+  whenEnded(then: () => void): void {
+    const session = this.#find(this.identity.id);
+    if (session === undefined) then();
+    else session.whenEnded(then);
+  }
 }

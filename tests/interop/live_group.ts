@@ -11,6 +11,8 @@ import { iqnPrefix, pause, program } from "./target_process.ts";
 const missing = namespacesMissing();
 if (missing !== null) console.log(`left out: ${missing}`);
 const MiB = 1024 * 1024;
+/** Threads of each member; more than one serve sessions beside the owner's. */
+const workersWanted = Number(Deno.env.get("PLIMSOLL_WORKERS") ?? 1);
 export const sizeBytes = 48 * MiB;
 export const names = ["alpha", "beta", "gamma"] as const;
 export type Name = typeof names[number];
@@ -29,7 +31,7 @@ export class LiveGroup implements AsyncDisposable {
   readonly #seen = new Map<Name, string>();
   readonly #enough = `${this.directory}/enough`;
 
-  static async make(tables = "", workers = 1): Promise<LiveGroup> {
+  static async make(tables = "", workers = workersWanted): Promise<LiveGroup> {
     const group = new LiveGroup();
     try {
       for (const name of names) group.#configure(name, tables, workers);
@@ -222,7 +224,12 @@ ${tables}`,
   }
 }
 
-export function scene(name: string, fn: (group: LiveGroup) => Promise<void>, tables = "", workers = 1): void {
+export function scene(
+  name: string,
+  fn: (group: LiveGroup) => Promise<void>,
+  tables = "",
+  workers = workersWanted,
+): void {
   Deno.test({ name, ignore: missing !== null }, async () => {
     await using group = await LiveGroup.make(tables, workers);
     try {

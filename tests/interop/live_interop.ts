@@ -60,12 +60,14 @@ scene(
     const sessions = await sessionsAt("alpha");
     const answers = await Promise.all(sessions.map(({ id }) => group.move({ name: "alpha", id }, "beta")));
     assert.deepEqual(answers.map(({ how }) => how), volumes.map(() => "live"), JSON.stringify(answers));
-    const home = group.said("alpha").split("\n").filter((line) =>
-      / Session taken over from another thread/.test(line)
-    );
-    assert.ok(home.length >= 3, `${home.length} sessions came from other threads`);
-    await pause(500);
-    // And home again, where they are in the owner's thread.
+    const said = (name: Name, what: RegExp) =>
+      group.said(name).split("\n").filter((l) => what.test(l)).length;
+    const home = said("alpha", / Session taken over from another thread/);
+    assert.ok(home >= 3, `${home} sessions came from other threads`);
+    // At its destination each goes where a login would be put.
+    const out = () => Promise.resolve(said("beta", / Session given to another thread/) >= 3);
+    await group.until(out, "they go out");
+    await pause(300);
     for (const { id } of await sessionsAt("beta")) {
       assert.equal((await group.move({ name: "beta", id }, "alpha")).how, "live");
     }

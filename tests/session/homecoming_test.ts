@@ -1,4 +1,4 @@
-// Without this, a session that comes back from another thread could lose a command, an order, or its nexus on the way.
+// Without this, a session that changes its thread could lose a command, an order, or its nexus on the way.
 
 import { strict as assert } from "node:assert";
 import type { DetachedStream } from "../../lib/base/network.ts";
@@ -6,7 +6,7 @@ import type { Departure } from "../../lib/session/departure.ts";
 import type { RemoteSession } from "../../lib/session/remote_session.ts";
 import * as bhs from "../../lib/wire/iscsi/bhs.ts";
 import { fakeOpcode, type FakeStream } from "./fake_world.ts";
-import { Scene } from "./other_thread.ts";
+import { type DetachingStream, Scene } from "./other_thread.ts";
 import { build, split } from "./pdus.ts";
 
 function command(sn: number): Uint8Array {
@@ -38,7 +38,7 @@ class Away extends Scene {
 
   /** The order reaches the other thread, whose session leaves it; `meanwhile` comes from the initiator after that. */
   leaves(meanwhile: Uint8Array = new Uint8Array(0)): Departure<DetachedStream> {
-    this.world.node.bringHome(this.remote.identity.id, (refusal) => this.refusal = refusal);
+    this.world.node.threads.bringHome(this.remote.identity.id, (refusal) => this.refusal = refusal);
     assert.equal(this.thread.orders.pop(), `comeHome ${this.remote.identity.id}`);
     let departure: Departure<DetachedStream> | string | null = null;
     this.there.connection.leaveThread((d) => departure = d);
@@ -49,7 +49,7 @@ class Away extends Scene {
   }
 
   /** What the other thread tells then. */
-  arrives({ state, session, held, gone }: Departure<DetachedStream>): FakeStream {
+  arrives({ state, session, held, gone }: Departure<DetachedStream>): DetachingStream {
     for (let at = 0; at < held.length; at += 7) this.remote.heldCame(held.subarray(at, at + 7));
     this.remote.cameHome(JSON.parse(JSON.stringify({ stream: state, session })));
     gone();
@@ -114,24 +114,78 @@ Deno.test("a session that cannot come, or ends before, stays where it is; the ne
   const { node } = scene.world;
   const told: (string | null)[] = [];
   const id = scene.remote.identity.id;
-  node.bringHome(id, (refusal) => told.push(refusal));
-  node.bringHome(id, (refusal) => told.push(refusal));
+  node.threads.bringHome(id, (refusal) => told.push(refusal));
+  node.threads.bringHome(id, (refusal) => told.push(refusal));
   scene.remote.staysThere("its commands are not answered");
   scene.world.clock.advance(10);
   assert.equal(scene.thread.orders.filter((order) => /comeHome/.test(order)).length, 2, "it is asked again");
   scene.remote.hasEnded();
-  node.bringHome(id, (refusal) => told.push(refusal));
+  node.threads.bringHome(id, (refusal) => told.push(refusal));
   assert.deepEqual(told, [
     "its commands are not answered",
     "its connection has ended",
-    "it is not served by the thread that can hand it over",
+    "its connection is closing",
   ]);
 });
 
-Deno.test("a session of the owner's thread has nowhere to come home from", () => {
+Deno.test("a session of the owner's thread is at home", () => {
   const scene = new Away();
   scene.arrives(scene.leaves());
-  let refusal: string | null = null;
-  scene.world.node.bringHome(scene.remote.identity.id, (r) => refusal = r);
-  assert.match(String(refusal), /not served by the thread/);
+  let refusal: string | null = "";
+  scene.world.node.threads.bringHome(scene.remote.identity.id, (r) => refusal = r);
+  assert.equal(refusal, null);
+});
+
+/** A session at home that is to go to another thread. */
+class Home extends Away {
+  readonly here;
+  readonly id = this.remote.identity.id;
+
+  constructor() {
+    super();
+    this.here = this.arrives(this.leaves());
+    this.thread.orders.splice(0);
+  }
+}
+
+Deno.test("a session goes out to a thread that has room, with its numbers and what has waited", () => {
+  const scene = new Home();
+  const { node, device } = scene.world;
+  device.takeEvents();
+  node.threads.goOut(scene.id);
+  node.threads.goOut(scene.id); // once is enough
+  assert.deepEqual(scene.thread.orders, [`room ${scene.id} 65536`]);
+  scene.thread.rooms[0]!(true);
+  scene.here.deliver(command(6)); // waits already
+  let home: string | null = "";
+  node.threads.bringHome(scene.id, (refusal) => home = refusal); // must wait until it has arrived
+  scene.world.clock.advance(30);
+  const { session, home: moved, held } = scene.thread.goneOn[0]!;
+  assert.deepEqual([moved.session.statSn, moved.session.expCmdSn, held.length], [19, 6, 48]);
+  assert.equal(scene.here.detached, true);
+  assert.deepEqual([node.connections, node.connectionsHere, node.sessionsHere], [1, 0, 0]);
+  assert.deepEqual(device.takeEvents(), []);
+  assert.equal(scene.thread.orders.at(-1), `comeHome ${scene.id}`);
+  session.staysThere("it is busy");
+  assert.equal(home, "it is busy");
+  session.nexus.drop("deleted");
+  assert.equal(scene.thread.orders.at(-1), `dismiss ${scene.id} deleted`);
+  session.hasEnded();
+  node.connectionClosedElsewhere(session);
+  assert.ok(device.takeEvents().some((event) => /nexus lost/.test(event)));
+  assert.equal(node.connections, 0);
+});
+
+Deno.test("without room in the other thread it stays; what is not needed is given up", () => {
+  const scene = new Home();
+  const { threads } = scene.world.node;
+  threads.goOut(scene.id);
+  scene.thread.rooms[0]!(false);
+  scene.here.deliver(command(6));
+  assert.deepEqual(answers(scene.here), [[6, 19]]);
+  threads.goOut(scene.id);
+  scene.here.peerCloses();
+  scene.thread.rooms[1]!(true);
+  assert.equal(scene.thread.orders.at(-1), `no room ${scene.id}`);
+  assert.equal(scene.thread.goneOn.length, 0);
 });

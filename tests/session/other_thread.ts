@@ -3,7 +3,7 @@
 import { strict as assert } from "node:assert";
 import { silentLog } from "../../lib/base/log.ts";
 import type { DetachedStream } from "../../lib/base/network.ts";
-import type { Handover } from "../../lib/session/handover.ts";
+import type { Handover, Homecoming } from "../../lib/session/handover.ts";
 import type { VendorNotice } from "../../lib/session/nexus.ts";
 import type { RemoteSession, SessionThread } from "../../lib/session/remote_session.ts";
 import { OutputRings } from "../../lib/session/output_ring.ts";
@@ -27,6 +27,12 @@ export class DetachingStream extends FakeStream {
 class FakeThread implements SessionThread {
   readonly begun: { readonly session: RemoteSession; readonly handover: Handover }[] = [];
   readonly orders: string[] = [];
+  readonly rooms: ((granted: boolean) => void)[] = [];
+  readonly goneOn: {
+    readonly session: RemoteSession;
+    readonly home: Homecoming;
+    readonly held: Uint8Array;
+  }[] = [];
 
   begin(session: RemoteSession, handover: Handover): void {
     this.begun.push({ session, handover: JSON.parse(JSON.stringify(handover)) });
@@ -42,6 +48,19 @@ class FakeThread implements SessionThread {
     );
   }
 
+  askRoom(id: number, firstBurstBytes: number, told: (granted: boolean) => void): void {
+    this.orders.push(`room ${id} ${firstBurstBytes}`);
+    this.rooms.push(told);
+  }
+
+  giveUpRoom(id: number): void {
+    this.orders.push(`no room ${id}`);
+  }
+
+  goOn(session: RemoteSession, home: Homecoming, _portals: unknown, held: Uint8Array): void {
+    this.goneOn.push({ session, home: JSON.parse(JSON.stringify(home)), held });
+  }
+
   counters() {
     return { commandsDone: 7, active: 1, bytesRead: 512, bytesWritten: 0 };
   }
@@ -50,9 +69,9 @@ class FakeThread implements SessionThread {
 export class Scene {
   readonly thread = new FakeThread();
   /** What came back from the other thread. */
-  readonly attached: FakeStream[] = [];
+  readonly attached: DetachingStream[] = [];
   readonly world = new FakeWorld(undefined, () => this.thread, (_detached, handler) => {
-    const stream = new FakeStream();
+    const stream = new DetachingStream();
     stream.handler = handler(stream);
     this.attached.push(stream);
   });

@@ -16,7 +16,7 @@ import {
   MessageKind,
   type MessagePort,
   sendControl,
-  sendWordsAndBytes,
+  sendHeld,
   wholeUnit,
   wordsOf,
 } from "../../device/task_messages.ts";
@@ -26,18 +26,20 @@ import type { Departure } from "../../session/departure.ts";
 import { OutputRings } from "../../session/output_ring.ts";
 import { type ConnectionHost, TargetConnection } from "../../session/target_connection.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "../../session/target_directory.ts";
-import { TargetSession } from "../../session/target_session.ts";
+import { type SessionIdentity, TargetSession } from "../../session/target_session.ts";
+import { anotherThread, sessionOf } from "../../session/thread_changes.ts";
 import type {
   DiskNews,
+  NewSession,
   SessionBegins,
+  SessionGoesOn,
   SessionOrdered,
+  SessionRoom,
   ToOwner,
   ToWorker,
   UnitNews,
 } from "./worker_messages.ts";
 
-/** Far less than the ring between the threads holds. */
-const heldPieceBytes = 128 * 1024;
 /** How often the sessions' counters are shown to the owner, milliseconds. */
 const countersMs = 100;
 
@@ -85,6 +87,10 @@ export class IoWorker implements ConnectionHost {
   readonly #sessions = new Map<number, Running>();
   /** By connection: the number of its session, also after the session has ended. */
   readonly #connections = new Map<TargetConnection, number>();
+  /** Room that is kept for sessions on their way here: the bytes of each of their commands. */
+  readonly #rooms = new Map<number, number>();
+  /** What has waited of them. */
+  readonly #held = new Map<number, Uint8Array<ArrayBuffer>[]>();
   #timer: Timer | null = null;
 
   constructor(parts: IoWorkerParts) {
@@ -110,6 +116,10 @@ export class IoWorker implements ConnectionHost {
     const words = wordsOf(message);
     if (words[0] === MessageKind.recall) return this.#recall(words[2]!, words[1]!);
     if (words[0] === MessageKind.vacate) return this.#vacate(words[1]!, words[2]!, words[3]!);
+    if (words[0] === MessageKind.held) {
+      this.#held.set(words[1]!, [...this.#held.get(words[1]!) ?? [], message.slice(8)]);
+      return;
+    }
     if (words[0] !== MessageKind.control) {
       assert(this.#calls.receive(message, words), "the owner sent a message that a worker does not know");
       return;
@@ -124,6 +134,12 @@ export class IoWorker implements ConnectionHost {
         return this.#unit(news);
       case "begin":
         return this.#begin(news);
+      case "askRoom":
+        return this.#askRoom(news);
+      case "giveUpRoom":
+        return this.#giveUpRoom(news.id);
+      case "goOn":
+        return this.#goOn(news);
       case "order":
         return this.#order(news);
       case "notify":
@@ -166,8 +182,6 @@ export class IoWorker implements ConnectionHost {
   #begin(news: SessionBegins): void {
     const { handover } = news;
     const running = this.#sessions.get(news.id) ?? this.#make(news);
-    this.#sessions.set(news.id, running);
-    if (this.#timer === null) this.#showLater();
     running.portals = handover.portals;
     this.#parts.adopt(handover.stream, (stream) => {
       const { target, session } = running;
@@ -179,9 +193,21 @@ export class IoWorker implements ConnectionHost {
   }
 
   #make(news: SessionBegins): Running {
+    const { portal, login, parameters } = news.handover;
+    return this.#run(
+      news,
+      { portal, ...login },
+      (identity, ended) => new TargetSession(identity, this.#parts.pool, parameters, login.cmdSn, ended),
+    );
+  }
+
+  #run(
+    news: NewSession,
+    ends: Pick<SessionIdentity, "portal" | "isid" | "connectionId" | "initiatorName">,
+    make: (identity: SessionIdentity, ended: () => void) => TargetSession,
+  ): Running {
     const unit = this.#units.get(news.unit);
     assert(unit !== undefined, "a session came before its unit");
-    const { handover } = news;
     const device = new WorkerDeviceServer(
       unit,
       news,
@@ -194,26 +220,58 @@ export class IoWorker implements ConnectionHost {
     );
     const access = { chap: null, mutual: null };
     const target = { name: news.targetName, alias: news.targetAlias, access, deviceServer: device };
-    const identity = {
-      id: news.id,
-      tsih: news.tsih,
-      isid: handover.login.isid,
-      connectionId: handover.login.connectionId,
-      initiatorName: handover.login.initiatorName,
-      target,
-      portal: handover.portal,
-      relativeTargetPort: news.relativeTargetPort,
-    };
-    const { pool } = this.#parts;
-    const session = new TargetSession(
-      identity,
-      pool,
-      handover.parameters,
-      handover.login.cmdSn,
-      () => this.#ended(news.id),
+    const { id, tsih, relativeTargetPort, cell } = news;
+    const { portal, isid, connectionId, initiatorName } = ends;
+    const session = make(
+      { id, tsih, isid, connectionId, initiatorName, target, portal, relativeTargetPort },
+      () => this.#ended(id),
     );
     device.nexusGained();
-    return { session, device, target, cell: news.cell, connection: null!, portals: [] };
+    const running = { session, device, target, cell, connection: null!, portals: [] };
+    this.#sessions.set(id, running);
+    if (this.#timer === null) this.#showLater();
+    return running;
+  }
+
+  /** Room for as many commands as a session may have, or none. */
+  #askRoom({ id, firstBurstBytes }: SessionRoom): void {
+    const { pool } = this.#parts;
+    const commands = limits.commandsPerSessionMax;
+    const granted = commands * firstBurstBytes <= pool.bytesFree / 2;
+    if (granted) {
+      for (let i = 0; i < commands; i++) pool.reserve(firstBurstBytes);
+      this.#rooms.set(id, firstBurstBytes);
+    }
+    this.#tell({ kind: "room", id, granted });
+  }
+
+  #giveUpRoom(id: number): void {
+    const firstBurstBytes = this.#rooms.get(id);
+    this.#rooms.delete(id);
+    if (firstBurstBytes === undefined) return;
+    for (let i = 0; i < limits.commandsPerSessionMax; i++) this.#parts.pool.unreserve(firstBurstBytes);
+  }
+
+  #goOn(news: SessionGoesOn): void {
+    const { home: { stream, session: moved }, portal, portals, id } = news;
+    const { pool, adopt } = this.#parts;
+    this.#giveUpRoom(id); // it takes of it what it needs, before anybody else can
+    const running = this.#run(
+      news,
+      { portal, ...moved },
+      (identity, ended) => sessionOf(moved, identity, pool, ended, null),
+    );
+    running.portals = portals;
+    const { target, session } = running;
+    adopt(stream, (s) => {
+      const connection = TargetConnection.adopt(this, portal, s, moved, target, session, anotherThread);
+      running.connection = connection;
+      this.#connections.set(connection, id);
+      return connection;
+    });
+    const held = this.#held.get(id) ?? [];
+    this.#held.delete(id);
+    for (const bytes of held) running.connection.feed(bytes);
   }
 
   #portalsOf(target: TargetRecord): readonly TargetPortal[] | null {
@@ -255,10 +313,7 @@ export class IoWorker implements ConnectionHost {
   #left(id: number, departure: Departure<DetachedStream> | string): void {
     if (typeof departure === "string") return this.#tell({ kind: "staysThere", id, reason: departure });
     const { state, session, held } = departure;
-    for (let at = 0; at < held.length; at += heldPieceBytes) {
-      const piece = held.subarray(at, at + heldPieceBytes);
-      sendWordsAndBytes(this.#parts.owner, [MessageKind.held, id], piece);
-    }
+    sendHeld(this.#parts.owner, id, held);
     this.#tell({ kind: "comesHome", id, home: { stream: state, session } });
     departure.gone();
   }

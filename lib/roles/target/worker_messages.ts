@@ -2,6 +2,7 @@
 
 import type { Handover, Homecoming } from "../../session/handover.ts";
 import type { VendorNotice } from "../../session/nexus.ts";
+import type { TargetPortal } from "../../session/target_directory.ts";
 import type { SessionOrder } from "../../session/remote_session.ts";
 
 /** A disk that the owner has opened; the descriptor is of the process, and the owner's to close. */
@@ -28,8 +29,8 @@ export interface UnitNews {
   readonly placesBytes: number;
 }
 
-export interface SessionBegins {
-  readonly kind: "begin";
+/** What a thread must know of a session that is to be its own. */
+export interface NewSession {
   readonly id: number;
   readonly cell: number;
   readonly unit: number;
@@ -37,7 +38,26 @@ export interface SessionBegins {
   readonly relativeTargetPort: number;
   readonly targetName: string;
   readonly targetAlias: string;
+}
+
+export interface SessionBegins extends NewSession {
+  readonly kind: "begin";
   readonly handover: Handover;
+}
+
+/** Room for a session's commands: asked for, or not needed after all. */
+export interface SessionRoom {
+  readonly kind: "askRoom" | "giveUpRoom";
+  readonly id: number;
+  readonly firstBurstBytes: number;
+}
+
+/** A session for which there is room; what was held of it has been sent before. */
+export interface SessionGoesOn extends NewSession {
+  readonly kind: "goOn";
+  readonly portal: TargetPortal;
+  readonly portals: readonly TargetPortal[];
+  readonly home: Homecoming;
 }
 
 export interface SessionOrdered {
@@ -55,12 +75,20 @@ export interface SessionNotified {
   readonly notice: VendorNotice;
 }
 
-export type ToWorker = DiskNews | UnitNews | SessionBegins | SessionOrdered | SessionNotified;
+export type ToWorker =
+  | DiskNews
+  | UnitNews
+  | SessionBegins
+  | SessionRoom
+  | SessionGoesOn
+  | SessionOrdered
+  | SessionNotified;
 
 export type ToOwner =
   /** The worker runs; where its data buffers lie. */
   | { readonly kind: "ready"; readonly arena: { readonly address: number; readonly poolBytes: number } }
   | { readonly kind: "replaced"; readonly id: number; readonly stays: boolean }
+  | { readonly kind: "room"; readonly id: number; readonly granted: boolean }
   | { readonly kind: "staysThere"; readonly id: number; readonly reason: string }
   /** Nothing of it is here any more; what was held of it has been sent before. */
   | { readonly kind: "comesHome"; readonly id: number; readonly home: Homecoming }

@@ -10,9 +10,10 @@ import {
   MessageKind,
   type MessagePort,
   sendControl,
+  sendHeld,
   wordsOf,
 } from "../../device/task_messages.ts";
-import type { Handover } from "../../session/handover.ts";
+import type { Handover, Homecoming } from "../../session/handover.ts";
 import type { VendorNotice } from "../../session/nexus.ts";
 import type {
   RemoteSession,
@@ -20,7 +21,8 @@ import type {
   SessionOrder,
   SessionThread,
 } from "../../session/remote_session.ts";
-import type { ToOwner, ToWorker } from "./worker_messages.ts";
+import type { TargetPortal } from "../../session/target_directory.ts";
+import type { NewSession, ToOwner, ToWorker } from "./worker_messages.ts";
 
 /** What a worker's end needs of the data plane. */
 export interface WorkerThreadParts {
@@ -45,6 +47,8 @@ export class WorkerThread implements SessionThread {
   readonly #sessions = new Map<number, RemoteSession>();
   /** Sessions that have ended, and have a connection that has not closed. */
   readonly #lingering = new Map<number, RemoteSession>();
+  /** Who asked for room for a session. */
+  readonly #rooms = new Map<number, (granted: boolean) => void>();
   #tasks: RemoteTasks | null = null;
 
   constructor(parts: WorkerThreadParts) {
@@ -70,25 +74,36 @@ export class WorkerThread implements SessionThread {
   // SessionThread.
 
   begin(session: RemoteSession, handover: Handover): void {
-    const { identity } = session;
-    const device = deviceOf(session);
-    if (!this.#sessions.has(identity.id)) {
-      this.#sessions.set(identity.id, session);
-      session.cell = this.#parts.takeCell();
-      for (let i = 0; i < Counter.count; i++) this.#parts.cells.setCounter(session.cell, i, 0);
-      device.attach(session.nexus, session.cell);
-    }
-    this.tell({
-      kind: "begin",
-      id: identity.id,
-      cell: session.cell,
-      unit: device.unit,
-      tsih: identity.tsih,
-      relativeTargetPort: identity.relativeTargetPort,
-      targetName: identity.target!.name,
-      targetAlias: identity.target!.alias,
-      handover,
-    });
+    if (!this.#sessions.has(session.identity.id)) this.#add(session, 0, 0, 0);
+    this.tell({ kind: "begin", ...identityOf(session), handover });
+  }
+
+  askRoom(id: number, firstBurstBytes: number, told: (granted: boolean) => void): void {
+    this.#rooms.set(id, told);
+    this.tell({ kind: "askRoom", id, firstBurstBytes });
+  }
+
+  giveUpRoom(id: number): void {
+    this.tell({ kind: "giveUpRoom", id, firstBurstBytes: 0 });
+  }
+
+  goOn(session: RemoteSession, home: Homecoming, portals: readonly TargetPortal[], held: Uint8Array): void {
+    const { id, portal } = session.identity;
+    const { commands, bytesRead, bytesWritten } = home.session;
+    this.#add(session, commands, bytesRead, bytesWritten);
+    sendHeld(this.#parts.port, id, held);
+    this.tell({ kind: "goOn", ...identityOf(session), portal, portals, home });
+  }
+
+  #add(session: RemoteSession, commands: number, bytesRead: number, bytesWritten: number): void {
+    const { cells, takeCell } = this.#parts;
+    this.#sessions.set(session.identity.id, session);
+    const cell = session.cell = takeCell();
+    cells.setCounter(cell, Counter.inFlight, 0);
+    cells.setCounter(cell, Counter.commands, commands);
+    cells.setCounter(cell, Counter.bytesRead, bytesRead);
+    cells.setCounter(cell, Counter.bytesWritten, bytesWritten);
+    deviceOf(session).attach(session.nexus, cell);
   }
 
   order(session: RemoteSession, order: SessionOrder, reason: string, value: number): void {
@@ -136,6 +151,11 @@ export class WorkerThread implements SessionThread {
       });
       return this.#isReady();
     }
+    if (news.kind === "room") {
+      const told = this.#rooms.get(news.id)!;
+      this.#rooms.delete(news.id);
+      return told(news.granted);
+    }
     const session = this.#sessions.get(news.id) ?? this.#lingering.get(news.id);
     assert(session !== undefined, "a worker told of a session that it does not have");
     switch (news.kind) {
@@ -160,6 +180,14 @@ export class WorkerThread implements SessionThread {
         return this.#parts.coldReset(session);
     }
   }
+}
+
+/** What a thread must know of a session's nexus. */
+function identityOf(session: RemoteSession): NewSession {
+  const { id, tsih, relativeTargetPort, target } = session.identity;
+  const { cell } = session;
+  const { unit } = deviceOf(session);
+  return { id, cell, unit, tsih, relativeTargetPort, targetName: target!.name, targetAlias: target!.alias };
 }
 
 function deviceOf(session: RemoteSession): GatedDeviceServer {
