@@ -3,7 +3,6 @@
 import { lookup } from "node:dns/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { limits } from "../lib/base/limits.ts";
-import { secretOfFile } from "../lib/config/mod.ts";
 import { LoadCell, type LoadCells, type LoadPlan, makeLoadCells } from "../lib/roles/bench/plan.ts";
 import { parseIscsiName } from "../lib/wire/iscsi/names.ts";
 import { benchJson, benchPicture, progressLine } from "./bench_picture.ts";
@@ -11,6 +10,7 @@ import { benchEngine, runBench } from "./bench_run.ts";
 import { type BenchUrl, parseBenchUrl } from "./bench_url.ts";
 import { withExamples } from "./help.ts";
 import { formatBytes, formatCount, plural } from "./quantity.ts";
+import { readSecret } from "./secret_file.ts";
 import { parseSize } from "./size.ts";
 import { CommandError, printJson, type Terminal, usageError } from "./terminal.ts";
 
@@ -166,13 +166,7 @@ async function chapOf(user: string | null, file: string | undefined): Promise<Lo
       `Cannot log in as "${user}" without a secret. Give its file with --chap-secret-file FILE.`,
     );
   }
-  let text;
-  try {
-    text = await Deno.readTextFile(file);
-  } catch (error) {
-    throw new CommandError(`Cannot read the secret in "${file}": ${(error as Error).message}.`);
-  }
-  const secret = new TextEncoder().encode(secretOfFile(text));
+  const secret = new TextEncoder().encode(await readSecret(file));
   if (secret.length === 0) throw new CommandError(`Cannot use the secret in "${file}": the file is empty.`);
   return { user, secret };
 }

@@ -1,18 +1,12 @@
 // plimsoll config check: everything that is wrong with a configuration file, before anything starts.
 
 import type { Command } from "commander";
-import {
-  chapSecretExpected,
-  chapSecretProblem,
-  type Config,
-  formatProblem,
-  type MemberConfig,
-  secretOfFile,
-} from "../lib/config/mod.ts";
+import { type Config, formatProblem, type VolumeConfig } from "../lib/config/mod.ts";
 import { parseConfigFile } from "./config_file.ts";
 import { configDefault } from "./group_options.ts";
 import { withExamples } from "./help.ts";
 import { plural } from "./quantity.ts";
+import { readChapSecret } from "./secret_file.ts";
 import { printJson, type Terminal } from "./terminal.ts";
 
 export function registerConfig(program: Command, terminal: Terminal, result: { exitCode: number }): void {
@@ -33,7 +27,7 @@ export function registerConfig(program: Command, terminal: Terminal, result: { e
 
 async function check(path: string, json: boolean, terminal: Terminal): Promise<number> {
   const parsed = await parseConfigFile(path);
-  const secrets = parsed.ok && parsed.config.role === "member" ? await secretProblems(parsed.config) : [];
+  const secrets = parsed.ok ? await secretProblems(parsed.config) : [];
   const problems = parsed.ok ? [] : parsed.problems;
   const ok = problems.length + secrets.length === 0;
   if (json) {
@@ -41,7 +35,7 @@ async function check(path: string, json: boolean, terminal: Terminal): Promise<n
   } else {
     for (const problem of problems) terminal.err(`${formatProblem(problem)}\n`);
     for (const problem of secrets) terminal.err(`${problem.file}:${problem.line}: ${problem.message}\n`);
-    for (const warning of parsed.warnings) terminal.err(`${formatProblem(warning)} (warning)\n`);
+    for (const warning of parsed.warnings) terminal.err(`${formatProblem(warning)}\n`);
     if (ok && parsed.ok) terminal.out(`${path} is in order: ${summary(parsed.config)}.\n`);
     else terminal.err(`${plural(problems.length + secrets.length, "problem")} in ${path}.\n`);
   }
@@ -60,31 +54,25 @@ function summary(config: Config): string {
 }
 
 /** Secret files are part of the configuration, so a start would stumble over them as well. */
-async function secretProblems(config: MemberConfig) {
+async function secretProblems(config: Config) {
   const out: { file: string; line: number; key: string; message: string }[] = [];
-  for (const [i, volume] of config.volumes.entries()) {
+  for (const { key: table, line, access } of accessTables(config)) {
     for (const kind of ["chap", "mutual"] as const) {
-      const source = volume[kind]?.secret;
+      const source = access[kind]?.secret;
       if (source?.kind !== "file") continue;
-      const problem = await secretFileProblem(source.path);
+      const problem = await readChapSecret(source.path).then(() => null, (error: Error) => error.message);
       if (problem === null) continue;
-      const key = `volume[${i}].${kind}.secret_file`;
-      out.push({ file: config.file, line: volume.line, key, message: `${key}: ${problem}` });
+      const key = `${table}.${kind}.secret_file`;
+      out.push({ file: config.file, line, key, message: `${key}: ${problem}` });
     }
   }
   return out;
 }
 
-async function secretFileProblem(path: string): Promise<string | null> {
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    const reason = error instanceof Deno.errors.NotFound ? "there is no such file" : (error as Error).message;
-    return `Cannot read the CHAP secret "${path}": ${reason}. Make the file with mode 600.`;
-  }
-  const problem = chapSecretProblem(secretOfFile(text));
-  return problem === null
-    ? null
-    : `Cannot use the CHAP secret of "${path}": ${problem}. Expected ${chapSecretExpected}.`;
+function accessTables(
+  config: Config,
+): { key: string; line: number; access: Pick<VolumeConfig, "chap" | "mutual"> }[] {
+  if (config.role === "agent") return [];
+  if (config.role === "proxy") return [{ key: "proxy", line: 1, access: config.proxy }];
+  return config.volumes.map((volume, i) => ({ key: `volume[${i}]`, line: volume.line, access: volume }));
 }

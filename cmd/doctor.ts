@@ -10,10 +10,10 @@ import { checkDenoVersion, checkMemory, checkNofile, checkWallClock } from "./do
 import {
   checkAddress,
   checkDisk,
-  checkDiskReport,
   checkGroupAddress,
   checkGroupSecret,
   checkMetadata,
+  checkServedDisk,
   checkShortCut,
   checkStateDir,
 } from "./doctor_member.ts";
@@ -57,9 +57,8 @@ async function examine(path: string): Promise<Check[]> {
   checks.push(check);
   if (config === null) return checks;
   if (config.role !== "member") {
-    const detail = `"${path}" is a ${
-      config.role === "proxy" ? "proxy" : "host agent"
-    }'s; this version runs members only`;
+    const role = config.role === "proxy" ? "proxy" : "host agent";
+    const detail = `"${path}" is a ${role}'s; doctor looks at what a member needs`;
     return [...checks, {
       name: "member",
       outcome: "fail",
@@ -84,19 +83,20 @@ async function examine(path: string): Promise<Check[]> {
   );
   checks.push(...await checkStateDir(config.member.stateDir), await checkGroupSecret(config));
   checks.push(await checkMetadata(config.group), ...checkShortCut(config.member));
-  return [...checks, ...status === null ? await stopped(config) : served(config, status)];
+  return [...checks, ...await (status === null ? stopped(config) : served(config, status))];
 }
 
 /** Without a running member: could it have what it needs? */
 async function stopped(config: MemberConfig): Promise<Check[]> {
-  const checks = config.member.portals.map((portal) => checkAddress("portal", portal));
-  checks.push(checkAddress("admin", config.member.admin), ...await checkGroupAddress(config));
+  const { portals, peer, admin } = config.member;
+  const checks = portals.map((portal) => checkAddress("portal", portal));
+  checks.push(checkAddress("peer", peer), checkAddress("admin", admin), ...await checkGroupAddress(config));
   for (const disk of config.disks) checks.push(await checkDisk(disk));
   return checks;
 }
 
 /** With one: what does it say itself? */
-function served(config: MemberConfig, status: StatusReport): Check[] {
+async function served(config: MemberConfig, status: StatusReport): Promise<Check[]> {
   const own = status.members.find((m) => m.name === config.member.name);
   const checks: Check[] = (own?.portals ?? []).map((portal) =>
     portal.state === "listening" ? { name: `portal ${portal.address}`, outcome: "ok", detail: "listens" } : {
@@ -116,7 +116,9 @@ function served(config: MemberConfig, status: StatusReport): Check[] {
         : { name, outcome: "ok", detail: `at ${holder}` },
     );
   }
-  checks.push(...status.disks.map(checkDiskReport));
+  for (const disk of status.disks) {
+    checks.push(await checkServedDisk(disk, disk.member === config.member.name));
+  }
   for (const notice of status.notices) {
     checks.push({ name: "notice", outcome: "warn", detail: notice, advice: "See plimsoll status." });
   }

@@ -17,8 +17,8 @@ import { groupAddressOf } from "./target_member.ts";
 import { openMetadata } from "./metadata.ts";
 import { formatBytes } from "./quantity.ts";
 
-/** Binds the address for a moment. */
-export function checkAddress(kind: "portal" | "admin", address: SocketAddress): Check {
+/** Binds the address for a moment. A peer's is needed as soon as there is another member, a portal may come up late. */
+export function checkAddress(kind: "portal" | "peer" | "admin", address: SocketAddress): Check {
   const name = `${kind} ${formatSocketAddress(address)}`;
   try {
     Deno.listen({ hostname: address.hostname, port: address.port }).close();
@@ -26,13 +26,18 @@ export function checkAddress(kind: "portal" | "admin", address: SocketAddress): 
   } catch (error) {
     if (error instanceof Deno.errors.AddrInUse) {
       const advice = `Stop what uses it (ss -ltnp 'sport = :${address.port}'), or choose another port.`;
-      return { name, outcome: "fail", detail: "in use by another program", advice };
+      return {
+        name,
+        outcome: kind === "peer" ? "warn" : "fail",
+        detail: "in use by another program",
+        advice,
+      };
     }
     if (error instanceof Deno.errors.AddrNotAvailable) {
       const advice = "Bring the interface up. A portal is retried until its address is there.";
       return {
         name,
-        outcome: kind === "portal" ? "warn" : "fail",
+        outcome: kind === "admin" ? "fail" : "warn",
         detail: "no interface has this address",
         advice,
       };
@@ -80,9 +85,14 @@ async function checkToken(path: string): Promise<Check> {
 export async function checkGroupSecret(config: MemberConfig): Promise<Check> {
   const path = config.group.secretFile;
   const name = "group secret";
-  const info = await stat(path).catch(() => null);
-  if (info === null) {
-    return { name, outcome: "ok", detail: `${path} is made by the start that creates the group` };
+  let info;
+  try {
+    info = await stat(path);
+  } catch (error) {
+    if ((error as { code?: string }).code === "ENOENT") {
+      return { name, outcome: "ok", detail: `${path} is made by the start that creates the group` };
+    }
+    return { name, outcome: "fail", detail: (error as Error).message, advice: "Run as the member's user." };
   }
   const mode = info.mode & 0o777;
   if ((mode & 0o077) === 0) return { name, outcome: "ok", detail: `${path} is private` };
@@ -185,8 +195,15 @@ export async function checkDisk(config: DiskConfig): Promise<Check> {
   }
 }
 
-/** A disk that a running member serves. */
-export function checkDiskReport(disk: DiskReport): Check {
+/** A disk that a running member serves. Of this machine's, the file system is looked at, too. */
+export async function checkServedDisk(disk: DiskReport, here: boolean): Promise<Check> {
+  const check = checkDiskReport(disk);
+  const info = here && check.outcome === "ok" ? await stat(disk.path).catch(() => null) : null;
+  if (!info?.isFile()) return check;
+  return await room(check.name, disk.path, disk.sizeBytes - info.blocks * 512, check.detail);
+}
+
+function checkDiskReport(disk: DiskReport): Check {
   const name = `disk ${disk.path}`;
   const detail = `${disk.state}, ${formatBytes(disk.allocatedBytes)} of ${
     formatBytes(disk.usableBytes)

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { formatSocketAddress } from "../lib/base/network.ts";
 import { AdminClient } from "../lib/mgmt/http_client.ts";
 import { readToken } from "../lib/mgmt/http_token.ts";
-import { usageError } from "./terminal.ts";
+import { CommandError, usageError } from "./terminal.ts";
 import { readConfigFile } from "./config_file.ts";
 
 export interface GroupOptions {
@@ -61,7 +61,9 @@ async function token(file: string | undefined, stateDir: string | null): Promise
     );
   }
   const path = file ?? `${stateDir}/admin.token`;
-  const found = await readToken(path);
+  const found = await readToken(path).catch((error: Error) => {
+    throw new CommandError(error.message);
+  });
   if (found === null) {
     throw usageError(
       `There is no admin token at "${path}". The member's first start makes it; ` +

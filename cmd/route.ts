@@ -5,7 +5,7 @@ import type { RouteReport } from "../lib/mgmt/control.ts";
 import { regionMappings, switchTable } from "../lib/route/dm_switch.ts";
 import { addGroupOptions, type GroupOptions, openGroup } from "./group_options.ts";
 import { withExamples } from "./help.ts";
-import { formatBytes, table } from "./quantity.ts";
+import { formatBytes, plural, table } from "./quantity.ts";
 import { printable } from "./status_picture.ts";
 import { type Colour, paint, printJson, type Terminal } from "./terminal.ts";
 
@@ -134,7 +134,13 @@ export function routePicture(report: RouteReport, terminal: Terminal): string {
   const longest = report.runs.reduce((most, [, count]) => Math.max(most, count), 0);
   const first = report.runs.slice(0, runsShownMax).map(([home, count]) => `${printable(home)} ${count}`);
   const rest = report.runs.length > runsShownMax ? ", …" : "";
-  out.push("", `${report.runs.length} runs, the longest of ${longest} pages: ${first.join(", ")}${rest}`, "");
+  out.push(
+    "",
+    `${plural(report.runs.length, "run")}, the longest of ${plural(longest, "page")}: ${
+      first.join(", ")
+    }${rest}`,
+    "",
+  );
   return out.join("\n");
 }
 

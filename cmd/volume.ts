@@ -1,13 +1,13 @@
 // plimsoll volume: create, list, show, set, resize, delete.
 
 import { type Command, Option } from "commander";
-import { chapSecretExpected, chapSecretProblem, secretOfFile } from "../lib/config/mod.ts";
 import type { VolumeChange, VolumeCreation, VolumeReport } from "../lib/mgmt/control.ts";
 import { type VolumeClass, volumeClasses } from "../lib/meta/records.ts";
 import { type AdminClient, AdminError } from "../lib/mgmt/http_client.ts";
 import { addGroupOptions, type GroupOptions, openGroup } from "./group_options.ts";
 import { withExamples } from "./help.ts";
 import { formatBytes, formatCount, plural, table } from "./quantity.ts";
+import { readChapSecret } from "./secret_file.ts";
 import { parseSize } from "./size.ts";
 import { printable } from "./status_picture.ts";
 import { CommandError, printJson, type Terminal, usageError } from "./terminal.ts";
@@ -284,20 +284,7 @@ async function identity(
   if (user === undefined || file === undefined) {
     throw usageError(`--${kind}-user and --${kind}-secret-file go together; one of them is missing.`);
   }
-  let text: string;
-  try {
-    text = await Deno.readTextFile(file);
-  } catch (error) {
-    throw new CommandError(`Cannot read the CHAP secret "${file}": ${(error as Error).message}.`);
-  }
-  const secret = secretOfFile(text);
-  const problem = chapSecretProblem(secret);
-  if (problem !== null) {
-    throw new CommandError(
-      `Cannot use the CHAP secret of "${file}": ${problem}. Give it ${chapSecretExpected}.`,
-    );
-  }
-  return { user, secret };
+  return { user, secret: await readChapSecret(file) };
 }
 
 function names(text: string): string[] {

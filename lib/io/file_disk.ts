@@ -53,7 +53,7 @@ export function openFileDisk(path: string, options: OpenFileDiskOptions = {}): F
     }
     flags |= O_CREAT | O_EXCL;
   } else {
-    const stat = fs.statSync(path, { throwIfNoEntry: false });
+    const stat = statOf(path);
     if (stat === undefined) {
       throw new DiskOpenError(
         "missing",
@@ -111,25 +111,36 @@ function claimOf(path: string): number | null {
   return claim === "unavailable" ? null : claim;
 }
 
+function statOf(path: string): fs.Stats | undefined {
+  try {
+    return fs.statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw openError(path, error as NodeJS.ErrnoException);
+  }
+}
+
 function openDescriptor(path: string, flags: number): number {
   try {
     return fs.openSync(path, flags, 0o600);
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === "EEXIST") {
-      throw new DiskOpenError(
-        "inUse",
-        `Cannot make disk "${path}": it exists already. Remove it, or leave out its making.`,
-      );
-    }
-    if (code === "EACCES" || code === "EPERM") {
-      throw new DiskOpenError(
-        "failed",
-        `Cannot open disk "${path}": permission denied. Run as a user that may read and write it.`,
-      );
-    }
-    throw new DiskOpenError("failed", `Cannot open disk "${path}": ${(error as Error).message}.`);
+    throw openError(path, error as NodeJS.ErrnoException);
   }
+}
+
+function openError(path: string, { code, message }: NodeJS.ErrnoException): DiskOpenError {
+  if (code === "EEXIST") {
+    return new DiskOpenError(
+      "inUse",
+      `Cannot make disk "${path}": it exists already. Remove it, or leave out its making.`,
+    );
+  }
+  if (code === "EACCES" || code === "EPERM") {
+    return new DiskOpenError(
+      "failed",
+      `Cannot open disk "${path}": permission denied. Run as a user that may read and write it.`,
+    );
+  }
+  return new DiskOpenError("failed", `Cannot open disk "${path}": ${message}. Check the path.`);
 }
 
 /** A block device's stat says 0: only seeking to the end tells its size. */

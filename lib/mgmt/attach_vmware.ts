@@ -1,10 +1,10 @@
 // VMware ESXi: the software iSCSI adapter, by esxcli in the host's shell.
 
 import type { AttachStep, AttachTarget } from "./attach.ts";
-import { firstPortal, nameNotes, quote } from "./attach_text.ts";
+import { nameNotes, quote } from "./attach_text.ts";
 
 export function vmwareGuide(target: AttachTarget): AttachStep[] {
-  const where = `--adapter="$hba" --address=${firstPortal(target)} --name=${target.iqn}`;
+  const at = target.portals.map((portal) => `--adapter="$hba" --address=${portal} --name=${target.iqn}`);
   const steps: AttachStep[] = [
     {
       title: "Turn the software adapter on and look up its name",
@@ -18,9 +18,7 @@ export function vmwareGuide(target: AttachTarget): AttachStep[] {
     {
       title: "Name the target",
       notes: ["Static discovery: the host asks for this target and no other."],
-      commands: target.portals.map((portal) =>
-        `esxcli iscsi adapter discovery statictarget add --adapter="$hba" --address=${portal} --name=${target.iqn}`
-      ),
+      commands: at.map((where) => `esxcli iscsi adapter discovery statictarget add ${where}`),
     },
   ];
   if (target.chapUser !== null) steps.push(chapStep(target));
@@ -58,7 +56,7 @@ export function vmwareGuide(target: AttachTarget): AttachStep[] {
       commands: [
         "# esxcli storage filesystem unmount --volume-label=NAME",
         "# esxcli storage core device set --device=DEVICE --state=off",
-        `# esxcli iscsi adapter discovery statictarget remove ${where}`,
+        ...at.map((where) => `# esxcli iscsi adapter discovery statictarget remove ${where}`),
         '# esxcli storage core adapter rescan --adapter="$hba"',
       ],
     },

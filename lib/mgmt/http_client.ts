@@ -184,12 +184,16 @@ function exchange(
   timeMsMax: number,
 ): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  let connected = false;
   const fail = (reason: string) => {
+    const advice = connected
+      ? "Something listens there that is no member, or hangs: see what it is (ss -ltnp)"
+      : 'Start it ("plimsoll target")';
     reject(
       new AdminError(
         "unreachable",
         `Cannot reach the member at ${url.origin}: ${reason}. ` +
-          `Start it ("plimsoll target"), or name another address with --api or --config.`,
+          `${advice}, or name another address with --api or --config.`,
       ),
     );
   };
@@ -218,6 +222,11 @@ function exchange(
   const timer = setTimeout(() => {
     request.destroy(new Error(`no answer within ${timeMsMax / 1000} s`));
   }, timeMsMax);
+  request.on("socket", (socket) => {
+    socket.once("connect", () => {
+      connected = true;
+    });
+  });
   request.on("error", (error: Error & { code?: string }) => {
     clearTimeout(timer);
     fail(error.code === "ECONNREFUSED" ? "nothing listens there" : error.message);

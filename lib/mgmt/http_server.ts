@@ -150,11 +150,14 @@ function routes(
       );
     }
     const isChange = c.req.method !== "GET" && c.req.method !== "HEAD";
-    if (isChange && !tokenMatches(token, c.req.header("authorization") ?? null)) {
+    const authorization = c.req.header("authorization") ?? null;
+    if (isChange && !tokenMatches(token, authorization)) {
       c.header("WWW-Authenticate", "Bearer");
       throw new Refusal(
         "unauthorized",
-        "A change needs the header Authorization: Bearer TOKEN, with the token in state_dir/admin.token of this member.",
+        authorization === null
+          ? "A change needs the header Authorization: Bearer TOKEN, with the token in state_dir/admin.token of this member."
+          : "The token that came with this change is not this member's. It is in state_dir/admin.token of this member.",
       );
     }
     running++;

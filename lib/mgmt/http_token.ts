@@ -38,7 +38,7 @@ export async function readToken(path: string): Promise<string | null> {
   if (!tokenPattern.test(text)) {
     throw new Error(
       `Cannot use the admin token "${path}": it does not hold 64 hexadecimal digits. ` +
-        `Delete it; the next start of the member makes a new one.`,
+        `Copy it from the member's state_dir again; if it is bad there, delete it, and the next start makes a new one.`,
     );
   }
   return text;

@@ -210,7 +210,7 @@ export async function readSuperblock(
   if (!seen) {
     throw new StoreOpenError(
       "notAStore",
-      `Cannot open disk "${name}": it is no Plimsoll disk. Check the path, or make it one with "disk init".`,
+      `Cannot open disk "${name}": it is no Plimsoll disk. Check the path; a blank disk becomes one when a member whose [[disk]] it is starts.`,
     );
   }
   throw new StoreOpenError(

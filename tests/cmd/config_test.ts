@@ -54,6 +54,12 @@ Deno.test("secret files are looked into, and secrets are not told", async () => 
   assert.equal(short.code, 1);
   assert.match(short.err, /short\.chap.*9 bytes/);
   assert.ok(!short.err.includes("short-one"));
+  const proxy = good.slice(0, good.indexOf("[member]")) + '[proxy]\nlisten = "127.0.0.1:3261"\n' +
+    'group_portals = ["127.0.0.1:3260"]\nvolumes = ["vol0"]\nadmin = "127.0.0.1:3281"\nstate_dir = "state"\n' +
+    'chap = { user = "u", secret_file = "short.chap" }\n';
+  const ofProxy = await run(["config", "check", scene.file("proxy.toml", proxy)]);
+  assert.equal(ofProxy.code, 1);
+  assert.match(ofProxy.err, /proxy\.chap\.secret_file: .*short\.chap.*9 bytes/);
   const missing = await run(["config", "check", scene.file("c.toml", chap("none.chap")), "--json"]);
   assert.equal(missing.code, 1);
   assert.match(JSON.parse(missing.out).problems[0].message, /no such file/);

@@ -106,6 +106,9 @@ Deno.test("disk check of what is no store is exit 1, and progress is shown to a 
     assert.equal(blank.code, 1);
     assert.match(blank.err, /no Plimsoll disk/);
     assert.equal((await run(["disk", "check", `${directory}/missing`])).code, 1);
+    const below = await run(["disk", "check", `${directory}/blank/disk`]); // a directory that is none, or lets nobody in
+    assert.equal(below.code, 1);
+    assert.match(below.err, /^plimsoll: Cannot open disk "[^"]+": .*ENOTDIR.*\n$/);
     const path = `${directory}/disk`;
     await formatted(path);
     assert.match((await run(["disk", "check", path], { tty: true })).err, /checking .* of \d+ slots \(0 %\)/);

@@ -79,6 +79,44 @@ Deno.test("an address in use, somebody else's disk and a token that others can r
   }
 });
 
+Deno.test("a peer address in use is something to look at; a proxy's file is told what doctor looks at", async () => {
+  await using scene = new Scene();
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const setting = { portalPort: freePort(), adminPort: freePort(), disk: "state/a.img" };
+  const peer = `state_dir = "state/alpha"\npeer = "127.0.0.1:${listener.addr.port}"`;
+  const { code, find } = await doctor(
+    scene.file("a.toml", config(setting).replace('state_dir = "state/alpha"', peer)),
+  );
+  assert.equal(code, 0);
+  assert.equal(find("peer").outcome, "warn");
+  assert.match(find("peer").detail, /in use/);
+
+  const proxy = config(setting).replace(
+    /\[member\][^]*/,
+    '[proxy]\nlisten = "127.0.0.1:3261"\ngroup_portals = ["127.0.0.1:3260"]\nvolumes = ["vol0"]\n' +
+      'admin = "127.0.0.1:3281"\nstate_dir = "state/proxy"\n',
+  );
+  const asked = await doctor(scene.file("proxy.toml", proxy));
+  assert.equal(asked.code, 1);
+  assert.match(asked.find("member").detail, /is a proxy's; doctor looks at what a member needs/);
+});
+
+Deno.test("a file system without room is told of while the member runs, too", async () => {
+  await using scene = new Scene();
+  Deno.writeTextFileSync(`${scene.directory}/a.img`, "");
+  const status = scene.control.status.bind(scene.control);
+  scene.control.status = async () => {
+    const report = await status();
+    const path = `${scene.directory}/a.img`;
+    const sizeBytes = 2 ** 52; // no file system has room for that
+    return { ...report, disks: [{ ...report.disks[0]!, path, sizeBytes, usableBytes: sizeBytes }] };
+  };
+  const setting = { portalPort: 3260, adminPort: scene.server.address.port, disk: "a.img" };
+  const found = (await doctor(scene.file("a.toml", config(setting)))).find("disk");
+  assert.equal(found.outcome, "warn");
+  assert.match(found.detail, /online, .*; may grow by .*, free are/);
+});
+
 Deno.test("a running member is asked, and its disks are not touched", async () => {
   await using scene = new Scene();
   scene.control.notices = ["Something to know."];

@@ -122,6 +122,12 @@ Deno.test("status --json is the member's report, and says so when there is none"
     gone.err,
     /Cannot reach the member at http:\/\/127\.0\.0\.1:\d+: nothing listens there\. Start it/,
   );
+  using stranger = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  void stranger.accept().then((connection) => connection.close());
+  const other = await run(["status", "--api", `127.0.0.1:${stranger.addr.port}`]);
+  assert.equal(other.code, 1);
+  assert.match(other.err, /Something listens there that is no member.*ss -ltnp/);
+  assert.doesNotMatch(other.err, /Start it/);
 });
 
 Deno.test("session list shows who is logged in", async () => {

@@ -48,6 +48,18 @@ Deno.test("every kind names the target, a portal, how to log in and how to detac
   }
 });
 
+Deno.test("on VMware every portal that was named is forgotten again", () => {
+  const guide = text(rich, "vmware");
+  for (const portal of rich.portals) {
+    for (const verb of ["add", "remove"]) {
+      assert.ok(
+        guide.includes(`statictarget ${verb} --adapter="$hba" --address=${portal} `),
+        `${verb} ${portal}`,
+      );
+    }
+  }
+});
+
 Deno.test("everything but commands is a comment, and what undoes the steps is one too", () => {
   const linux = text(rich, "linux").split("\n");
   for (const line of linux.filter((l) => /umount|--logout|-o delete/.test(l))) assert.match(line, /^# /);

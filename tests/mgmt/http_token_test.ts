@@ -42,7 +42,7 @@ Deno.test("a token that others can read, or that is none, is refused with what t
     await Deno.chmod(path, 0o600);
     for (const text of ["", "short", "x".repeat(64), "AB".repeat(32)]) {
       await Deno.writeTextFile(path, text);
-      await assert.rejects(loadOrMakeToken(path, systemRandom), /64 hexadecimal digits.*Delete it/s);
+      await assert.rejects(loadOrMakeToken(path, systemRandom), /64 hexadecimal digits.*delete it/s);
     }
     await assert.rejects(
       loadOrMakeToken("/proc/nowhere/admin.token", systemRandom),

@@ -4,7 +4,13 @@
 import type { Clock } from "../../base/clock.ts";
 import { formatSocketAddress, type Network } from "../../base/network.ts";
 import type { RandomSource } from "../../base/random.ts";
-import { type CommandResult, InitiatorClient, InitiatorCommand } from "../../session/initiator/mod.ts";
+import {
+  type CommandResult,
+  InitiatorClient,
+  InitiatorCommand,
+  LoginError,
+} from "../../session/initiator/mod.ts";
+import { LoginStatus } from "../../wire/iscsi/status.ts";
 import { Read16, ReadCapacity16, TestUnitReady, Write16 } from "../../wire/scsi/cdb.ts";
 import { AccessSequence, fillWithNoise } from "./access.ts";
 import { failureOf, isUnitAttention } from "./failure.ts";
@@ -261,14 +267,32 @@ class LoadCommand extends InitiatorCommand {
 }
 
 async function connect(plan: LoadPlan, world: LoadWorld): Promise<InitiatorClient> {
-  return await InitiatorClient.connect(world.network, world.clock, world.random, {
-    portal: plan.portal,
-    initiatorName: plan.initiatorName,
-    targetName: plan.targetName,
-    ...(plan.chap === null ? {} : { chap: plan.chap }),
-    nopIntervalMs: pingMs,
-  });
+  try {
+    return await InitiatorClient.connect(world.network, world.clock, world.random, {
+      portal: plan.portal,
+      initiatorName: plan.initiatorName,
+      targetName: plan.targetName,
+      ...(plan.chap === null ? {} : { chap: plan.chap }),
+      nopIntervalMs: pingMs,
+    });
+  } catch (error) {
+    const advice = error instanceof LoginError ? refusalAdvice.get(error.status ?? 0) : undefined;
+    throw advice === undefined ? error : new Error(`${(error as LoginError).message} ${advice}`);
+  }
 }
+
+/** What to do about a refused login, by its status. */
+const refusalAdvice: ReadonlyMap<number, string> = new Map([
+  [
+    LoginStatus.authenticationFailure!.code,
+    "Check the user in the URL and the secret in --chap-secret-file; the target's log may say more.",
+  ],
+  [
+    LoginStatus.authorizationFailure!.code,
+    "Its --initiators must allow this --initiator-name; the target's log may say more.",
+  ],
+  [LoginStatus.notFound!.code, "Check the target's name in the URL."],
+]);
 
 /** Takes the unit attentions that wait for a new nexus. */
 async function getReady(client: InitiatorClient, lun: number): Promise<void> {
