@@ -25,6 +25,8 @@ Deno.test("a member that is drained for a restart loses its clients and keeps it
     pagesLeft: 0,
     leftMs: 0,
   });
+  const { notices } = await group.worlds[1]!.target.control.status();
+  assert.ok(notices.includes("The member can be started anew: its clients are at others."), `${notices}`);
   const pages = async () => (await control.route("vol0")).pages!.filter((home) => home === "beta").length;
   assert.equal(await pages(), 2);
   const beta = group.worlds[1]!;

@@ -31,7 +31,7 @@ export interface BalancingParts extends PictureParts, Pick<ClientMovesParts, "mo
   readonly members: Pick<Members, "fellows" | "held">;
   readonly node: Pick<TargetNode, "sessions" | "sendAway" | "connections">;
   readonly forwarding: Pick<Forwarding, "messenger" | "messages" | "disks">;
-  readonly drains: Pick<Drains, "restarts" | "ready">;
+  readonly drains: Pick<Drains, "of" | "restarts" | "ready">;
 }
 
 export class Balancing {
@@ -69,6 +69,18 @@ export class Balancing {
   /** Moves that this member has begun since its start. */
   get moves(): number {
     return this.#clients.count;
+  }
+
+  notices(): string[] {
+    const drain = this.#parts.drains.of(this.#parts.member.name);
+    if (drain?.purpose !== "restart") return [];
+    const { ready } = drain;
+    return [
+      ready === undefined
+        ? "The member gives its clients to others, to be started anew."
+        : "The member can be started anew: its clients are at others" +
+          (ready.staying === 0 ? "." : `, but for ${ready.staying} (the log says why).`),
+    ];
   }
 
   opinions() {

@@ -115,6 +115,7 @@ export class Target {
         ...state.members.notices(),
         ...state.forwarding.notices(),
         ...state.decider.notices(),
+        ...state.balancing.notices(),
         ...state.groupAddress?.notices() ?? [],
         ...this.#notices,
       ],
