@@ -62,7 +62,8 @@ export async function startMember(
       network: engine.network,
       log,
       metadata,
-      secretFile: secretFile(config.group.secretFile),
+      secretFile: privateFile(config.group.secretFile),
+      handedOverFile: privateFile(`${config.member.stateDir}/handed-over.json`),
       openDisk: engine.openDisk,
       exists: existsSync,
       readSecretFile: (path) => Deno.readTextFile(path),
@@ -97,7 +98,7 @@ export function groupAddressOf({ group, member }: MemberConfig, clock: Clock): S
   return new SystemFloatingAddress(group.portal.hostname, member.portals.map((p) => p.hostname), clock);
 }
 
-function secretFile(path: string) {
+function privateFile(path: string) {
   return {
     path,
     read: () => readTextIfThere(path),

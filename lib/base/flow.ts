@@ -30,6 +30,9 @@ export interface TcpState {
   readonly unacknowledged: Uint8Array;
 }
 
+/** Enough to make the client of a connection speak. */
+export type FlowPoint = Pick<TcpState, "client" | "portal" | "sendUnacknowledged" | "receiveNext">;
+
 /** How a connection was lent. */
 export type LendResult =
   | { readonly kind: "lent"; readonly state: TcpState }
@@ -113,7 +116,7 @@ export interface FlowTaker {
   /** The client's packets go to `owner`, an IPv4 address; null: to this machine's own socket, if there is one. */
   steer(client: SocketAddress, portal: SocketAddress, owner: string | null): void;
   /** Makes the client speak: whoever has the connection hears it, and where nobody has, it is reset. */
-  provoke(state: TcpState): void;
+  provoke(state: FlowPoint): void;
   /**
    * The packets of these connections, and of no others, are steered for `timeMs` from now on even when this process is gone.
    * `name`: by which the next process knows them. Throws, and then nothing is kept.

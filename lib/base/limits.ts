@@ -250,6 +250,10 @@ export const limits = Object.freeze({
   moveLingerMs: 5_000,
   /** A connection that was told to be over is not taken up for so long, milliseconds: longer than a message is on its way. */
   moveForgetMs: 60_000,
+  /** For a member's process to be started anew while its moved connections stay, milliseconds: a stop of 15 s and a slow start. */
+  restartKeepMs: 60_000,
+  /** Questions about them to other members at a time: few beside messagesMax. */
+  restartAsksMax: 64,
   /** A message of one member to another, bytes: a load report of 256 sessions and as many clients of the past. */
   messageBytesMax: 64 * KiB,
   /** Buffers for messages that come, bytes: one of the largest of each other member. */

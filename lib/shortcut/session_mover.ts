@@ -16,6 +16,7 @@ import {
 import { Owner } from "./flow_key.ts";
 import type { MoveParts, Steering } from "./steering.ts";
 import type { Takeovers } from "./takeovers.ts";
+import { tellUntilKnown } from "./telling.ts";
 
 export interface SessionMoverParts extends MoveParts {
   readonly steering: Steering;
@@ -32,9 +33,6 @@ export type MoveOutcome =
   | { readonly kind: "stays"; readonly reason: string }
   /** The client was reset, and logs in again. */
   | { readonly kind: "reset"; readonly reason: string };
-
-/** Between two attempts to tell a member something, milliseconds. */
-const retryMs = 50;
 
 /** One move under way. */
 interface Move {
@@ -66,6 +64,9 @@ export class SessionMover {
     if (address === null) return stays(`${to} is down`);
     if (!flows.reaches(address)) return stays(`${to} is no neighbour of this machine at ${address}`);
     const entry = takeovers.entryOf(ends);
+    if (takeovers.awaitsEntry(ends)) {
+      return stays(`${entry.entry}, which passes its packets on, is started anew`);
+    }
     const sinceMs = this.#clock.nowMs();
     depart(id, address, (departure) => {
       if (typeof departure === "string") return stays(departure);
@@ -128,7 +129,7 @@ export class SessionMover {
     if (body.length > limits.messageBytesMax) {
       return this.#back(move, "its names and keys do not fit a message");
     }
-    this.#tell(to, MessageKind.moveTake, body, (outcome) => {
+    tellUntilKnown(this.#parts, to, MessageKind.moveTake, body, (outcome) => {
       if (outcome.kind === "taken") this.#gone(move);
       else if (outcome.kind === "refused") this.#back(move, refusalOf(to, outcome.reason));
       else this.#lose(move, outcome.reason);
@@ -176,21 +177,7 @@ export class SessionMover {
   #tellEntry(move: Move, owner: string, told: (outcome: MessageOutcome) => void): void {
     const { client, portal } = move.departure.state;
     const body = encodeFlow({ client, portal, text: owner });
-    this.#tell(move.entry, MessageKind.moveSteer, body, told);
-  }
-
-  /** What is lost is sent again: who has it already says so. When it arrives, an older one cannot arrive any more. */
-  #tell(member: string, kind: number, body: Uint8Array, told: (outcome: MessageOutcome) => void): void {
-    const { messenger, clock, runOf } = this.#parts;
-    const run = runOf(member);
-    const untilMs = clock.nowMs() + limits.moveMessageMs;
-    const send = () =>
-      messenger.send(member, kind, body, limits.moveMessageMs, (outcome) => {
-        const again = outcome.kind === "lost" && clock.nowMs() < untilMs && runOf(member) === run;
-        if (again) clock.after(retryMs, send);
-        else told(outcome);
-      });
-    send();
+    tellUntilKnown(this.#parts, move.entry, MessageKind.moveSteer, body, told);
   }
 }
 

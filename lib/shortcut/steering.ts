@@ -2,41 +2,45 @@
 // passed on by the kernel. It knows who may have each of them, so that a new login of the same initiator port waits until
 // nothing of the old session is left (docs/short-cut.md, "The whole connection").
 
-import type { FlowTaker, TcpState } from "../base/flow.ts";
-import type { Clock } from "../base/clock.ts";
+import type { FlowPoint, FlowTaker } from "../base/flow.ts";
 import { limits } from "../base/limits.ts";
 import type { Log } from "../base/log.ts";
-import type { MessageAnswer, Messenger } from "../forward/mod.ts";
+import type { MessageAnswer } from "../forward/mod.ts";
 import { MessageKind, MessageRefusal } from "../wire/scsi/member_message.ts";
-import { decodeFlow, encodeFlow, type MovedSession } from "../wire/scsi/session_move.ts";
+import { decodeFlow, encodeFlow, type FlowEnds, type MovedSession } from "../wire/scsi/session_move.ts";
 import { flowKey, Owner } from "./flow_key.ts";
+import type { TellingParts } from "./telling.ts";
 
-export interface MoveParts {
-  readonly clock: Clock;
+export interface MoveParts extends TellingParts {
   readonly log: Log;
   readonly flows: FlowTaker;
-  readonly messenger: Pick<Messenger, "send">;
   /** This member, and its process. */
   readonly self: string;
   readonly run: () => string;
-  /** The process that is another member now; null: it is down, and has stopped serving. */
-  readonly runOf: (member: string) => string | null;
-  /** Where it serves its peers. */
+  /** Where another member serves its peers. */
   readonly addressOf: (member: string) => string | null;
 }
 
-type NexusEnds = Pick<MovedSession, "initiatorName" | "isid" | "targetName">;
+export type NexusEnds = Pick<MovedSession, "initiatorName" | "isid" | "targetName">;
 
-interface Steered {
-  readonly key: string;
+/** A session that is elsewhere. */
+export interface SteeredFlow {
   readonly nexus: NexusEnds;
   /** As it was when it left here. */
-  readonly state: TcpState;
-  owner: string;
+  readonly state: FlowPoint;
+  readonly owner: string;
   /** Members that may have it, and the processes that these were. */
+  readonly holders: ReadonlyMap<string, string>;
+}
+
+interface Steered extends SteeredFlow {
+  readonly key: string;
+  owner: string;
   readonly holders: Map<string, string>;
   /** Its owner has said that nothing of the session is left. */
   over: boolean;
+  /** The next process of this member is to take it up. */
+  handedOver: boolean;
   /** It is being ended: who waits for that. */
   ending: (() => void)[] | null;
 }
@@ -47,36 +51,63 @@ const retryMs = 200;
 export class Steering {
   readonly #parts: MoveParts;
   readonly #flows = new Map<string, Steered>();
+  /** Who has a session keeps it: the process of this member is on its way out, or in. */
+  held = false;
 
   constructor(parts: MoveParts) {
     this.#parts = parts;
   }
 
-  /** Sessions that are elsewhere, by connections whose packets are passed on. */
+  /** Sessions that are elsewhere and end with this process, by connections whose packets are passed on. */
   get steered(): number {
-    return [...this.#flows.values()].filter(({ over }) => !over).length;
+    return [...this.#flows.values()].filter(({ over, handedOver }) => !over && !handedOver).length;
+  }
+
+  /** Those whose owner another member is. */
+  list(): readonly SteeredFlow[] {
+    const { self } = this.#parts;
+    return [...this.#flows.values()].filter(({ over, ending, owner }) =>
+      !over && ending === null && owner !== self
+    );
   }
 
   /** A session of this member has left for `owner`; the rules hold already. */
-  begin(state: TcpState, nexus: NexusEnds, owner: string): void {
+  begin(state: FlowPoint, nexus: NexusEnds, owner: string): void {
+    this.#holds(this.#add({ state, nexus, owner, holders: new Map() }), owner);
+  }
+
+  /** One that this member's last process has handed over: its packets are steered from here again. False: that cannot be. */
+  resume(flow: SteeredFlow): boolean {
+    const added = this.#add(flow);
+    return flow.holders.get(flow.owner) === this.#parts.runOf(flow.owner) && this.#pass(added, flow.owner);
+  }
+
+  /** This process need not wait for its end. */
+  handedOver(ends: FlowEnds): void {
+    const flow = this.#flows.get(flowKey(ends));
+    if (flow !== undefined) flow.handedOver = true;
+  }
+
+  #add({ state, nexus, owner, holders }: SteeredFlow): Steered {
     const key = flowKey(state);
-    const flow = { key, nexus, state, owner, holders: new Map<string, string>(), over: false, ending: null };
+    const rest = { holders: new Map(holders), over: false, handedOver: false, ending: null };
+    const flow = { key, nexus, state, owner, ...rest };
     this.#flows.set(key, flow);
-    this.#holds(flow, owner);
+    return flow;
   }
 
   /** It is this member's own again, or has never left; the rules hold no more. */
-  forget(state: TcpState): void {
+  forget(state: FlowEnds): void {
     this.#flows.delete(flowKey(state));
   }
 
   /** Whether it may come back here. */
-  mayReturn(state: TcpState): boolean {
-    return this.#flows.get(flowKey(state))?.ending === null;
+  mayReturn(state: FlowEnds): boolean {
+    return !this.held && this.#flows.get(flowKey(state))?.ending === null;
   }
 
   /** Nobody knows whether it has arrived. */
-  lost(state: TcpState): void {
+  lost(state: FlowEnds): void {
     const flow = this.#flows.get(flowKey(state));
     if (flow !== undefined) this.#end(flow, () => {});
   }
@@ -94,7 +125,8 @@ export class Steering {
     const held = flow.holders.has(from);
     if (held && text === flow.owner) return answer(null); // told again
     const may = flow.owner === from || (held && (text === from || text === Owner.unknown));
-    if (!may) return answer(refused);
+    const goesOn = flow.owner === from && text !== Owner.unknown && text !== Owner.nobody;
+    if (!may || (this.held && goesOn)) return answer(refused);
     if (text === Owner.unknown) this.#end(flow, () => {});
     else if (text === Owner.nobody) this.#over(flow);
     else if (!this.#steer(flow, text)) return answer(refused);
@@ -122,20 +154,23 @@ export class Steering {
 
   /** False: packets cannot be steered there. A session that comes home is steered when it is there. */
   #steer(flow: Steered, owner: string): boolean {
-    const { self, addressOf, flows, log } = this.#parts;
-    if (owner !== self) {
-      const address = addressOf(owner);
-      if (address === null || !flows.reaches(address)) return false;
-      try {
-        flows.steer(flow.state.client, flow.state.portal, address);
-      } catch (error) {
-        log.warn("packets of a moved session cannot be steered", { reason: (error as Error).message });
-        return false;
-      }
-    }
+    if (owner !== this.#parts.self && !this.#pass(flow, owner)) return false;
     flow.owner = owner;
     this.#holds(flow, owner);
     return true;
+  }
+
+  #pass({ state: { client, portal } }: Steered, owner: string): boolean {
+    const { addressOf, flows, log } = this.#parts;
+    const address = addressOf(owner);
+    if (address === null || !flows.reaches(address)) return false;
+    try {
+      flows.steer(client, portal, address);
+      return true;
+    } catch (error) {
+      log.warn("packets of a moved session cannot be steered", { reason: (error as Error).message });
+      return false;
+    }
   }
 
   #holds({ holders }: Steered, member: string): void {

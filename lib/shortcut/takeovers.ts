@@ -10,6 +10,7 @@ import { MessageKind, MessageRefusal } from "../wire/scsi/member_message.ts";
 import {
   decodeFlow,
   decodeHeld,
+  decodeRestart,
   decodeTake,
   encodeFlow,
   type FlowEnds,
@@ -33,15 +34,22 @@ export interface TakeoverParts extends MoveParts {
   readonly mayServe: () => boolean;
   /** Asks the initiator of a session to log out. */
   readonly sendAway: (session: number, reason: string) => void;
-  /** Whether another member stops. */
-  readonly stops: (member: string) => boolean;
+  /** What another member does; null: it is down. */
+  readonly stateOf: (member: string) => "joining" | "up" | "draining" | null;
 }
 
 interface Taken extends FlowEnds {
   readonly entry: string;
-  readonly run: string;
+  /** The process of the entry, and the one before it, by which the session came; "": there was none. */
+  run: string;
+  runBefore: string;
+  /** The process of now has asked for it, and the group has not shown that process yet. */
+  resuming: boolean;
   readonly session: AdoptedSession;
   sentAway: boolean;
+  ending: boolean;
+  /** So long it stays without its entry, which is started anew; by the clock. */
+  keptUntilMs: number;
 }
 
 interface Held {
@@ -77,6 +85,12 @@ export class Takeovers {
   /** Who passes the packets of this connection on, and its process: this member where it came by its own portal. */
   entryOf(ends: FlowEnds): { readonly entry: string; readonly run: string } {
     return this.#taken.get(flowKey(ends)) ?? { entry: this.#parts.self, run: this.#parts.run() };
+  }
+
+  /** Whether it has to stay here since the member that passes its packets on is started anew. */
+  awaitsEntry(ends: FlowEnds): boolean {
+    const flow = this.#taken.get(flowKey(ends));
+    return flow !== undefined && this.#isKept(flow);
   }
 
   /** It has moved on to another member. */
@@ -133,26 +147,80 @@ export class Takeovers {
     const key = flowKey(message);
     const every = key === flowKey(everyFlow);
     if (!every) this.#note(this.#over, key);
-    const flows = [...this.#taken.values()].filter((f) => f.entry === from && (every || flowKey(f) === key));
+    const flows = [...this.#taken.values()].filter((f) =>
+      f.entry === from && (every ? f.run !== message.text : flowKey(f) === key)
+    );
     let left = flows.length + 1;
     const one = () => {
       if (--left === 0) answer(null);
     };
-    for (const { session } of flows) this.#end(session, "its portal's member says that it is over", one);
+    for (const flow of flows) this.#end(flow, "its portal's member says that it is over", one);
     one();
+  };
+
+  /** A message "keep" of the member whose portal it is, before its process ends: GOOD promises it. */
+  readonly keepCame = (from: string, body: Uint8Array, answer: (answer: MessageAnswer) => void): void => {
+    const message = decodeRestart(body);
+    if (message === null) return answer(malformed);
+    const flow = this.#taken.get(flowKey(message));
+    if (flow === undefined || flow.entry !== from || flow.run !== message.run || flow.ending) {
+      return answer(notNow);
+    }
+    flow.resuming = false;
+    this.#keep(flow, message.seconds * 1000);
+    answer(null);
+  };
+
+  /** A message "resume" of the process in its place: GOOD says that the session is here, and hears that process from now on. */
+  readonly resumeCame = (from: string, body: Uint8Array, answer: (answer: MessageAnswer) => void): void => {
+    const message = decodeRestart(body);
+    if (message === null || message.nextRun === "") return answer(malformed);
+    const flow = this.#taken.get(flowKey(message));
+    if (flow === undefined || flow.entry !== from || flow.ending) return answer(notNow);
+    if (flow.run === message.nextRun && flow.runBefore === message.run) return answer(null); // told again
+    if (flow.run !== message.run || !this.#isKept(flow)) return answer(notNow);
+    flow.runBefore = flow.run;
+    flow.run = message.nextRun;
+    flow.sentAway = false;
+    flow.resuming = true;
+    this.#keep(flow, limits.restartKeepMs); // until that process is seen
+    answer(null);
   };
 
   /** Members have come, gone, or begun to stop. */
   fellowsChanged(): void {
-    for (const flow of [...this.#taken.values()]) {
-      if (this.#parts.runOf(flow.entry) !== flow.run) {
-        this.#end(flow.session, `${flow.entry}, which passed its packets on, is gone`, () => {});
-      } else if (!flow.sentAway && this.#parts.stops(flow.entry)) {
-        flow.sentAway = true;
-        const reason = `${flow.entry}, which passes its packets on, stops`;
-        this.#parts.sendAway(flow.session.identity.id, reason);
-      }
+    for (const flow of [...this.#taken.values()]) this.#look(flow);
+  }
+
+  #look(flow: Taken): void {
+    const { runOf, stateOf, sendAway } = this.#parts;
+    const { entry, session } = flow;
+    if (flow.ending || this.#taken.get(flowKey(flow)) !== flow) return;
+    const here = runOf(entry) === flow.run;
+    if (here && flow.resuming) {
+      flow.resuming = false;
+      flow.keptUntilMs = 0; // the restart is over
     }
+    if (this.#isKept(flow)) return;
+    if (!here) return this.#end(flow, `${entry}, which passed its packets on, is gone`, () => {});
+    if (flow.sentAway || stateOf(entry) !== "draining") return;
+    flow.sentAway = true;
+    sendAway(session.identity.id, `${entry}, which passes its packets on, stops`);
+  }
+
+  #keep(flow: Taken, ms: number): void {
+    const { clock } = this.#parts;
+    const forMs = Math.min(ms, limits.restartKeepMs);
+    flow.keptUntilMs = clock.nowMs() + forMs;
+    clock.after(forMs, () => this.#look(flow));
+  }
+
+  /** Not any more when another process of its entry takes logins: that one has asked for what it goes on with. */
+  #isKept({ entry, run, runBefore, keptUntilMs }: Taken): boolean {
+    const { clock, runOf, stateOf } = this.#parts;
+    if (keptUntilMs <= clock.nowMs()) return false;
+    const there = runOf(entry);
+    return there === null || there === run || there === runBefore || stateOf(entry) === "joining";
   }
 
   /** Null: it is here now. */
@@ -171,33 +239,40 @@ export class Takeovers {
     if (!isSane(moved)) return "what was agreed with its initiator makes no sense";
     const portal = { address: state.portal, targetPortalGroupTag: moved.targetPortalGroupTag };
     const ends = { client: state.client, portal: state.portal };
-    let adopted: AdoptedSession | null = null; // null: it may end before it is ours, by what its initiator has sent meanwhile
+    let flow: Taken | null = null; // null: it may end before it is ours, by what its initiator has sent meanwhile
     const ended = () => {
-      if (home || adopted === null || this.#taken.get(key)?.session !== adopted) return;
+      if (flow === null || this.#taken.get(key) !== flow) return;
       this.#taken.delete(key);
-      this.#tellOver(entry, run, ends);
+      this.#tellOver(flow);
     };
     const session = adopt(moved, portal, held, (handler) => flows.take(state, handler), ended);
     if (typeof session === "string") return session;
-    adopted = session;
-    if (home) steering.forget(state);
-    else if (session.ended) this.#tellOver(entry, run, ends);
-    else this.#taken.set(key, { ...ends, entry, run, session, sentAway: false });
     log.debug("a session was taken over", { session: session.identity.id, entry });
+    if (home) {
+      steering.forget(state);
+      return null;
+    }
+    const unkept = { runBefore: "", resuming: false, keptUntilMs: 0 };
+    flow = { ...ends, entry, run, session, sentAway: false, ending: false, ...unkept };
+    if (session.ended) this.#tellOver(flow);
+    else this.#taken.set(key, flow);
     return null;
   }
 
   /** The entry need not pass anything on any more. */
-  #tellOver(entry: string, run: string, ends: FlowEnds): void {
+  #tellOver(flow: Taken): void {
     const { messenger, runOf, clock } = this.#parts;
-    if (runOf(entry) !== run) return;
-    const body = encodeFlow({ ...ends, text: Owner.nobody });
+    const { entry, run, client, portal } = flow;
+    if (runOf(entry) !== run && !this.#isKept(flow)) return;
+    const body = encodeFlow({ client, portal, text: Owner.nobody });
     messenger.send(entry, MessageKind.moveSteer, body, limits.moveMessageMs, (outcome) => {
-      if (outcome.kind === "lost") clock.after(retryMs, () => this.#tellOver(entry, run, ends));
+      if (outcome.kind === "lost") clock.after(retryMs, () => this.#tellOver(flow));
     });
   }
 
-  #end(session: AdoptedSession, reason: string, done: () => void): void {
+  #end(flow: Taken, reason: string, done: () => void): void {
+    const { session } = flow;
+    flow.ending = true;
     if (session.ended) return done();
     session.end(reason);
     session.whenEnded(done);

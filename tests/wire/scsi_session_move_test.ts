@@ -5,9 +5,11 @@ import { strict as assert } from "node:assert";
 import {
   decodeFlow,
   decodeHeld,
+  decodeRestart,
   decodeTake,
   encodeFlow,
   encodeHeld,
+  encodeRestart,
   encodeTake,
   type TakeMessage,
 } from "../../lib/wire/scsi/session_move.ts";
@@ -105,6 +107,22 @@ Deno.test("what the initiator has sent, and whose a connection is, byte by byte"
   const flow = { client: take.state.client, portal: take.state.portal, text: "beta" };
   assert.equal(encodeFlow(flow).toHex(), "0a0102030a0102feabcd0cbc62657461");
   assert.deepEqual(decodeFlow(encodeFlow(flow)), flow);
+});
+
+Deno.test("the restart of a process that passes packets on, byte by byte", () => {
+  // Lost without it: the process of another version that a member promises nothing.
+  const ends = { client: take.state.client, portal: take.state.portal };
+  const keep = { ...ends, seconds: 60, run: "r1", nextRun: "" };
+  assert.equal(encodeRestart(keep).toHex(), "0a0102030a0102feabcd0cbc" + "003c" + "02" + "00" + "7231");
+  assert.deepEqual(decodeRestart(encodeRestart(keep)), keep);
+  const resume = { ...ends, seconds: 0, run: "r1", nextRun: "r23" };
+  const bytes = encodeRestart(resume);
+  assert.equal(bytes.toHex(), "0a0102030a0102feabcd0cbc" + "0000" + "02" + "00" + "7231" + "723233");
+  const dirty = new Uint8Array(bytes.length + 7).fill(0xff);
+  dirty.set(bytes, 5);
+  assert.deepEqual(decodeRestart(dirty.subarray(5, 5 + bytes.length)), resume);
+  for (let length = 0; length < 18; length++) assert.equal(decodeRestart(bytes.slice(0, length)), null);
+  assert.equal(decodeRestart(new Uint8Array(20)), null, "no run");
 });
 
 Deno.test("what contradicts itself is not read", () => {

@@ -1,6 +1,14 @@
 // What this machine needs to lend and to borrow connections, found or told missing at start.
 
-import type { BorrowedFlow, FlowBorrower, FlowHome, FlowTaker, KeptFlow, TcpState } from "../../base/flow.ts";
+import type {
+  BorrowedFlow,
+  FlowBorrower,
+  FlowHome,
+  FlowPoint,
+  FlowTaker,
+  KeptFlow,
+  TcpState,
+} from "../../base/flow.ts";
 import type { DetachedStream, SocketAddress, Stream, StreamHandler } from "../../base/network.ts";
 import { BorrowedSocket } from "./borrowed_socket.ts";
 import { missingCapabilities } from "./capabilities.ts";
@@ -42,7 +50,7 @@ export class FlowTools implements FlowBorrower, FlowHome, FlowTaker {
   }
 
   /** Makes the client say at once what it has received. */
-  provoke(lent: TcpState): void {
+  provoke(lent: FlowPoint): void {
     if (this.#closed) return;
     try {
       this.packets.provoke(lent);

@@ -1,7 +1,7 @@
 // Packets made by hand. To a socket of this machine, as if its client had sent it: the acknowledgement of what a borrower has
 // sent for it, which came while the socket did not know yet what it was about. To a client: what its socket could not say.
 
-import type { TcpState } from "../../base/flow.ts";
+import type { FlowPoint, TcpState } from "../../base/flow.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import { checked, flowCalls } from "./flow_calls.ts";
 import { ipv4Bytes } from "./filter_table.ts";
@@ -45,7 +45,7 @@ export class RawPackets {
   }
 
   /** A byte that the client has had long ago: it says at once what it has (RFC 9293 §3.10.7.4), and never takes it. */
-  provoke(state: TcpState): void {
+  provoke(state: FlowPoint): void {
     this.#send(
       state.portal,
       state.client,

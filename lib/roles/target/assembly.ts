@@ -43,6 +43,7 @@ import { Mover } from "./mover.ts";
 import { PageDecider } from "./page_decider.ts";
 import { Members, type ProcessIdentity } from "./members.ts";
 import { Multipath } from "./multipath.ts";
+import { claimPortals, takeHandedOver } from "./portal_claim.ts";
 import { Portals } from "./portals.ts";
 import { SessionMoves } from "./session_moves.ts";
 import type { MoveOrderPoint } from "../../balance/page_move.ts";
@@ -72,6 +73,8 @@ export interface TargetParts {
   readonly dataBufferBytes?: number;
   /** Connections of other members that this machine can send on; absent: none, and none of its own are lent. */
   readonly flows?: (FlowBorrower & FlowHome & FlowTaker) | null;
+  /** For connections that outlive this process; absent: none does. */
+  readonly handedOverFile?: SecretFile;
   /** For the group's address, if it has one; absent: this member is no candidate for it. */
   readonly floatingAddress?: FloatingAddress | null;
   /** What leases are counted by; absent: `clock`, as in a simulator, which has one. */
@@ -118,6 +121,8 @@ export interface Assembled {
   readonly fellowsChanged: () => void;
   /** Null: sessions move without their connections. */
   readonly moves: SessionMoves | null;
+  /** Before the first login. */
+  readonly claimPortals: () => Promise<void>;
   readonly balancing: Balancing;
   readonly balanceRecords: BalanceRecords;
   /** Null: the group has no address, or this member takes no part in it. */
@@ -264,10 +269,12 @@ export async function assemble(
       flows: parts.flows,
       messenger: forwarding.messenger,
       messages: forwarding.messages,
-      member: member.name,
+      member,
       members,
       node,
       draining: () => drains.has(member.name),
+      forRestart: () => drains.restarts(member.name),
+      handedOverFile: parts.handedOverFile ?? null,
       logoutSeconds: config.balance.logoutSeconds,
     });
   const drains = new Drains({ metadata, clock, log }, () => decider.soon());
@@ -433,6 +440,12 @@ export async function assemble(
     memberAdmin: new MemberAdmin(metadata, clock),
     units,
     moves,
+    claimPortals: async () => {
+      const file = parts.handedOverFile;
+      if (moves !== null) await moves.resume();
+      else if (file === undefined || await takeHandedOver(file, log) === null) return; // it never passed any on
+      await claimPortals({ clock, log, members, messenger: forwarding.messenger });
+    },
     balancing,
     balanceRecords,
     groupAddress,

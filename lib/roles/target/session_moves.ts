@@ -7,11 +7,21 @@ import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import { parseAddress } from "../../config/address.ts";
 import type { MessageServer, Messenger } from "../../forward/mod.ts";
+import type { SecretFile } from "../../meta/group.ts";
+import type { MemberRecord } from "../../meta/records.ts";
 import type { LoginQuestion, TargetNode } from "../../session/target_node.ts";
-import { everyFlow, type MoveOutcome, SessionMover, Steering, Takeovers } from "../../shortcut/mod.ts";
-import { MessageKind, MessageRefusal } from "../../wire/scsi/member_message.ts";
-import { encodeFlow } from "../../wire/scsi/session_move.ts";
+import {
+  EntryRestart,
+  formatHandedOver,
+  type MoveOutcome,
+  SessionMover,
+  type SteeredFlow,
+  Steering,
+  Takeovers,
+} from "../../shortcut/mod.ts";
+import { MessageKind } from "../../wire/scsi/member_message.ts";
 import type { Members } from "./members.ts";
+import { takeHandedOver } from "./portal_claim.ts";
 
 export interface SessionMovesParts {
   readonly clock: Clock;
@@ -19,23 +29,25 @@ export interface SessionMovesParts {
   readonly flows: FlowTaker;
   readonly messenger: Pick<Messenger, "send">;
   readonly messages: Pick<MessageServer, "listen">;
-  readonly member: string;
+  readonly member: Pick<MemberRecord, "name" | "id">;
   readonly members: Pick<Members, "find" | "fellows" | "held" | "run">;
   readonly node: Pick<TargetNode, "depart" | "endsOf" | "adopt" | "sendAway">;
   readonly draining: () => boolean;
+  /** Whether the stop is for a new start of the process, so that connections that it passes on shall outlive it. */
+  readonly forRestart: () => boolean;
+  /** For the next process; null: there is none of this machine. */
+  readonly handedOverFile: SecretFile | null;
   readonly logoutSeconds: number;
 }
 
 const retryMs = 200;
-const noLoginsYet =
-  "no logins yet: a member that is up has not said that it has no session left of this member's last run; " +
-  "see that the two can reach each other";
 
 export class SessionMoves {
   readonly #parts: SessionMovesParts;
   readonly #steering: Steering;
   readonly #takeovers: Takeovers;
   readonly #mover: SessionMover;
+  readonly #restart: EntryRestart;
 
   constructor(parts: SessionMovesParts) {
     this.#parts = parts;
@@ -45,7 +57,7 @@ export class SessionMoves {
       log,
       flows,
       messenger,
-      self: member,
+      self: member.name,
       run: () => members.run,
       runOf: (name: string) => members.find(name)?.run ?? null,
       addressOf: (name: string) => this.#addressOf(name),
@@ -57,7 +69,7 @@ export class SessionMoves {
       adopt: (...session) => node.adopt(...session),
       mayServe: () => members.held() && !parts.draining(),
       sendAway: (session, reason) => void node.sendAway(session, parts.logoutSeconds, reason),
-      stops: (name) => members.find(name)?.state === "draining",
+      stateOf: (name) => members.find(name)?.state ?? null,
     });
     this.#mover = new SessionMover({
       ...common,
@@ -66,9 +78,12 @@ export class SessionMoves {
       depart: (...session) => node.depart(...session),
       endsOf: (id) => node.endsOf(id),
     });
+    this.#restart = new EntryRestart({ ...common, steering });
     messages.listen(MessageKind.moveHeld, takeovers.heldCame);
     messages.listen(MessageKind.moveTake, takeovers.takeCame);
     messages.listen(MessageKind.moveEnd, takeovers.endCame);
+    messages.listen(MessageKind.moveKeep, takeovers.keepCame);
+    messages.listen(MessageKind.moveResume, takeovers.resumeCame);
     messages.listen(MessageKind.moveSteer, steering.heard);
   }
 
@@ -103,33 +118,65 @@ export class SessionMoves {
   }
 
   /**
-   * Before the first login: resolves when no member that serves has a session left that came by this member's portals, to a
-   * process that is no more. One that is starting too has none.
+   * Before a stop that is for a restart, while the others do not know of it yet: sessions elsewhere, whose packets this member
+   * passes on, are kept for the next process. Resolves to how many; the others end with this one. Never rejects.
    */
-  async claimPortals(): Promise<void> {
-    const { members } = this.#parts;
-    const serving = members.fellows().filter(({ live }) => live !== null && live.state !== "joining");
-    await Promise.all(serving.map(({ record, live }) => this.#claimFrom(record.name, live!.run)));
+  async handOver(): Promise<number> {
+    const { forRestart, handedOverFile: file, flows, member, members, log } = this.#parts;
+    if (!forRestart() || file === null) return 0;
+    const promised = await new Promise<SteeredFlow[]>((resolve) => this.#restart.keep(resolve));
+    const kept = promised.filter(({ owner }) => this.#addressOf(owner) !== null);
+    if (kept.length === 0) return 0;
+    try {
+      flows.keep(
+        member.id,
+        kept.map(({ state: { client, portal }, owner }) => ({
+          client,
+          portal,
+          owner: this.#addressOf(owner)!,
+        })),
+        limits.restartKeepMs,
+      );
+      await file.remove().catch(() => {}); // there is none, mostly
+      if (!await file.make(formatHandedOver({ run: members.run, flows: kept }))) {
+        throw new Error("it is there");
+      }
+    } catch (error) {
+      log.warn("connections end with this process: they cannot be handed over to the next one", {
+        file: file.path,
+        reason: (error as Error).message,
+      });
+      this.#keepNoMore();
+      this.#restart.keepNot(kept);
+      return 0;
+    }
+    for (const { state } of kept) this.#steering.handedOver(state);
+    return kept.length;
   }
 
-  #claimFrom(member: string, run: string): Promise<void> {
-    const { messenger, members, clock, log } = this.#parts;
-    const body = encodeFlow({ ...everyFlow, text: members.run });
-    let told = false;
-    return new Promise((resolve) => {
-      const ask = () => {
-        if (members.find(member)?.run !== run) return resolve(); // with it they have gone
-        messenger.send(member, MessageKind.moveEnd, body, limits.moveMessageMs, (outcome) => {
-          // A member without the means has no such sessions.
-          const none = outcome.kind === "refused" && outcome.reason === MessageRefusal.unknownKind;
-          if (outcome.kind === "taken" || none) return resolve();
-          if (!told) log.warn(noLoginsYet, { member });
-          told = true;
-          clock.after(retryMs, ask);
-        });
-      };
-      ask();
+  /** Before the first login: goes on with what the last process has handed over. Never rejects. */
+  async resume(): Promise<void> {
+    const { handedOverFile: file, member, log } = this.#parts;
+    const left = file === null ? null : await takeHandedOver(file, log);
+    if (left === null) return this.#keepNoMore();
+    const resumed = new Promise<number>((resolve) =>
+      this.#restart.resume(member.id, left.run, left.flows, resolve)
+    );
+    log.info("connections of other members' sessions are passed on again", {
+      resumed: await resumed,
+      handedOver: left.flows.length,
     });
+  }
+
+  #keepNoMore(): void {
+    const { flows, member, log } = this.#parts;
+    try {
+      flows.keepNoMore(member.id);
+    } catch (error) {
+      log.warn("a table of the packet filter stays until its time is over", {
+        reason: (error as Error).message,
+      });
+    }
   }
 
   #addressOf(name: string): string | null {

@@ -152,7 +152,7 @@ export class Target {
     await this.#reconcile(this.#config, await this.#wishes(this.#config));
     await this.#volumes.follow();
     await this.#state.units.follow();
-    await this.#state.moves?.claimPortals();
+    await this.#state.claimPortals();
     if (await this.#state.drains.restarted(this.#config.member.name)) {
       log.info("the drain for this restart is over");
     }
@@ -205,6 +205,10 @@ export class Target {
     const handedOver = this.#state.groupAddress?.close();
     this.#state.balancing.close();
     this.#state.balanceRecords.close();
+    const kept = await this.#state.moves?.handOver() ?? 0;
+    if (kept > 0) {
+      progress(`connections of other members' sessions that are kept for the next start: ${kept}`);
+    }
     members.draining();
     this.#state.decider.close();
     this.#state.drains.close();

@@ -33,6 +33,9 @@ export const MessageKind = Object.freeze({
   moveTake: 8,
   moveSteer: 9,
   moveEnd: 10,
+  /** The process by whose portal such a session came is started anew. */
+  moveKeep: 11,
+  moveResume: 12,
 });
 
 /** A unit change: the image, and the number of the change. The name of the initiator-proxy that it is told for may follow. */

@@ -263,11 +263,7 @@ export interface FlowMessage extends FlowEnds {
 export function encodeFlow({ client, portal, text }: FlowMessage): Uint8Array {
   const name = encoder.encode(text);
   const out = new Uint8Array(flowHeadBytes + name.length);
-  const view = new DataView(out.buffer);
-  FlowHead.clientAddress.set(view, 0, addressNumber(client.hostname));
-  FlowHead.portalAddress.set(view, 0, addressNumber(portal.hostname));
-  FlowHead.clientPort.set(view, 0, client.port);
-  FlowHead.portalPort.set(view, 0, portal.port);
+  putEnds(new DataView(out.buffer), { client, portal });
   out.set(name, flowHeadBytes);
   return out;
 }
@@ -275,14 +271,63 @@ export function encodeFlow({ client, portal, text }: FlowMessage): Uint8Array {
 export function decodeFlow(bytes: Uint8Array): FlowMessage | null {
   if (bytes.length < flowHeadBytes) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return { ...endsOf(view), text: decoder.decode(bytes.subarray(flowHeadBytes)) };
+}
+
+function putEnds(view: DataView, { client, portal }: FlowEnds): void {
+  FlowHead.clientAddress.set(view, 0, addressNumber(client.hostname));
+  FlowHead.portalAddress.set(view, 0, addressNumber(portal.hostname));
+  FlowHead.clientPort.set(view, 0, client.port);
+  FlowHead.portalPort.set(view, 0, portal.port);
+}
+
+function endsOf(view: DataView): FlowEnds {
   const end = (address: "clientAddress" | "portalAddress", port: "clientPort" | "portalPort") => ({
     hostname: addressText(FlowHead[address].get(view, 0)),
     port: FlowHead[port].get(view, 0),
   });
+  return { client: end("clientAddress", "clientPort"), portal: end("portalAddress", "portalPort") };
+}
+
+/** Behind a connection's two ends: the restart of the process that passes its packets on. */
+export const RestartHead = table({
+  seconds: u16(0),
+  runBytes: u8(2),
+});
+const restartHeadBytes = 4;
+
+export interface RestartMessage extends FlowEnds {
+  /** For so long the session is to be kept while the process is away; 0: no longer. */
+  readonly seconds: number;
+  /** The process by which the session came, and the one that is in its place; "": there is none yet. */
+  readonly run: string;
+  readonly nextRun: string;
+}
+
+export function encodeRestart({ seconds, run, nextRun, ...ends }: RestartMessage): Uint8Array {
+  const texts = [run, nextRun].map((text) => encoder.encode(text));
+  const at = flowHeadBytes + restartHeadBytes;
+  const out = new Uint8Array(at + texts[0]!.length + texts[1]!.length);
+  const view = new DataView(out.buffer);
+  putEnds(view, ends);
+  RestartHead.seconds.set(view, flowHeadBytes, seconds);
+  RestartHead.runBytes.set(view, flowHeadBytes, texts[0]!.length);
+  out.set(texts[0]!, at);
+  out.set(texts[1]!, at + texts[0]!.length);
+  return out;
+}
+
+export function decodeRestart(bytes: Uint8Array): RestartMessage | null {
+  const at = flowHeadBytes + restartHeadBytes;
+  if (bytes.length < at) return null;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const nextAt = at + RestartHead.runBytes.get(view, flowHeadBytes);
+  if (nextAt === at || bytes.length < nextAt) return null;
   return {
-    client: end("clientAddress", "clientPort"),
-    portal: end("portalAddress", "portalPort"),
-    text: decoder.decode(bytes.subarray(flowHeadBytes)),
+    ...endsOf(view),
+    seconds: RestartHead.seconds.get(view, flowHeadBytes),
+    run: decoder.decode(bytes.subarray(at, nextAt)),
+    nextRun: decoder.decode(bytes.subarray(nextAt)),
   };
 }
 
