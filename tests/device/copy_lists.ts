@@ -1,6 +1,6 @@
-// EXTENDED COPY as a host sends it (SPC-4 §6.4), typed from the standard's figures.
+// EXTENDED COPY as a host sends it (SPC-4 §6.4), typed from the standard's figures; no line of lib/ behind it.
 
-import { be16, be32, be64 } from "./device_bench.ts";
+import { be16, be32, be64 } from "./big_endian.ts";
 
 /** An identification descriptor of the logical unit with this NAA identifier; `change`: other bytes at some offsets. */
 export function copyTarget(naa: readonly number[], change: Record<number, number> = {}): number[] {

@@ -9,8 +9,10 @@ import type { LogicalUnitSettings } from "../../lib/device/logical_unit.ts";
 import type { BlockOperation, BlockOutcome, BlockService } from "../../lib/extent/operation.ts";
 import type { Nexus } from "../../lib/session/nexus.ts";
 import type { Task, TaskManagementFunction } from "../../lib/session/task.ts";
+import { be16, be32, be64 } from "./big_endian.ts";
 import { type MemberUnitStore, UnitGroup } from "./unit_stores.ts";
 
+export { be16, be32, be64 };
 export const pageBytes = 1024 * 1024;
 
 /** A volume in memory: pages are there once written to. */
@@ -320,18 +322,6 @@ export function pattern(lengthBytes: number, seed = 1): Uint8Array {
   const bytes = new Uint8Array(lengthBytes);
   for (let i = 0; i < lengthBytes; i++) bytes[i] = (i * 31 + seed * 17 + (i >>> 9)) & 0xff;
   return bytes;
-}
-
-export function be16(value: number): number[] {
-  return [(value >>> 8) & 0xff, value & 0xff];
-}
-
-export function be32(value: number): number[] {
-  return [...be16(Math.floor(value / 65536) % 65536), ...be16(value % 65536)];
-}
-
-export function be64(value: number): number[] {
-  return [...be32(Math.floor(value / 2 ** 32)), ...be32(value % 2 ** 32)];
 }
 
 export const read10 = (lba: number, blocks: number, flags = 0) => [

@@ -1,6 +1,8 @@
 // An iSCSI initiator that shares no line with lib/: offsets are typed from the figures of RFC 7143 §11, so that it finds
 // what both ends of the project would misread alike. No digests, no CHAP, one connection; tests only.
 
+import { copyCdb, copyList, copySegment, copyTarget } from "../device/copy_lists.ts";
+
 export interface Answer {
   readonly status: number;
   readonly data: Uint8Array;
@@ -78,6 +80,8 @@ export class PlainInitiator {
   /** What the target declared for data sent to it. */
   #segmentBytesMax = 8192;
   #buffer = new Uint8Array(0);
+  /** The unit's name, the first of page 83h (SPC-4 §7.8.5), once it was asked for. */
+  #naa: number[] | null = null;
 
   private constructor(readonly connection: Deno.TcpConn) {}
 
@@ -310,6 +314,13 @@ export class PlainInitiator {
     view.setBigUint64(8, BigInt(lba));
     view.setUint32(16, blocks);
     await this.good([0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], { write: list });
+  }
+
+  /** EXTENDED COPY within the unit, at most 65535 blocks. */
+  async copy(from: number, to: number, blocks: number): Promise<void> {
+    this.#naa ??= [...(await this.good([0x12, 1, 0x83, 0, 255, 0], { readBytes: 255 })).subarray(8, 16)];
+    const list = copyList([copyTarget(this.#naa)], [copySegment(from, to, blocks)]);
+    await this.good(copyCdb(list.length), { write: list });
   }
 
   async flush(): Promise<void> {

@@ -7,7 +7,7 @@ import type { Disk } from "../../lib/base/disk.ts";
 import { limits } from "../../lib/base/limits.ts";
 import { naaIdentifier } from "../../lib/wire/scsi/inquiry.ts";
 import { copyCdb, copyList, copySegment, copyTarget } from "../device/copy_lists.ts";
-import { be32, be64 } from "../device/device_bench.ts";
+import { be32, be64 } from "../device/big_endian.ts";
 import { pattern, verdict } from "./scsi.ts";
 import { MiB, until, World } from "./world.ts";
 
