@@ -34,6 +34,8 @@ export class NamespacedGroup implements AsyncDisposable {
     targetArguments: readonly string[] = [],
     /** A member has a portal on each. */
     private readonly networks = 1,
+    /** As in [group]. */
+    private readonly metadata = "sqlite:group.db",
   ) {
     this.machines = new Namespaces(machines, networks);
     this.#members = new Map(members.map((member) => [member.name, member]));
@@ -163,7 +165,7 @@ ${lines.join("\n")}
       this.#file(name),
       `[group]
 name = "demo"
-metadata = "sqlite:group.db"
+metadata = "${this.metadata}"
 secret_file = "group.secret"
 iqn_prefix = "${iqnPrefix}"
 ${groupLines.join("\n")}

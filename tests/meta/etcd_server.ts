@@ -20,6 +20,7 @@ export class EtcdServer {
     private readonly peerPort: number,
     private readonly cluster: string,
     private readonly tls: EtcdFiles | null,
+    private readonly hostname = "127.0.0.1",
   ) {}
 
   /** `members` of one cluster, each below a directory of its own that `stop` removes. */
@@ -41,8 +42,22 @@ export class EtcdServer {
     }
   }
 
+  /** One with the usual ports, on a machine of its own (tests/interop/namespaces.ts): the one that this process is in. */
+  static async startAt(hostname: string): Promise<EtcdServer> {
+    const directory = await Deno.makeTempDir({ prefix: "plimsoll-etcd-" });
+    const server = new EtcdServer("m0", directory, 2379, 2380, "m0=http://127.0.0.1:2380", null, hostname);
+    try {
+      server.#spawn();
+      await server.#ready();
+      return server;
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
+  }
+
   get url(): string {
-    return `${this.tls === null ? "http" : "https"}://127.0.0.1:${this.port}`;
+    return `${this.tls === null ? "http" : "https"}://${this.hostname}:${this.port}`;
   }
 
   /** A SIGSTOP has stopped it when this returns: the system stops one thread after the other. */
@@ -98,7 +113,6 @@ export class EtcdServer {
   }
 
   #spawn(): void {
-    const scheme = this.tls === null ? "http" : "https";
     const tls = this.tls === null ? [] : [
       ...["--client-cert-auth", `--trusted-ca-file=${this.tls.ca}`],
       ...[`--cert-file=${this.tls.cert}`, `--key-file=${this.tls.key}`],
@@ -107,8 +121,8 @@ export class EtcdServer {
       args: [
         `--name=${this.name}`,
         `--data-dir=${this.directory}/data`,
-        `--listen-client-urls=${scheme}://127.0.0.1:${this.port}`,
-        `--advertise-client-urls=${scheme}://127.0.0.1:${this.port}`,
+        `--listen-client-urls=${this.url}`,
+        `--advertise-client-urls=${this.url}`,
         `--listen-peer-urls=http://127.0.0.1:${this.peerPort}`,
         `--initial-advertise-peer-urls=http://127.0.0.1:${this.peerPort}`,
         `--initial-cluster=${this.cluster}`,

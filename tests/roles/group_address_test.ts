@@ -245,6 +245,7 @@ Deno.test("who cannot renew the lease gives the address up while nobody else can
   await scene.until(() => first.logged(/gives the group's address up/) === 1, 4_000);
   assert.deepEqual(scene.owners(), []);
   assert.equal(first.listening, false);
+  assert.equal(first.role.holder, null, "it hears of nobody, and has it no more");
   await scene.until(() => scene.serving().length === 1, 2_000);
   first.linkDown = false;
   await scene.pass(20_000);

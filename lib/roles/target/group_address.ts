@@ -93,6 +93,8 @@ export class GroupAddress {
 
   /** Name of the member that has it, as far as this one knows. */
   get holder(): string | null {
+    // It has given it up, and has not heard yet what has become of the record.
+    if (this.#holder?.run === this.#parts.run && this.#lease === null) return null;
     return this.#holder?.holder ?? null;
   }
 
