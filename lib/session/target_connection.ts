@@ -15,6 +15,7 @@ import type { RandomSource } from "../base/random.ts";
 import { AsyncMessage, LoginRequest, Opcode, reservedTag } from "../wire/iscsi/bhs.ts";
 import { AsyncEvent, codeText, LoginStage, LoginStatus } from "../wire/iscsi/status.ts";
 import type { MovedSession } from "../wire/scsi/session_move.ts";
+import type { Applicant } from "./admission.ts";
 import { FrameReader, type FrameSink } from "./framing.ts";
 import { FullFeature } from "./full_feature.ts";
 import type { Handover } from "./handover.ts";
@@ -38,19 +39,8 @@ export interface ConnectionHost {
   readonly directory: TargetDirectory;
   readonly log: Log;
   readonly rings: OutputRings;
-  /**
-   * Finds or makes the session for a finished login; may take time (an old session's tasks must end first). One of
-   * these is called, unless `wanted` is false by then, or `handOver` has given the connection to another thread.
-   */
-  admit(
-    login: TargetLogin,
-    portal: TargetPortal,
-    wanted: () => boolean,
-    granted: (session: TargetSession) => void,
-    refused: (status: number, reason: string) => void,
-    handOver: () => Handover | null,
-    redirected: (address: SocketAddress, reason: string) => void,
-  ): void;
+  /** Finds or makes the session for a finished login. */
+  admit(applicant: Applicant): void;
   /** The connection has left the login phase (in whatever way). */
   loginOver(connection: TargetConnection): void;
   connectionClosed(connection: TargetConnection, silent: boolean): void;
@@ -211,15 +201,15 @@ export class TargetConnection implements StreamHandler, FrameSink, SessionConnec
     if (step.kind === "refuse") return this.#refuse(tag, step.status, step.reason);
     if (step.nextStage !== LoginStage.fullFeaturePhase) return void this.#answer(tag, step, null);
     this.#state = "admitting";
-    this.#host.admit(
-      this.#login,
-      this.portal,
-      () => this.#state === "admitting",
-      (session) => this.#enterFullFeature(session, tag, step),
-      (status, reason) => this.#refuse(tag, status, reason),
-      () => this.#handOver(tag, step),
-      (address, reason) => this.#redirect(tag, step.stage, address, reason),
-    );
+    this.#host.admit({
+      login: this.#login,
+      portal: this.portal,
+      wanted: () => this.#state === "admitting",
+      granted: (session) => this.#enterFullFeature(session, tag, step),
+      refused: (status, reason) => this.#refuse(tag, status, reason),
+      redirected: (address, reason) => this.#redirect(tag, step.stage, address, reason),
+      handOver: () => this.#handOver(tag, step),
+    });
   }
 
   /** Null: it cannot be had between two PDUs with everything sent; it stays here. */

@@ -6,40 +6,29 @@ import { limits } from "../base/limits.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import { formatSocketAddress, type SocketAddress, type Stream, type StreamHandler } from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
-import { LoginStatus } from "../wire/iscsi/status.ts";
 import type { MovedSession } from "../wire/scsi/session_move.ts";
+import {
+  Admission,
+  type Applicant,
+  type LoginPlace,
+  type LoginQuestion,
+  type Redirect,
+  type WhenFree,
+} from "./admission.ts";
 import { type Departure, parametersOf } from "./departure.ts";
 import type { Handover } from "./handover.ts";
-import type { SessionParameters } from "./negotiation.ts";
+import type { NodeSession } from "./node_session.ts";
 import { OutputRings } from "./output_ring.ts";
 import { RemoteSession, type SessionThread } from "./remote_session.ts";
-import type { SessionNexus } from "./session_nexus.ts";
 import { type ConnectionHost, TargetConnection } from "./target_connection.ts";
 import type { TargetDirectory, TargetPortal, TargetRecord } from "./target_directory.ts";
 import type { TargetLogin } from "./target_login.ts";
 import { type SessionIdentity, TargetSession } from "./target_session.ts";
 import { type AttachStream, sessionOf, ThreadChanges } from "./thread_changes.ts";
-import type { DeviceServer } from "./task.ts";
+
+export type { LoginPlace, LoginQuestion };
 
 const stopLogoutSeconds = Math.ceil(limits.stopLogoutTimeMs / 1000);
-
-/** A session, here or in another thread. */
-export interface NodeSession {
-  readonly identity: SessionIdentity;
-  readonly nexus: SessionNexus;
-  readonly deviceServer: DeviceServer;
-  readonly parameters: SessionParameters;
-  readonly remote: SocketAddress | null;
-  readonly ended: boolean;
-  readonly active: number;
-  readonly commandsDone: number;
-  readonly bytesRead: number;
-  readonly bytesWritten: number;
-  end(reason: string): void;
-  dismiss(reason: string): void;
-  whenEnded(then: () => void): void;
-  replaceConnection(cmdSn: number, then: (stays: boolean) => void): void;
-}
 
 export interface TargetNodeParts {
   readonly clock: Clock;
@@ -59,27 +48,6 @@ export interface TargetNodeParts {
   /** Calls `then` when no other member has anything left of a session that began here. Absent: sessions do not move. */
   readonly whenFree?: WhenFree;
 }
-
-/** A login that is to make a session, complete and proven. */
-export interface LoginQuestion {
-  readonly initiatorName: string;
-  readonly isid: number;
-  readonly target: TargetRecord;
-  readonly portal: TargetPortal;
-  /** Its session is here already, and ends with this login (§6.3.5). */
-  readonly reinstates: boolean;
-}
-
-export interface LoginPlace {
-  readonly address: SocketAddress;
-  /** For the log. */
-  readonly reason: string;
-}
-
-type WhenFree = (login: Pick<LoginQuestion, "initiatorName" | "isid" | "target">, then: () => void) => void;
-
-/** `decided` is called once, now or later; null: it stays here. */
-export type Redirect = (login: LoginQuestion, decided: (place: LoginPlace | null) => void) => void;
 
 /** A session that has come from another member, as those see it who must end it. */
 export type AdoptedSession = Pick<NodeSession, "identity" | "ended" | "end" | "whenEnded">;
@@ -122,9 +90,7 @@ export class TargetNode implements ConnectionHost {
   readonly #inLogin = new Set<TargetConnection>();
   /** By TSIH; sessions that are ending are still here. */
   readonly #sessions = new Map<number, NodeSession>();
-  readonly #place: ((target: TargetRecord) => SessionThread | null) | null;
-  readonly #redirect: Redirect | null;
-  readonly #whenFree: WhenFree;
+  readonly #admission: Admission;
   readonly threads: ThreadChanges;
   /** Of sessions that came from another member: who is told of their end, by their number. */
   readonly #adopted = new Map<number, () => void>();
@@ -141,20 +107,30 @@ export class TargetNode implements ConnectionHost {
     this.log = parts.log ?? silentLog;
     this.#pool = parts.pool;
     this.#relativeTargetPort = parts.relativeTargetPort;
-    this.#place = parts.place ?? null;
-    this.#redirect = parts.redirect ?? null;
+    const place = parts.place ?? null;
     this.threads = new ThreadChanges({
       host: this,
       pool: parts.pool,
       attach: parts.attach ?? null,
-      place: this.#place,
+      place,
       session: (id) => this.#sessionOf(id),
       connection: (id) => this.#connectionOf(id),
       become: (session, connection) => this.#become(session, connection),
       ended: (session) => this.#ended(session),
       order: (...order) => this.#orderOne(...order),
     });
-    this.#whenFree = parts.whenFree ?? ((_login, then) => then());
+    this.#admission = new Admission({
+      clock: this.clock,
+      directory: this.directory,
+      sessions: this.#sessions,
+      stopping: () => this.#stopping !== null,
+      place,
+      redirect: parts.redirect ?? null,
+      whenFree: parts.whenFree ?? ((_login, then) => then()),
+      make: (login, portal) => this.#make(login, portal),
+      beginElsewhere: (...session) => this.#beginElsewhere(...session),
+      connectElsewhere: (session, given) => this.#connectElsewhere(session, given),
+    });
   }
 
   /** For Network.listen of `portal`: the handler of a new stream, or null to refuse it. */
@@ -402,120 +378,11 @@ export class TargetNode implements ConnectionHost {
     this.clock.after(0, () => this.dropTarget(name, "target cold reset"));
   }
 
-  admit(
-    login: TargetLogin,
-    portal: TargetPortal,
-    wanted: () => boolean,
-    granted: (session: TargetSession) => void,
-    refused: (status: number, reason: string) => void,
-    handOver: () => Handover | null,
-    redirected: (address: SocketAddress, reason: string) => void,
-  ): void {
-    const admit = () => this.#admit(login, portal, wanted, granted, refused, handOver);
-    // A connection is handed over when the bytes it came with are dealt with.
-    const soon = this.#place !== null && login.target !== null ? () => this.clock.after(0, admit) : admit;
-    const { target, initiatorName, isid } = login;
-    if (this.#redirect === null || target === null || login.tsih !== 0 || this.#stopping !== null) {
-      return void soon();
-    }
-    const reinstates = this.#find(login, portal) !== null;
-    this.#redirect({ initiatorName, isid, target, portal, reinstates }, (place) => {
-      if (place === null || this.#stopping !== null) soon();
-      else redirected(place.address, place.reason);
-    });
+  admit(applicant: Applicant): void {
+    this.#admission.admit(applicant);
   }
 
-  #admit(
-    login: TargetLogin,
-    portal: TargetPortal,
-    wanted: () => boolean,
-    granted: (session: TargetSession) => void,
-    refused: (status: number, reason: string) => void,
-    handOver: () => Handover | null,
-    free = false,
-  ): void {
-    if (!wanted()) return;
-    if (this.#stopping !== null) return refused(LoginStatus.serviceUnavailable.code, "the target stops");
-    if (!this.#stillServed(login, portal)) {
-      return refused(LoginStatus.notFound.code, "the target went away during the login");
-    }
-    if (login.tsih !== 0) return this.#rejoin(login, portal, wanted, granted, refused, handOver);
-    const old = login.discovery ? null : this.#find(login, portal);
-    if (old !== null) {
-      // Session reinstatement (§6.3.5): answered when nothing of the old session is left.
-      old.end("reinstated by a new login of the initiator");
-      return old.whenEnded(() => this.#admit(login, portal, wanted, granted, refused, handOver));
-    }
-    const { target, initiatorName, isid } = login;
-    if (!free && target !== null) {
-      return this.#whenFree(
-        { target, initiatorName, isid },
-        () => this.#admit(login, portal, wanted, granted, refused, handOver, true),
-      );
-    }
-    if (this.#sessions.size >= limits.sessionsMax) {
-      return refused(LoginStatus.outOfResources.code, "there are too many sessions");
-    }
-    const thread = login.target === null || this.#place === null ? null : this.#place(login.target);
-    const given = thread === null ? null : handOver();
-    if (given !== null) return this.#beginElsewhere(login, portal, thread!, given);
-    const session = this.#make(login, portal);
-    session.deviceServer.nexusGained(session.nexus);
-    granted(session);
-  }
-
-  /** A login takes its time, above all while an older session's commands end: `dropTarget` may have gone by meanwhile. */
-  #stillServed({ target, initiatorName }: TargetLogin, portal: TargetPortal): boolean {
-    if (target === null) return true;
-    const found = this.directory.lookup(target.name, initiatorName, portal);
-    return found.kind === "found" && found.target.deviceServer === target.deviceServer;
-  }
-
-  /** A login with a TSIH: connection replacement, since a session has one connection (§6.3.4). */
-  #rejoin(
-    login: TargetLogin,
-    portal: TargetPortal,
-    wanted: () => boolean,
-    granted: (session: TargetSession) => void,
-    refused: (status: number, reason: string) => void,
-    handOver: () => Handover | null,
-  ): void {
-    const session = this.#sessions.get(login.tsih);
-    const identity = session?.identity;
-    if (
-      session === undefined || identity === undefined || session.ended ||
-      identity.initiatorName !== login.initiatorName || identity.isid !== login.isid ||
-      identity.portal.targetPortalGroupTag !== portal.targetPortalGroupTag ||
-      identity.target?.name !== login.target?.name
-    ) return refused(LoginStatus.sessionDoesNotExist.code, "there is no session with this TSIH");
-    if (identity.connectionId !== login.connectionId) {
-      return refused(LoginStatus.tooManyConnections.code, "a session has one connection");
-    }
-    session.replaceConnection(login.cmdSn, (stays) => {
-      if (stays) login.negotiation.join(session.parameters);
-      if (!wanted()) {
-        if (stays) session.end("the new connection is gone");
-      } else if (stays) this.#goOn(session, granted, refused, handOver);
-      else refused(LoginStatus.sessionDoesNotExist.code, "the session has ended");
-    });
-  }
-
-  /** The session goes on over the new connection, in the thread it is in. */
-  #goOn(
-    session: NodeSession,
-    granted: (session: TargetSession) => void,
-    refused: (status: number, reason: string) => void,
-    handOver: () => Handover | null,
-  ): void {
-    if (session instanceof TargetSession) return granted(session);
-    const given = handOver();
-    if (given !== null) return this.#connectElsewhere(session as RemoteSession, given);
-    session.end("its new connection cannot be handed over");
-    refused(
-      LoginStatus.sessionDoesNotExist.code,
-      "the connection cannot be handed over to the session's thread",
-    );
-  }
+  // For Admission.
 
   #beginElsewhere(login: TargetLogin, portal: TargetPortal, thread: SessionThread, given: Handover): void {
     const identity = this.#identify(login, portal);
@@ -528,18 +395,6 @@ export class TargetNode implements ConnectionHost {
   #connectElsewhere(session: RemoteSession, given: Handover): void {
     this.#connectionsElsewhere++;
     session.begin(given);
-  }
-
-  #find(login: TargetLogin, portal: TargetPortal): NodeSession | null {
-    for (const session of this.#sessions.values()) {
-      const { identity } = session;
-      if (
-        identity.isid === login.isid && identity.initiatorName === login.initiatorName &&
-        identity.target !== null && identity.target.name === login.target?.name &&
-        identity.portal.targetPortalGroupTag === portal.targetPortalGroupTag
-      ) return session;
-    }
-    return null;
   }
 
   #number(): Pick<SessionIdentity, "id" | "tsih"> {
@@ -571,6 +426,7 @@ export class TargetNode implements ConnectionHost {
       (s) => this.#ended(s),
     );
     this.#sessions.set(identity.tsih, session);
+    session.deviceServer.nexusGained(session.nexus);
     return session;
   }
 

@@ -6,9 +6,9 @@ import { limits } from "../base/limits.ts";
 import type { DetachedStream, Stream, StreamHandler } from "../base/network.ts";
 import type { MovedSession } from "../wire/scsi/session_move.ts";
 import { parametersOf } from "./departure.ts";
+import type { NodeSession } from "./node_session.ts";
 import { type CameHome, RemoteSession, type SessionOrder, type SessionThread } from "./remote_session.ts";
 import { type ConnectionHost, TargetConnection } from "./target_connection.ts";
-import type { NodeSession } from "./target_node.ts";
 import type { TargetRecord } from "./target_directory.ts";
 import { TargetSession } from "./target_session.ts";
 
