@@ -13,15 +13,22 @@ import { interop } from "./tools.ts";
 
 const missing = namespacesMissing();
 if (missing !== null) console.log(`left out: ${missing}`);
-const hostname = "10.98.0.100";
-const portal = `${hostname}:3260`;
 const names = ["alpha", "beta", "gamma"];
 /** The fifth machine, where the metadata are kept in an etcd. */
 const etcdAddress = "10.98.0.5";
+
+interface SceneOptions {
+  readonly keeper: Keeper;
+  /** Portals and the group's address are IPv6. */
+  readonly inet6: boolean;
+}
 const initiators = 6;
 
 class Scene implements AsyncDisposable {
   readonly group: NamespacedGroup;
+  readonly hostname: string;
+  /** The group's. */
+  readonly portal: string;
   /** The most machines that had the address at one time, and how often was looked. */
   ownersMost = 0;
   looks = 0;
@@ -29,25 +36,31 @@ class Scene implements AsyncDisposable {
   #clients: Deno.ChildProcess | null = null;
   #etcd: EtcdServer | null = null;
 
-  private constructor(keeper: Keeper) {
-    const lines = ["[balance]", "report_seconds = 0.5"];
-    const groupLines = [`portal = "${portal}"`, 'login_policy = "round-robin"'];
-    const members = [
-      { name: "alpha", lines, groupLines },
-      { name: "beta", lines, groupLines },
-      // It has all pages, and may not touch addresses: so it never is what is killed.
-      { name: "gamma", lines, groupLines, within: ["setpriv", "--bounding-set=-net_admin"] },
-    ];
+  private constructor({ keeper, inet6 }: SceneOptions) {
+    this.hostname = inet6 ? "fd98::100" : "10.98.0.100";
+    this.portal = inet6 ? `[${this.hostname}]:3260` : `${this.hostname}:3260`;
     const machines = ["client", ...names];
+    const members = names.map((name) => ({
+      name,
+      lines: ["[balance]", "report_seconds = 0.5"],
+      groupLines: [`portal = "${this.portal}"`, 'login_policy = "round-robin"'],
+      ...inet6 && { portals: [`[fd98::${machines.indexOf(name) + 1}]:3260`] },
+      // It has all pages, and may not touch addresses: so it never is what is killed.
+      ...name === "gamma" && { within: ["setpriv", "--bounding-set=-net_admin"] },
+    }));
     this.group = keeper === "sqlite"
       ? new NamespacedGroup(machines, members)
       : new NamespacedGroup([...machines, "keeper"], members, [], 1, `etcd:http://${etcdAddress}:2379`);
+    if (!inet6) return;
+    for (const [i, name] of machines.entries()) {
+      this.group.machines.exec(name, "ip", "address", "add", `fd98::${i + 1}/64`, "dev", "eth0", "nodad");
+    }
   }
 
-  static async start(keeper: Keeper): Promise<Scene> {
-    const scene = new Scene(keeper);
+  static async start(options: SceneOptions): Promise<Scene> {
+    const scene = new Scene(options);
     await scene.group.setUp(async () => {
-      if (keeper === "etcd") await scene.#startEtcd();
+      if (options.keeper === "etcd") await scene.#startEtcd();
       for (const name of names) await scene.group.start(name);
       await scene.group.volume("alpha", "vol", "64MiB", ["gamma"]);
       await scene.group.until(
@@ -90,12 +103,13 @@ class Scene implements AsyncDisposable {
   owners(): string[] {
     return names.filter((name) =>
       this.group.machines.within(name, () => Deno.networkInterfaces()).some(({ address }) =>
-        address === hostname
+        address === this.hostname
       )
     );
   }
 
   startClients(): void {
+    const { portal } = this;
     const order: ClientsOrder = { portal, target: `${iqnPrefix}:vol`, clients: initiators, blocks: 131_072 };
     this.#clients = new Deno.Command("ip", {
       // deno-fmt-ignore
@@ -189,13 +203,15 @@ async function finish(scene: Scene, losses: readonly Loss[]): Promise<number[]> 
   assert.ok(scene.looks > 150, `looked ${scene.looks} times only`);
   assert.equal(scene.ownersMost, 1, "two had the address at one time");
   for (const { logins } of reports) {
-    for (const { place } of logins) assert.notEqual(place, portal, "nobody stays at the group's address");
+    for (const { place } of logins) {
+      assert.notEqual(place, scene.portal, "nobody stays at the group's address");
+    }
   }
   return back;
 }
 
-async function onSqlite(scene: Scene): Promise<void> {
-  const { group } = scene;
+async function everything(scene: Scene): Promise<void> {
+  const { group, portal } = scene;
   const gamma = scene.status("gamma")!;
   assert.match(
     gamma.notices.join(),
@@ -245,7 +261,7 @@ async function onSqlite(scene: Scene): Promise<void> {
 }
 
 /** A holder whose interface is down cannot reach the metadata either, so that only its lease tells the others. */
-async function onEtcd(scene: Scene): Promise<void> {
+async function cutAndKilled(scene: Scene): Promise<void> {
   await begin(scene);
   const wasCut = await cut(scene, "alpha", "beta", () => scene.allBack("beta", "gamma"));
   const killed = await loss(scene, "killed", "alpha", () => void scene.group.end("beta", "SIGKILL"));
@@ -257,9 +273,29 @@ async function onEtcd(scene: Scene): Promise<void> {
   );
 }
 
-function whole(name: string, keeper: Keeper, tools: string[], acts: (scene: Scene) => Promise<void>): void {
+async function killedAndEnded(scene: Scene): Promise<void> {
+  const { group, portal } = scene;
+  const found = group.machines.exec("client", "iscsi-ls", `iscsi://${portal}`);
+  assert.ok(found.includes(`:vol Portal:${portal},1`), found);
+  await begin(scene);
+  const killed = await loss(scene, "killed", "beta", () => void group.end("alpha", "SIGKILL"));
+  await scene.allBack("beta", "gamma");
+  await group.start("alpha");
+  let over: Promise<string> | null = null;
+  const ended = await loss(scene, "told to stop", "alpha", () => over = group.end("beta", "SIGTERM"));
+  await over;
+  await scene.allBack("alpha", "gamma");
+  await finish(scene, [killed, ended]);
+}
+
+function whole(
+  name: string,
+  options: SceneOptions,
+  tools: string[],
+  acts: (scene: Scene) => Promise<void>,
+): void {
   interop(name, tools, async () => {
-    await using scene = await Scene.start(keeper);
+    await using scene = await Scene.start(options);
     try {
       await acts(scene);
     } catch (error) {
@@ -274,14 +310,20 @@ function whole(name: string, keeper: Keeper, tools: string[], acts: (scene: Scen
 if (missing === null) {
   whole(
     "the group's address: killed, stopped and ended, its holder is followed by another, and no write is lost",
-    "sqlite",
+    { keeper: "sqlite", inet6: false },
     ["setpriv", "iscsi-ls", "iscsi-inq"],
-    onSqlite,
+    everything,
   );
   whole(
     "the group's address on etcd: cut off and killed, its holder is followed by another",
-    "etcd",
+    { keeper: "etcd", inet6: false },
     ["setpriv", "etcd"],
-    onEtcd,
+    cutAndKilled,
+  );
+  whole(
+    "the group's address is an IPv6 address: killed and ended, its holder is followed by another",
+    { keeper: "sqlite", inet6: true },
+    ["setpriv", "iscsi-ls"],
+    killedAndEnded,
   );
 }

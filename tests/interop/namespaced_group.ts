@@ -14,6 +14,8 @@ export interface NamespacedMember {
   readonly port?: number;
   /** Lines of [member] beside the addresses. */
   readonly lines: readonly string[];
+  /** Default: its IPv4 address on each network. */
+  readonly portals?: readonly string[];
   /** Lines of [group] behind its names; default: nobody is redirected. */
   readonly groupLines?: readonly string[];
   /** A command that runs what follows it, with less rights, say. */
@@ -139,7 +141,8 @@ export class NamespacedGroup implements AsyncDisposable {
     return `${this.directory}/${name}.toml`;
   }
 
-  #configure({ name, lines, groupLines = ['login_policy = "none"'], proxy }: NamespacedMember): void {
+  #configure(member: NamespacedMember): void {
+    const { name, lines, groupLines = ['login_policy = "none"'], proxy } = member;
     const address = this.address(name);
     const port = this.port(name);
     if (proxy === true) {
@@ -157,9 +160,9 @@ ${lines.join("\n")}
 `,
       );
     }
-    const portals = Array.from(
+    const portals = member.portals ?? Array.from(
       { length: this.networks },
-      (_, network) => JSON.stringify(`${this.machines.address(this.machine(name), network)}:${port}`),
+      (_, network) => `${this.machines.address(this.machine(name), network)}:${port}`,
     );
     Deno.writeTextFileSync(
       this.#file(name),
@@ -171,7 +174,7 @@ iqn_prefix = "${iqnPrefix}"
 ${groupLines.join("\n")}
 [member]
 name = "${name}"
-portals = [${portals.join(", ")}]
+portals = ${JSON.stringify(portals)}
 peer = "${address}:${port + 2}"
 admin = "127.0.0.1:${port + 20}"
 state_dir = "${name}"
