@@ -50,7 +50,9 @@ async function run(setup: WorkerSetup): Promise<void> {
   };
   const start = async (config: MemberConfig) => {
     const flows = openFlows(loop, config.member, log);
-    network.lendWith(flows);
+    if (flows !== null) {
+      network.moveWith(flows);
+    }
     const running = await startMember(config, metadata, { ...engine, flows }, log).catch((error) => {
       flows?.close();
       throw error;

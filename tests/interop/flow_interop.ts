@@ -7,6 +7,7 @@ import { FlowRoutes } from "../../lib/io/native/flow_routes.ts";
 import { FlowRules } from "../../lib/io/native/flow_rules.ts";
 import { flowProblems, FlowTools } from "../../lib/io/native/flow_tools.ts";
 import { type Libc, libc } from "../../lib/io/native/libc.ts";
+import { RouteLookup } from "../../lib/io/native/route_lookup.ts";
 import { closeSilently, restoreWhole } from "../../lib/io/native/tcp_repair.ts";
 import { state } from "../shortcut/tcp_state.ts";
 import { type Machine, port, Scene, streamBytes } from "./flow_scene.ts";
@@ -314,7 +315,7 @@ Deno.test(
     ip("route", "add", "unreachable", "198.51.100.0/25");
     ip("route", "add", "blackhole", "198.51.100.128/25");
     machines.within("home", () => {
-      const routes = new FlowRoutes(0x5000_1267);
+      const routes = new RouteLookup();
       const kind = (
         ...address: number[]
       ) => [routes.isNeighbour(Uint8Array.from(address)), routes.isLocal(Uint8Array.from(address))];

@@ -49,7 +49,7 @@ export class Scene {
     this.entryTools = machines.within("entry", () => new FlowTools(rig.loop));
     this.homeTools = machines.within("home", () => new FlowTools(rig.loop));
     this.otherTools = machines.within("other", () => new FlowTools(rig.loop));
-    for (const tools of [this.homeTools, this.otherTools]) new NativeNetwork(rig.loop).lendWith(tools);
+    for (const tools of [this.homeTools, this.otherTools]) new NativeNetwork(rig.loop).moveWith(tools);
   }
 
   static async make(sequence: number | null): Promise<Scene> {
@@ -62,7 +62,7 @@ export class Scene {
 
   async #connect(): Promise<void> {
     const entryNetwork = new NativeNetwork(this.rig.loop);
-    entryNetwork.lendWith(this.entryTools);
+    entryNetwork.moveWith(this.entryTools);
     const address = { hostname: this.machines.address("entry"), port };
     const listener = await this.machines.within("entry", () =>
       entryNetwork.listen(address, (stream) => {
@@ -98,7 +98,7 @@ export class Scene {
       state: TcpState,
       taken: (stream: Stream) => StreamHandler,
     ) => {
-      new NativeNetwork(this.rig.loop).lendWith(tools);
+      new NativeNetwork(this.rig.loop).moveWith(tools);
       assert.equal(this.machines.within(machine, () => tools.take(state, taken)), null);
     };
     const clientTools = this.machines.within("client", () => new FlowTools(this.rig.loop));

@@ -2,7 +2,7 @@
 
 import { limits } from "../../base/limits.ts";
 import type { SocketAddress } from "../../base/network.ts";
-import type { FlowTools } from "./flow_tools.ts";
+import type { FlowLender } from "./flow_lender.ts";
 import type { LoopTask, NativeLoop } from "./loop.ts";
 import { outstandingBytes, readState, unsentBytes } from "./tcp_repair.ts";
 
@@ -15,7 +15,7 @@ const pauseMs = 1;
 /** One end of a connection as those see it who give it away. */
 export interface GivenFlow {
   readonly loop: NativeLoop;
-  readonly tools: FlowTools;
+  readonly lender: FlowLender;
   readonly fd: number;
   readonly portal: SocketAddress;
   readonly client: SocketAddress;
@@ -70,13 +70,13 @@ export class AllSent implements LoopTask {
 
   /** Everything has left and is acknowledged; after a while, a few bytes may be without: the acknowledgement may be delayed. */
   #left(waitedMs: number): boolean {
-    const { fd, client, portal, tools } = this.#flow;
+    const { fd, client, portal, lender } = this.#flow;
     if (unsentBytes(fd) > 0) return false;
     const outstanding = outstandingBytes(fd);
     if (outstanding === 0) return true;
     if (!this.#provoked && waitedMs > eagerMs) {
       this.#provoked = true;
-      tools.provoke(readState(fd, client, portal));
+      lender.provoke(readState(fd, client, portal));
     }
     return waitedMs > patientMs && outstanding <= limits.shortCutTailBytesMax;
   }

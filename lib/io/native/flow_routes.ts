@@ -12,18 +12,14 @@ import {
   Request,
   zeroTerminated,
 } from "./netlink.ts";
+import { inet, localType, netlinkRoute, routeHeader } from "./route_lookup.ts";
 
-const netlinkRoute = 0;
-const Message = { newRoute: 24, deleteRoute: 25, getRoute: 26, newRule: 32, deleteRule: 33, getRule: 34 };
-const inet = 2;
+const Message = { newRoute: 24, deleteRoute: 25, newRule: 32, deleteRule: 33, getRule: 34 };
 const rulePriority = 20_556;
 const Rule = { priority: 6, mark: 10, table: 15, mask: 16 };
-/** `otherGateway` (RTA_VIA): of another family of addresses (RFC 5549). */
-const Route = { destination: 1, outInterface: 4, gateway: 5, table: 15, otherGateway: 18 };
+const Route = { outInterface: 4, table: 15 };
 const lookUp = 1; // FR_ACT_TO_TBL
 const hostScope = 254;
-const unicastType = 1; // RTN_UNICAST
-const localType = 2; // RTN_LOCAL
 const ownProtocol = 4; // RTPROT_STATIC
 
 export class FlowRoutes {
@@ -51,34 +47,6 @@ export class FlowRoutes {
       this.#remove(this.#mark);
     } catch { /* they mean nothing without the packet filter's table, and the next start removes them */ }
     this.#socket.close();
-  }
-
-  /** Whether `address` is a neighbour: packets for it go to it, not to a gateway. */
-  isNeighbour(address: Uint8Array): boolean {
-    const way = this.#wayTo(address);
-    return way !== null && way.type === unicastType && !way.gateway;
-  }
-
-  isLocal(address: Uint8Array): boolean {
-    return this.#wayTo(address)?.type === localType;
-  }
-
-  /** Null: the kernel has no way there. */
-  #wayTo(address: Uint8Array): { readonly type: number; readonly gateway: boolean } | null {
-    const b = this.#batch;
-    b.clear();
-    const header = routeHeader(32, 0, 0, 0);
-    b.message(Message.getRoute, Request.acknowledge, header, () => b.attribute(Route.destination, address));
-    try {
-      const [body] = this.#socket.list(b, "Cannot look up a route", Message.newRoute);
-      if (body === undefined) return null;
-      const attributes = [...attributesOf(body, header.length)].map(([type]) => type);
-      const gateway = attributes.includes(Route.gateway) || attributes.includes(Route.otherGateway);
-      return { type: body.getUint8(7), gateway };
-    } catch (error) {
-      if (error instanceof CallError) return null;
-      throw error;
-    }
   }
 
   #marks(): number[] {
@@ -138,8 +106,3 @@ export class FlowRoutes {
 
 /** struct fib_rule_hdr: family, lengths, type of service, table, reserved, action, flags. */
 const ruleHeader = Uint8Array.of(inet, 0, 0, 0, 0, 0, 0, lookUp, 0, 0, 0, 0);
-
-/** struct rtmsg: family, lengths, type of service, table, protocol, scope, type, flags. */
-function routeHeader(length: number, protocol: number, scope: number, type: number): Uint8Array {
-  return Uint8Array.of(inet, length, 0, 0, 0, protocol, scope, type, 0, 0, 0, 0);
-}

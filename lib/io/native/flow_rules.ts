@@ -1,50 +1,26 @@
-// The packet filter's part of lending a connection (docs/short-cut.md): one table, which the kernel takes away with the
-// socket that made it. As the lender: what the client of a lent connection sends is doubled, one copy for the borrower; in
-// the other one the acknowledgement number stays what it was, so that this machine's socket, which has not sent the rest,
-// understands it.
+// The packet filter's part of lending and moving connections (docs/short-cut.md): one table, which the kernel takes away with the
+// socket that made it. The lender's rules are in lender_rules.ts.
 // As the machine whose connection has become another's: what the client sends goes there, and nothing leaves from here.
-// As the borrower or new owner: those copies, and nothing else, are let in to the sockets that wait for them.
+// As the borrower or new owner: what others pass on, and nothing else, is let in to the sockets that wait for it.
 
 import type { SocketAddress } from "../../base/network.ts";
-import { CallError } from "./flow_calls.ts";
-import { Errno } from "./errno.ts";
-import {
-  beforeTracking,
-  FilterTable,
-  Hook,
-  ipv4Bytes,
-  keyOf,
-  Meta,
-  movedSet,
-  ownedTable,
-  Verdict,
-  word,
-} from "./filter_table.ts";
+import { FilterTable, ipv4Bytes, keyOf, Meta, movedSet, Verdict, word } from "./filter_table.ts";
+import { cannotMake, lenderRule, LenderRules, lenderTable, muteRule, receiving } from "./lender_rules.ts";
 
-const lentSet = "lent";
-const receiving = "lend";
-const sending = "mute";
 const socketTransparent = 0;
 
-export class FlowRules {
+export class FlowRules extends LenderRules {
   /** Of this table alone in its network namespace; the mark of packets that are for borrowed connections. */
   readonly mark: number;
-  readonly #table: FilterTable;
   /** Keys of `movedSet`, hexadecimal. */
   readonly #moved = new Set<string>();
 
   /** Makes the table; throws CallError where the kernel cannot. `number`: of the process, 22 bits at most. */
   constructor(number: number) {
-    let mark = markOf(number);
-    let table = new FilterTable(tableName(mark));
+    const { mark, table } = freeTable(number);
+    super(table);
+    this.mark = mark;
     try {
-      // Another process may have the same number in another PID namespace.
-      while (table.exists()) {
-        table.close();
-        table = new FilterTable(tableName(++mark));
-      }
-      this.mark = mark;
-      this.#table = table;
       this.#make();
     } catch (error) {
       table.close();
@@ -52,42 +28,13 @@ export class FlowRules {
     }
   }
 
-  /** The table goes with it. */
-  close(): void {
-    this.#table.close();
-  }
-
-  /**
-   * From now on `borrower` gets a copy of what the client sends, and our own socket sees `acknowledged` acknowledged in all
-   * of it. Should it send something again meanwhile, that is its own, and the client has it already.
-   */
-  lend(
-    client: SocketAddress,
-    portal: SocketAddress,
-    borrower: string,
-    acknowledged: number,
-    receiveNext: number,
-  ): void {
-    const value = new Uint8Array(12);
-    const view = new DataView(value.buffer);
-    value.set(ipv4Bytes(borrower), 0);
-    view.setUint32(4, acknowledged);
-    view.setUint32(8, receiveNext);
-    this.#steer(() => this.#table.elements(lentSet, [{ key: keyOf(client, portal), value }]));
-  }
-
-  /** The connection is our own again. */
-  end(client: SocketAddress, portal: SocketAddress): void {
-    this.#remove(lentSet, keyOf(client, portal));
-  }
-
   /** From now on what the client sends goes to `owner`, and our own socket neither hears nor says anything. */
   move(client: SocketAddress, portal: SocketAddress, owner: string): void {
     const key = keyOf(client, portal);
     // One change: there is no moment without a rule.
-    this.#steer(() => {
-      if (this.#moved.has(key.toHex())) this.#table.elements(movedSet, [{ key, value: null }]);
-      this.#table.elements(movedSet, [{ key, value: ipv4Bytes(owner) }]);
+    this.steer(() => {
+      if (this.#moved.has(key.toHex())) this.table.elements(movedSet, [{ key, value: null }]);
+      this.table.elements(movedSet, [{ key, value: ipv4Bytes(owner) }]);
     });
     this.#moved.add(key.toHex());
   }
@@ -95,33 +42,17 @@ export class FlowRules {
   /** What the client sends is for our own socket, or meets none. */
   endMove(client: SocketAddress, portal: SocketAddress): void {
     const key = keyOf(client, portal);
-    if (this.#moved.delete(key.toHex())) this.#remove(movedSet, key);
-  }
-
-  #remove(map: string, key: Uint8Array): void {
-    try {
-      this.#steer(() => this.#table.elements(map, [{ key, value: null }]));
-    } catch (error) {
-      // Somebody has taken the rules away: that is all that was wanted.
-      if (!(error instanceof CallError) || error.errno !== Errno.ENOENT) throw error;
-    }
-  }
-
-  #steer(changes: () => void): void {
-    this.#table.change("Cannot steer a connection's packets", changes);
+    if (this.#moved.delete(key.toHex())) this.remove(movedSet, key);
   }
 
   #make(): void {
-    const t = this.#table;
-    t.change("Cannot make a table of the packet filter", () => {
-      t.table(ownedTable);
-      t.map(lentSet, 1, 12);
+    const t = this.table;
+    t.change(cannotMake, () => {
+      lenderTable(t);
       t.map(movedSet, 2, 4);
-      t.chain(receiving, Hook.prerouting, beforeTracking);
-      t.chain(sending, Hook.localOut, 0);
-      for (const set of [lentSet, movedSet]) t.rule(sending, () => this.#muteRule(set));
+      muteRule(t, movedSet);
       t.movedRules(receiving);
-      t.rule(receiving, () => this.#lenderRule());
+      lenderRule(t);
       t.rule(receiving, () => {
         t.isPassedOn();
         t.numbers("socket", [[1, socketTransparent], [2, word(0)]]);
@@ -136,27 +67,24 @@ export class FlowRules {
       });
     });
   }
+}
 
-  /**
-   * Our own socket has nothing to say that the client would take: its acknowledgements have an old sequence number. But their
-   * timestamp is newer than that of what the borrower has under way, which the client would drop for it (PAWS, RFC 7323 §5).
-   */
-  #muteRule(set: string): void {
-    this.#table.isTcp();
-    this.#table.lookFromPortal(set);
-    this.#table.verdict(Verdict.drop);
-  }
+/** The rules of another thread of the process, which lends and does nothing else. `mark`: of the process's own. */
+export function lenderRulesOf(mark: number, thread: number): LenderRules {
+  return LenderRules.alone(new FilterTable(`${tableName(mark)}_${thread}`));
+}
 
-  #lenderRule(): void {
-    const t = this.#table;
-    t.isTcp();
-    t.lookFromClient(lentSet);
-    // However much the client sends meanwhile, its copies begin where the borrower's window does.
-    t.loadTcp(4, word(9));
-    t.storeTcp(4, word(6));
-    t.passOn(word(4));
-    t.storeTcp(4, word(9));
-    t.storeTcp(8, word(5));
+/** Another process may have the same number in another PID namespace. */
+function freeTable(number: number): { readonly mark: number; readonly table: FilterTable } {
+  for (let mark = markOf(number);; mark++) {
+    const table = new FilterTable(tableName(mark));
+    try {
+      if (!table.exists()) return { mark, table };
+    } catch (error) {
+      table.close();
+      throw error;
+    }
+    table.close();
   }
 }
 

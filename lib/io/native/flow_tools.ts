@@ -12,67 +12,46 @@ import type {
 import type { DetachedStream, SocketAddress, Stream, StreamHandler } from "../../base/network.ts";
 import { BorrowedSocket } from "./borrowed_socket.ts";
 import { missingCapabilities } from "./capabilities.ts";
+import { FlowLender } from "./flow_lender.ts";
 import { FlowRoutes } from "./flow_routes.ts";
-import { ipv4Bytes } from "./filter_table.ts";
 import { FlowRules } from "./flow_rules.ts";
 import { keepFlows, keepNoFlows } from "./kept_flows.ts";
 import { libc, libcMissing } from "./libc.ts";
 import type { NativeLoop } from "./loop.ts";
-import { Neighbours } from "./neighbours.ts";
-import { RawPackets } from "./raw_packets.ts";
 import { closeSilently, repairProblem, restoreWhole } from "./tcp_repair.ts";
 
 export class FlowTools implements FlowBorrower, FlowHome, FlowTaker {
   readonly rules: FlowRules;
-  readonly packets: RawPackets;
-  #closed = false;
+  readonly lender: FlowLender;
   /** Makes a stream of a descriptor; set by the network whose streams can be moved. */
   adopt: ((stream: DetachedStream, handler: (stream: Stream) => StreamHandler) => void) | null = null;
   readonly #loop: NativeLoop;
   readonly #routes: FlowRoutes;
-  readonly #neighbours: Neighbours;
 
   /** Throws when flowProblems() would have named something, and for what only trying tells. */
   constructor(loop: NativeLoop) {
     this.#loop = loop;
     this.rules = new FlowRules(Deno.pid);
+    this.lender = new FlowLender(loop, this.rules);
     try {
-      this.packets = new RawPackets();
-      const routes = this.#routes = new FlowRoutes(this.rules.mark);
-      this.#neighbours = new Neighbours(
-        () => loop.turnMs,
-        (address) => routes.isNeighbour(ipv4Bytes(address)),
-      );
+      this.#routes = new FlowRoutes(this.rules.mark);
     } catch (error) {
-      this.rules.close();
+      this.lender.close();
       throw error;
     }
   }
 
-  /** Makes the client say at once what it has received. */
   provoke(lent: FlowPoint): void {
-    if (this.#closed) return;
-    try {
-      this.packets.provoke(lent);
-    } catch { /* it finds out by itself, later */ }
+    this.lender.provoke(lent);
+  }
+
+  reaches(address: string): boolean {
+    return this.lender.reaches(address);
   }
 
   close(): void {
-    this.#closed = true;
     this.#routes.close();
-    this.packets.close();
-    this.rules.close();
-  }
-
-  /** Why a connection cannot be lent to this borrower; null: it can be. */
-  lendProblem(portal: SocketAddress, client: SocketAddress, borrower: string): string | null {
-    if ([portal.hostname, client.hostname, borrower].some((address) => address.includes(":"))) {
-      return "it is an IPv6 connection";
-    }
-    if (client.hostname === portal.hostname || client.hostname.startsWith("127.")) {
-      return "the initiator is on this machine";
-    }
-    return this.reaches(borrower) ? null : `${borrower} is no neighbour in a network of this machine`;
+    this.lender.close();
   }
 
   borrow(state: TcpState, timeMs: number): BorrowedFlow | string {
@@ -115,16 +94,6 @@ export class FlowTools implements FlowBorrower, FlowHome, FlowTaker {
 
   keepNoMore(name: string): void {
     keepNoFlows(name);
-  }
-
-  /** Whether the address is this machine's own. */
-  owns(address: string): boolean {
-    return !address.includes(":") && this.#routes.isLocal(ipv4Bytes(address));
-  }
-
-  reaches(address: string): boolean {
-    if (address.includes(":")) return false;
-    return this.#neighbours.has(address);
   }
 }
 

@@ -22,10 +22,10 @@ export class LentSide {
   }
 
   lend(borrower: string, done: (result: LendResult) => void): void {
-    const { tools, portal, client } = this.#flow;
+    const { lender, portal, client } = this.#flow;
     const reason = this.#allSent.waits || this.#lent !== null
       ? "it is lent already"
-      : tools.lendProblem(portal, client, borrower);
+      : lender.lendProblem(portal, client, borrower);
     if (reason !== null) return done({ kind: "refused", reason });
     this.#allSent.wait((refusal) => {
       if (refusal !== null) return done({ kind: "refused", reason: refusal });
@@ -43,7 +43,7 @@ export class LentSide {
   /** See LendableFlow. */
   takeBack(state: TcpState): boolean {
     const lent = this.#lent!;
-    const { fd, client, portal, tools } = this.#flow;
+    const { fd, client, portal, lender } = this.#flow;
     const sent = (state.sendNext - lent.sendNext) | 0;
     const acknowledged = (state.sendUnacknowledged - lent.sendNext) | 0;
     const fits = acknowledged >= -lent.unacknowledged.length && sent >= 0 &&
@@ -53,14 +53,14 @@ export class LentSide {
     try {
       // In this order: while the rules hold, no acknowledgement of the new bytes reaches a socket that does not know them.
       const reception = advance(fd, lent.sendNext, state);
-      const { rules, packets } = tools;
+      const { rules, packets } = lender;
       const now = { ...lent, ...state, client, portal };
       rules.end(client, portal);
       packets.acknowledgeToUs(now, reception.receiveNext);
       // What came meanwhile was acknowledged by packets that the rules kept back.
       if (reception.receiveNext !== lent.receiveNext) packets.acknowledgeToClient(now, reception);
       // The acknowledgement of the rest may have come while it was for neither socket.
-      if (state.unacknowledged.length > 0) tools.provoke(now);
+      if (state.unacknowledged.length > 0) lender.provoke(now);
       resetAtClose(fd, false);
       return true;
     } catch {
@@ -75,21 +75,21 @@ export class LentSide {
     this.#lent = null;
     this.#allSent.cancel();
     if (lent === null) return close();
-    const { loop, tools, client, portal } = this.#flow;
+    const { loop, lender, client, portal } = this.#flow;
     try {
-      tools.rules.end(client, portal);
+      lender.rules.end(client, portal);
     } catch { /* they go with the process at the latest */ }
     close();
     // Nobody here knows what the client has got. What it answers reaches a closed port, which resets its connection.
-    for (const delayMs of provokeMs) loop.after(delayMs, () => tools.provoke(lent));
+    for (const delayMs of provokeMs) loop.after(delayMs, () => lender.provoke(lent));
   }
 
   /** What was begun of a lend is undone. */
   #goOn(): void {
-    const { fd, client, portal, tools, hold, fail } = this.#flow;
+    const { fd, client, portal, lender, hold, fail } = this.#flow;
     try {
       if (this.#lent !== null) {
-        tools.rules.end(client, portal);
+        lender.rules.end(client, portal);
         this.#lent = null;
         resetAtClose(fd, false);
       }
@@ -100,11 +100,11 @@ export class LentSide {
   }
 
   #lend(borrower: string): TcpState {
-    const { fd, client, portal, tools } = this.#flow;
+    const { fd, client, portal, lender } = this.#flow;
     const state = readState(fd, client, portal);
     const { sendUnacknowledged, receiveNext } = state;
     this.#lent = state;
-    tools.rules.lend(client, portal, borrower, sendUnacknowledged, receiveNext);
+    lender.rules.lend(client, portal, borrower, sendUnacknowledged, receiveNext);
     resetAtClose(fd, true);
     // Since the rules hold, nothing newer leaves than what the borrower begins with.
     return state.timestamps ? { ...state, timestamp: readTimestamp(fd) } : state;

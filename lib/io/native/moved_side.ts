@@ -3,9 +3,11 @@
 
 import type { LendResult, TcpState } from "../../base/flow.ts";
 import { AllSent, type GivenFlow } from "./all_sent.ts";
+import type { FlowRules } from "./flow_rules.ts";
 import { closeSilently, readState, readTimestamp } from "./tcp_repair.ts";
 
 export interface MovingFlow extends GivenFlow {
+  readonly rules: FlowRules;
   /** Delivers what has come and was not read; bytes, or -1 when the connection has ended. */
   deliver(): number;
 }
@@ -21,10 +23,10 @@ export class MovedSide {
   }
 
   depart(owner: string, done: (result: LendResult) => void): void {
-    const { tools, portal, client } = this.#flow;
+    const { lender, portal, client } = this.#flow;
     const reason = this.#departed || this.#allSent.waits
       ? "it is on its way already"
-      : tools.lendProblem(portal, client, owner);
+      : lender.lendProblem(portal, client, owner);
     if (reason !== null) return done({ kind: "refused", reason });
     this.#allSent.wait((refusal) => {
       if (refusal !== null) return done({ kind: "refused", reason: refusal });
@@ -42,9 +44,9 @@ export class MovedSide {
 
   /** False: the rules cannot be taken away. */
   stay(): boolean {
-    const { tools, client, portal } = this.#flow;
+    const { rules, client, portal } = this.#flow;
     try {
-      tools.rules.endMove(client, portal);
+      rules.endMove(client, portal);
     } catch {
       return false;
     }
@@ -67,9 +69,9 @@ export class MovedSide {
 
   /** In this order: once the rules hold, nothing comes any more, and nothing is acknowledged that is not delivered here. */
   #stop(owner: string): TcpState | string {
-    const { tools, fd, client, portal } = this.#flow;
+    const { rules, fd, client, portal } = this.#flow;
     this.#departed = true;
-    tools.rules.move(client, portal, owner);
+    rules.move(client, portal, owner);
     if (this.#flow.deliver() < 0) return "the connection has ended";
     let state: TcpState;
     for (;;) {

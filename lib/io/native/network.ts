@@ -10,6 +10,7 @@ import type {
 } from "../../base/network.ts";
 import { formatSocketAddress } from "../../base/network.ts";
 import { Errno, errnoText } from "./errno.ts";
+import type { FlowLender } from "./flow_lender.ts";
 import type { FlowTools } from "./flow_tools.ts";
 import type { Libc } from "./libc.ts";
 import type { EventSource, NativeLoop, Watch } from "./loop.ts";
@@ -43,9 +44,15 @@ export class NativeNetwork implements Network {
   }
 
   /** Connections can be lent from now on. */
-  lendWith(tools: FlowTools | null): void {
-    this.#space.flowTools = tools;
-    if (tools !== null) tools.adopt = (detached, handler) => this.adopt(detached, handler);
+  lendWith(lender: FlowLender): void {
+    this.#space.lender = lender;
+  }
+
+  /** And moved. */
+  moveWith(tools: FlowTools): void {
+    this.lendWith(tools.lender);
+    this.#space.moving = tools.rules;
+    tools.adopt = (detached, handler) => this.adopt(detached, handler);
   }
 
   // deno-lint-ignore require-await

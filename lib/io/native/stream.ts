@@ -13,9 +13,11 @@ import type {
   StreamHandler,
 } from "../../base/network.ts";
 import { Errno, errnoText } from "./errno.ts";
-import type { FlowTools } from "./flow_tools.ts";
+import type { FlowLender } from "./flow_lender.ts";
+import type { FlowRules } from "./flow_rules.ts";
+import type { GivenFlow } from "./all_sent.ts";
 import { LentSide } from "./lent_side.ts";
-import { MovedSide, type MovingFlow } from "./moved_side.ts";
+import { MovedSide } from "./moved_side.ts";
 import { addressOf, setLong, Words } from "./libc.ts";
 import type { EventSource, LoopTask, NativeLoop, Watch } from "./loop.ts";
 import { epollIn, epollOut } from "./loop.ts";
@@ -57,8 +59,9 @@ export class StreamWorkspace {
   readonly message = new Words(14);
   /** Until this turn of the loop, a shallow connection is taken to be beside deep ones. */
   shallowUntil = 0;
-  /** Set where connections can be lent. */
-  flowTools: FlowTools | null = null;
+  /** Set where connections can be lent, and where they can be moved too. */
+  lender: FlowLender | null = null;
+  moving: FlowRules | null = null;
 
   constructor(readonly loop: NativeLoop) {
     setLong(this.receiveVector.words, 0, addressOf(this.received));
@@ -156,31 +159,35 @@ export class NativeStream implements Stream, LendableFlow, MovableFlow, EventSou
 
   /** Where connections can be lent: not with an address of another machine, whose packets come from that one. */
   get flow(): LendableFlow | null {
-    const tools = this.#space.flowTools;
-    if (tools === null) return null;
-    this.#ownAddress ??= tools.owns(this.local.hostname);
+    const { lender } = this.#space;
+    if (lender === null) return null;
+    this.#ownAddress ??= lender.owns(this.local.hostname);
     return this.#ownAddress ? this : null;
   }
 
   get movable(): MovableFlow | null {
-    return this.#space.flowTools === null ? null : this;
+    return this.#space.moving === null ? null : this;
   }
 
   lend(borrower: string, done: (result: LendResult) => void): void {
-    const tools = this.#space.flowTools;
-    if (this.#dead || this.#ending || tools === null) {
+    const { lender } = this.#space;
+    if (this.#dead || this.#ending || lender === null) {
       return done({ kind: "refused", reason: "the connection is closing" });
     }
-    this.#lentSide ??= new LentSide(this.#given(tools));
+    this.#lentSide ??= new LentSide(this.#given(lender));
     this.#lentSide.lend(borrower, done);
   }
 
   depart(owner: string, done: (result: LendResult) => void): void {
-    const tools = this.#space.flowTools;
-    if (this.#dead || this.#ending || this.#held || tools === null) {
+    const { lender, moving: rules } = this.#space;
+    if (this.#dead || this.#ending || this.#held || lender === null || rules === null) {
       return done({ kind: "refused", reason: "the connection is closing, or lent" });
     }
-    this.#movedSide ??= new MovedSide(this.#given(tools));
+    this.#movedSide ??= new MovedSide({
+      ...this.#given(lender),
+      rules,
+      deliver: () => this.#deliverAll(),
+    });
     this.#movedSide.depart(owner, done);
   }
 
@@ -197,15 +204,14 @@ export class NativeStream implements Stream, LendableFlow, MovableFlow, EventSou
     this.#queue.drop();
   }
 
-  #given(tools: FlowTools): MovingFlow {
+  #given(lender: FlowLender): GivenFlow {
     return {
       loop: this.#loop,
-      tools,
+      lender,
       fd: this.#fd,
       portal: this.local,
       client: this.remote,
       hold: (held) => this.#hold(held),
-      deliver: () => this.#deliverAll(),
       fail: (reason) => {
         if (!this.#dead) this.#die(reason, true);
       },
