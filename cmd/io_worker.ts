@@ -7,6 +7,7 @@ import { systemBootClock } from "../lib/io/boot_clock.ts";
 import { Arena } from "../lib/io/native/arena.ts";
 import { DiskEngine } from "../lib/io/native/disk_engine.ts";
 import { ExclusiveCalls } from "../lib/io/native/exclusive_calls.ts";
+import { FlowLender } from "../lib/io/native/flow_lender.ts";
 import { NativeLoop } from "../lib/io/native/loop.ts";
 import { NativeNetwork } from "../lib/io/native/network.ts";
 import { adoptDisk, directAlignment } from "../lib/io/native/open_disk.ts";
@@ -51,6 +52,15 @@ async function run(setup: IoWorkerSetup): Promise<void> {
       slotsAtBytes,
       writeUnitBytes: direct ? directAlignment(loop.libc, descriptor).offsetBytes : 1,
     }),
+    openLender: (mark) => {
+      try {
+        network.lendWith(FlowLender.ofThread(loop, mark, setup.index));
+      } catch (error) {
+        log.info("answers of other members to a thread's sessions are forwarded; no short cuts", {
+          missing: (error as Error).message,
+        });
+      }
+    },
     viewMemory,
   });
   await loop.run();

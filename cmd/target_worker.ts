@@ -52,6 +52,7 @@ async function run(setup: WorkerSetup): Promise<void> {
     const flows = openFlows(loop, config.member, log);
     if (flows !== null) {
       network.moveWith(flows);
+      engine.dataPlane?.letLend(flows.rules.mark);
     }
     const running = await startMember(config, metadata, { ...engine, flows }, log).catch((error) => {
       flows?.close();

@@ -184,6 +184,11 @@ export const limits = Object.freeze({
   shortCutMessageMs: 5_000,
   /** A member that could not send an answer is not asked again for so long, milliseconds. */
   shortCutRestMs: 10_000,
+  /**
+   * A lent connection and the headers of its answer on their way between threads, bytes: a full tail beside the 256 PDUs of
+   * 2 MiB at 8 KiB each. Answers of more are forwarded.
+   */
+  lentAnswerBytesMax: 48 * KiB,
   /** Addresses of clients and members of which a member remembers whether they are neighbours: 200 KiB. */
   neighboursMax: 1024,
   /** Data that a borrower has read and not sent yet, bytes: 32 of 2 MiB, of as many connections. */

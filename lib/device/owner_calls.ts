@@ -13,6 +13,7 @@ import {
   sendWords,
   TaskFlag,
 } from "./task_messages.ts";
+import { LentAnswers } from "./lent_answers.ts";
 import type { WorkerCommand } from "./worker_command.ts";
 
 type Finished = (status: number, dataInLength: number, sense: Uint8Array | null, receipt: number) => void;
@@ -26,11 +27,13 @@ export class OwnerCalls {
   readonly #free: number[] = [];
   readonly #managing = new Map<number, (outcome: TaskManagementOutcome) => void>();
   #lastManaged = 0;
+  readonly #answers: LentAnswers;
   readonly #execute = new Uint32Array(ExecuteWord.count);
   readonly #executeBytes = new Uint8Array(this.#execute.buffer);
 
   constructor(port: MessagePort) {
     this.#port = port;
+    this.#answers = new LentAnswers(port);
   }
 
   /** Commands at the owner. */
@@ -146,6 +149,14 @@ export class OwnerCalls {
         finished(words[2]!, words[3]!, words[4] === 0 ? null : message.subarray(24), words[5]!);
         return true;
       }
+      case MessageKind.sendElsewhere: {
+        const { task, slot } = this.#commands[words[1]!]!;
+        this.#answers.begin(task, slot, words[2]!, message.subarray(12));
+        return true;
+      }
+      case MessageKind.lentEnded:
+        this.#answers.ended(words[1]!, words[2]!, message.subarray(12));
+        return true;
       case MessageKind.managed: {
         const done = this.#managing.get(words[1]!)!;
         this.#managing.delete(words[1]!);
@@ -164,7 +175,8 @@ export class OwnerCalls {
   #flags(c: WorkerCommand): number {
     const { task } = c;
     const expected = (task.readExpected ? TaskFlag.readExpected : 0) |
-      (task.writeExpected ? TaskFlag.writeExpected : 0);
+      (task.writeExpected ? TaskFlag.writeExpected : 0) |
+      (task.answersElsewhere === true ? TaskFlag.answersElsewhere : 0);
     if (c.transfer === null) return expected; // the session was asked for nothing
     if (!c.transfer.write) {
       return expected | (task.dataIn === null ? TaskFlag.bufferRequested : TaskFlag.bufferThere);

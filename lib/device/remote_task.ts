@@ -2,11 +2,13 @@
 // by messages; its buffers lie in memory that both threads see.
 
 import type { PoolBuffer } from "../base/buffer_pool.ts";
+import type { RemoteAnswerer } from "../base/flow.ts";
 import type { LentData } from "../base/lent_range.ts";
 import { assert } from "../base/assert.ts";
 import type { Nexus } from "../session/nexus.ts";
 import type { Task } from "../session/task.ts";
 import type { GatedDeviceServer } from "./gated_device_server.ts";
+import { lentAnswer, tellEnd } from "./lent_answers.ts";
 import {
   ExecuteWord,
   MessageKind,
@@ -30,6 +32,7 @@ export interface TaskOrigin {
 }
 
 const nothing = new Uint8Array(0);
+const encoder = new TextEncoder();
 
 export class RemoteTask implements Task {
   readonly cdb = new DataView(new ArrayBuffer(16));
@@ -49,6 +52,7 @@ export class RemoteTask implements Task {
   dataIn: PoolBuffer | null = null;
   /** What travels has a buffer. */
   readonly lendable = false;
+  answersElsewhere = false;
   lentIn: LentData | null = null;
   dataInLength = 0;
   sense: Uint8Array | null = null;
@@ -60,6 +64,9 @@ export class RemoteTask implements Task {
   /** requestData() was called. */
   #asked = false;
   #ready: ((task: Task) => void) | null = null;
+  /** Another member is to answer it, and who is told whether it has. */
+  #answerer: RemoteAnswerer | null = null;
+  #answered: ((sent: boolean) => void) | null = null;
   readonly #origin: TaskOrigin;
 
   constructor(origin: TaskOrigin) {
@@ -81,6 +88,7 @@ export class RemoteTask implements Task {
     const flags = this.#flags = word(ExecuteWord.flags);
     this.readExpected = (flags & TaskFlag.readExpected) !== 0;
     this.writeExpected = (flags & TaskFlag.writeExpected) !== 0;
+    this.answersElsewhere = (flags & TaskFlag.answersElsewhere) !== 0;
     this.aborted = false;
     this.dataOut = null;
     this.dataOutLength = 0;
@@ -120,7 +128,16 @@ export class RemoteTask implements Task {
     sendWords(this.#origin.port, MessageKind.wantBuffer, this.slot, lengthBytes);
   }
 
+  sendElsewhere(answerer: RemoteAnswerer, ended: (sent: boolean) => void): void {
+    assert(this.#answerer === null, "a task is to be answered elsewhere twice");
+    this.#answerer = answerer;
+    this.#answered = ended;
+    const words = [MessageKind.sendElsewhere, this.slot, this.dataInLength];
+    sendWordsAndBytes(this.#origin.port, words, encoder.encode(answerer.borrower));
+  }
+
   finish(status: number): void {
+    assert(this.#answerer === null, "a task was finished while another member answers it");
     const { sense } = this;
     const hasSense = sense === null ? 0 : 1;
     const words = [MessageKind.finish, this.slot, status, this.dataInLength, hasSense, this.receipt];
@@ -142,6 +159,20 @@ export class RemoteTask implements Task {
     const ready = this.#ready;
     this.#ready = null;
     ready?.(this); // else it is asked for when the gate lets the task begin
+  }
+
+  /** The session has lent its connection. What comes of it is told even when the task has ended meanwhile: nobody listens then. */
+  lent(number: number, message: Uint8Array): void {
+    const { port } = this.#origin;
+    const { state, answer } = lentAnswer(message);
+    this.#answerer!.send(state, answer, (outcome) => tellEnd(port, number, outcome));
+  }
+
+  answered(sent: boolean): void {
+    const ended = this.#answered!;
+    this.#answerer = null;
+    this.#answered = null;
+    ended(sent);
   }
 
   abort(): void {

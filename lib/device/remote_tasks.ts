@@ -35,7 +35,7 @@ export class RemoteTasks implements TaskOrigin {
   }
 
   /** Takes a message; false when it is none about a command. */
-  receive(words: Uint32Array): boolean {
+  receive(message: Uint8Array<ArrayBuffer>, words: Uint32Array): boolean {
     const slot = words[1]!;
     switch (words[0]) {
       case MessageKind.execute:
@@ -57,6 +57,12 @@ export class RemoteTasks implements TaskOrigin {
         return true;
       case MessageKind.abort:
         this.#at(slot, words[2]!)?.abort();
+        return true;
+      case MessageKind.lent:
+        this.#tasks[slot]!.lent(words[2]!, message.subarray(12));
+        return true;
+      case MessageKind.answeredElsewhere:
+        this.#tasks[slot]!.answered(words[2] === 1);
         return true;
       case MessageKind.acknowledged: {
         const { nexus, device } = this.#find(words[1]!);

@@ -23,6 +23,10 @@ export const MessageKind = Object.freeze({
   acknowledged: 16,
   /** Either way: what the initiator of a session that changes its thread has sent and nobody has looked at; its number, then bytes. */
   held: 17,
+  /** A connection has been lent for a command's answer; the lend's number, then a message "lend" (lent_answers.ts). */
+  lent: 18,
+  /** Whether another member has answered a command. */
+  answeredElsewhere: 19,
   // From the owner.
   wantData: 9,
   wantBuffer: 10,
@@ -31,6 +35,10 @@ export const MessageKind = Object.freeze({
   managed: 13,
   /** Answer once nothing is sent from this slot; or, without a disk, from this unit's slots. */
   vacate: 15,
+  /** Another member has the data of a command's answer; its address. */
+  sendElsewhere: 20,
+  /** What has become of a lent connection; the lend's number, then what kind of end, then bytes. */
+  lentEnded: 21,
 });
 
 /** In place of a disk's number in `vacate`: the number behind it is a unit's. */
@@ -45,6 +53,8 @@ export const TaskFlag = Object.freeze({
   dataThere: 8,
   bufferRequested: 16,
   bufferThere: 32,
+  /** The session's connection can be lent. */
+  answersElsewhere: 64,
 });
 
 /** Words of execute and surrender, by index. */

@@ -2,7 +2,7 @@
 // and the disk operations completed when the test says so. So every order of events can be had.
 
 import { strict as assert } from "node:assert";
-import type { PoolBuffer } from "../../lib/base/buffer_pool.ts";
+import type { BufferMemory, PoolBuffer } from "../../lib/base/buffer_pool.ts";
 import type { LentData, LentRange } from "../../lib/base/lent_range.ts";
 import { WorkerLoans } from "../../lib/device/worker_loans.ts";
 import { BlockDeviceServer } from "../../lib/device/block_device_server.ts";
@@ -49,6 +49,12 @@ function arenaBuffer(lengthBytes: number): PoolBuffer {
     own: false,
   };
 }
+
+/** For the pool of a worker's sessions. */
+export const rigMemory: BufferMemory = {
+  allocate: (sizeBytes) => arenaBuffer(sizeBytes).bytes,
+  release: () => {},
+};
 
 /** What a session would make of a command. */
 export class RigTask implements Task {

@@ -16,6 +16,8 @@ export interface NamespacedMember {
   readonly lines: readonly string[];
   /** Default: its IPv4 address on each network. */
   readonly portals?: readonly string[];
+  /** Threads that serve connections, default 1. */
+  readonly workers?: number;
   /** Lines of [group] behind its names; default: nobody is redirected. */
   readonly groupLines?: readonly string[];
   /** A command that runs what follows it, with less rights, say. */
@@ -142,7 +144,7 @@ export class NamespacedGroup implements AsyncDisposable {
   }
 
   #configure(member: NamespacedMember): void {
-    const { name, lines, groupLines = ['login_policy = "none"'], proxy } = member;
+    const { name, lines, groupLines = ['login_policy = "none"'], workers = 1, proxy } = member;
     const address = this.address(name);
     const port = this.port(name);
     if (proxy === true) {
@@ -178,7 +180,7 @@ portals = ${JSON.stringify(portals)}
 peer = "${address}:${port + 2}"
 admin = "127.0.0.1:${port + 20}"
 state_dir = "${name}"
-workers = 1
+workers = ${workers}
 ${lines.join("\n")}
 [[disk]]
 path = "${name}/disk0.img"

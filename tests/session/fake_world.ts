@@ -325,11 +325,12 @@ export class FakeWorld {
   readonly directory: TargetDirectory;
 
   constructor(
-    poolBytes = 64 * 1024 * 1024,
+    /** Bytes of it, or the pool itself. */
+    pool: number | BufferPool = 64 * 1024 * 1024,
     place?: (target: TargetRecord) => SessionThread | null,
     attach?: TargetNodeParts["attach"],
   ) {
-    this.pool = new BufferPool(poolBytes);
+    this.pool = typeof pool === "number" ? new BufferPool(pool) : pool;
     const open = { chap: null, mutual: null };
     const record = (name: string, access: AccessRule): TargetRecord => ({
       name,

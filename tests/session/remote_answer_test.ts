@@ -2,47 +2,16 @@
 // may be sent among those of the other machine, or a connection may go on that nobody knows the state of.
 
 import { strict as assert } from "node:assert";
-import type {
-  FramedAnswer,
-  LendableFlow,
-  LendResult,
-  RemoteAnswerer,
-  RemoteAnswerOutcome,
-  TcpState,
-} from "../../lib/base/flow.ts";
+import type { FramedAnswer, RemoteAnswerer, RemoteAnswerOutcome } from "../../lib/base/flow.ts";
 import type { Task } from "../../lib/session/task.ts";
 import * as bhs from "../../lib/wire/iscsi/bhs.ts";
-import { FakeStream, FakeWorld } from "./fake_world.ts";
+import { FakeWorld } from "./fake_world.ts";
+import { state } from "../shortcut/tcp_state.ts";
+import { FlowStream } from "./flow_stream.ts";
 import { build, type Response, split, textData } from "./pdus.ts";
 
 const blocks = 5;
 const bytes = blocks * 512;
-const state = { sendNext: 1000, sendUnacknowledged: 1000 } as TcpState;
-
-/** Its sending side can be lent. */
-class FlowStream extends FakeStream implements LendableFlow {
-  readonly flow = this;
-  refuses = false;
-  mistrusts = false;
-  taken: TcpState[] = [];
-
-  lend(borrower: string, done: (result: LendResult) => void): void {
-    assert.equal(borrower, "10.0.0.3");
-    if (this.refuses) return done({ kind: "refused", reason: "no" });
-    assert.equal(this.blocked, false, "lent twice");
-    this.flush();
-    this.blocked = true;
-    done({ kind: "lent", state });
-  }
-
-  takeBack(back: TcpState): boolean {
-    if (this.mistrusts) return false;
-    this.taken.push(back);
-    this.blocked = false;
-    return true;
-  }
-}
-
 class Scene {
   readonly world = new FakeWorld();
   readonly stream = new FlowStream();

@@ -14,8 +14,8 @@ export interface PeerLinkMemory {
 }
 
 const ringBytes = 1024 * 1024;
-/** Messages that wait for room: of 256 sessions with 144 commands each, four of 100 bytes. */
-const backlogBytesMax = 16 * 1024 * 1024;
+/** Messages that wait for room: of 256 sessions, four of 100 bytes for each of 144 commands, and one lent connection of 48 KiB. */
+const backlogBytesMax = 28 * 1024 * 1024;
 const wantsRoom = 2 * ringCells;
 const controlCells = wantsRoom + 2;
 

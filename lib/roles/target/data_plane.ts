@@ -129,6 +129,11 @@ export class DataPlane {
     this.#cells.setLease(untilMs);
   }
 
+  /** The workers may lend their connections; `mark`: of the owner's rules of the packet filter (lib/io/native/flow_rules.ts). */
+  letLend(mark: number): void {
+    for (const thread of this.#threads) thread.tell({ kind: "lend", mark });
+  }
+
   setNode(node: DataPlaneNode): void {
     this.#node = node;
   }

@@ -58,6 +58,8 @@ export interface IoWorkerParts {
   readonly arena: { readonly address: number; readonly poolBytes: number };
   readonly adopt: (stream: DetachedStream, handler: (stream: Stream) => StreamHandler) => void;
   readonly openDisk: (news: DiskNews) => WorkerDisk;
+  /** Makes what connections are lent with; `mark`: see LendNews. */
+  readonly openLender: (mark: number) => void;
   /** Memory that the owner has mapped. */
   readonly viewMemory: (address: number, sizeBytes: number) => ArrayBuffer;
 }
@@ -130,6 +132,8 @@ export class IoWorker implements ConnectionHost {
         this.#disks[news.index] = this.#parts.openDisk(news);
         this.#loans.addDisk(news.index, news.slots);
         return;
+      case "lend":
+        return this.#parts.openLender(news.mark);
       case "unit":
         return this.#unit(news);
       case "begin":

@@ -75,8 +75,16 @@ export interface SessionNotified {
   readonly notice: VendorNotice;
 }
 
+/** Connections may be lent (docs/short-cut.md). */
+export interface LendNews {
+  readonly kind: "lend";
+  /** Of the owner's rules of the packet filter. */
+  readonly mark: number;
+}
+
 export type ToWorker =
   | DiskNews
+  | LendNews
   | UnitNews
   | SessionBegins
   | SessionRoom

@@ -139,7 +139,7 @@ export class WorkerThread implements SessionThread {
       case MessageKind.held:
         return this.#sessions.get(words[1]!)!.heldCame(message.subarray(8));
       default:
-        assert(this.#tasks!.receive(words), "a worker sent a message that the owner does not know");
+        assert(this.#tasks!.receive(message, words), "a worker sent a message that the owner does not know");
     }
   }
 
