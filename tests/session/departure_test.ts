@@ -245,3 +245,19 @@ Deno.test("a connection that ends on its way is gone, and its session with it", 
   assert.equal(moving.departure, "its connection has ended");
   assert.deepEqual([...alpha.node.sessions()], []);
 });
+
+Deno.test("nobody is pinged on the way, and who stays is watched as before", () => {
+  // Without this, a ping goes out behind the last number that the next owner is told.
+  const alpha = new Member();
+  const stream = alpha.login();
+  stream.deliver(command(1, fakeOpcode.write)); // waits for its data
+  alpha.clock.advance(2 * limits.nopIntervalMs - 10); // one look, and silence since
+  answers(stream);
+  const moving = alpha.depart();
+  alpha.clock.advance(20);
+  assert.deepEqual(answers(stream), []);
+  alpha.clock.advance(limits.moveQuietMs);
+  assert.match(String(moving.departure), /not answered within/);
+  alpha.clock.advance(limits.nopIntervalMs);
+  assert.deepEqual(answers(stream).map(({ opcode }) => opcode), [bhs.Opcode.nopIn]);
+});
