@@ -3,7 +3,8 @@
 
 import { strict as assert } from "node:assert";
 import { existsSync } from "node:fs";
-import { type LiveGroup, scene } from "./live_group.ts";
+import type { MemberReport } from "../../lib/mgmt/control.ts";
+import { type LiveGroup, names, scene } from "./live_group.ts";
 import { pause } from "./target_process.ts";
 
 /** Alpha is ready for its restart, and does not have the session of the client that came to it. */
@@ -105,3 +106,37 @@ scene("what goes wrong in a restart costs a login at most, and no byte", async (
   assert.ok(report.logins <= Object.keys(troubles).length, `${report.logins} logins`);
   assert.ok(report.reads + report.writes > 100);
 });
+
+scene(
+  "every member is started anew, one after the other, under a busy client that does not notice",
+  async (group) => {
+    // Lost without it: upgrades without a logout.
+    const running = group.client({ depth: 8 });
+    await group.present();
+    await pause(500);
+    const before = group.connections();
+    for (const name of names) {
+      const other = names.find((n) => n !== name)!;
+      const ready = await group.run(other, "member", "drain", name, "--restart", "--wait");
+      assert.match(ready, /is ready: start its process anew\.\n$/);
+      const log = await group.end(name, "SIGTERM");
+      assert.match(log, /\(ended with 0\)/);
+      await group.start(name);
+      await group.until(async () => {
+        const member = (await group.api<MemberReport[]>(other, "members"))?.find((m) => m.name === name);
+        return member?.state === "up" && member.drain === null;
+      }, `${name} is up, and its drain over`);
+      assert.deepEqual(group.connections(), before, `the client's TCP connection is lost with ${name}`);
+      await pause(1_000);
+    }
+    const holder = await group.present();
+    assert.equal(holder.name, "alpha", "the client came to alpha, and is brought home");
+    group.enough();
+    const report = await running.report;
+    console.log(JSON.stringify(report));
+    assert.deepEqual(report.wrong, []);
+    assert.equal(report.logins, 0, "the connection was lost");
+    // Beside the one that tells of the login, one each time that tells of a path that changed.
+    assert.ok(report.again <= 1 + 2 * names.length, `${report.again} commands were answered otherwise`);
+  },
+);
