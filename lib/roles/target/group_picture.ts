@@ -203,9 +203,14 @@ export class GroupPicture {
     return null;
   }
 
+  /** Initiator-proxies and host agents go where the connection plan says, and have other paths. */
+  choosesItself(initiator: string): boolean {
+    return this.#parts.isProxy(initiator);
+  }
+
   /** Why this initiator is not sent to any other portal, not even of the same member; null: it may be. */
   immovable(initiator: string): string | null {
-    if (this.#parts.isProxy(initiator)) return "an initiator-proxy chooses its members itself";
+    if (this.choosesItself(initiator)) return "an initiator-proxy chooses its members itself";
     if (this.#parts.settings.noRedirect.some((pattern) => matchesNamePattern(initiator, pattern))) {
       return "the initiator is not to be redirected ([balance] no_redirect)";
     }

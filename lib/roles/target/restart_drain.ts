@@ -50,7 +50,7 @@ export class RestartDrain {
   goOn(): void {
     const { clock, settings } = this.#parts;
     const now = clock.nowMs();
-    const sessions = this.#picture.meter.sessions();
+    const sessions = this.#picture.meter.sessions().filter((s) => !this.#picture.choosesItself(s.initiator));
     for (const id of [...this.#tried.keys()]) if (!sessions.some((s) => s.id === id)) this.#tried.delete(id);
     let room = settings.movesMax - this.#clients.underWay;
     let staying = 0;
