@@ -41,8 +41,9 @@ export class ThreadChanges {
   readonly #parts: ThreadChangesParts;
   /** A session is on its way here. */
   #comesHome = false;
-  /** On their way to a worker. */
-  readonly #goingOut = new Set<number>();
+  /** On its way to a worker, and those that are to go after it; -1: none is. */
+  #goesOut = -1;
+  readonly #toGoOut = new Set<number>();
 
   constructor(parts: ThreadChangesParts) {
     this.#parts = parts;
@@ -55,7 +56,8 @@ export class ThreadChanges {
   bringHome(id: number, done: (refusal: string | null) => void): void {
     const { attach, pool, session: find, connection, host } = this.#parts;
     // One after the other: what their initiators send meanwhile crosses from thread to thread.
-    if (this.#comesHome || this.#goingOut.has(id)) {
+    this.#toGoOut.delete(id);
+    if (this.#comesHome || this.#goesOut === id) {
       return void host.clock.after(retryMs, () => this.bringHome(id, done));
     }
     if (connection(id) !== undefined) return done(null);
@@ -77,25 +79,41 @@ export class ThreadChanges {
 
   /** A session of this thread goes where a login would put it, if there is room; nobody is told of it. */
   goOut(id: number): void {
+    if (this.#goesOut !== id) this.#toGoOut.add(id);
+    this.#nextOut();
+  }
+
+  /** One after the other, for the same reason. */
+  #nextOut(): void {
+    const [id] = this.#toGoOut;
+    if (id === undefined || this.#goesOut >= 0) return;
+    this.#toGoOut.delete(id);
     const { place, connection: connectionOf, session: find } = this.#parts;
     const session = find(id);
     const target = session?.identity.target ?? null;
     const thread = session === undefined || target === null ? null : place?.(target) ?? null;
-    if (session === undefined || thread === null || this.#goingOut.has(id)) return;
-    this.#goingOut.add(id);
+    if (session === undefined || thread === null) return this.#nextOut();
+    this.#goesOut = id;
     thread.askRoom(id, session.parameters.firstBurstLength, (granted) => {
       const connection = connectionOf(id);
       if (granted && connection !== undefined) return this.#leave(id, session, connection, thread);
       if (granted) thread.giveUpRoom(id);
-      this.#goingOut.delete(id);
+      this.#outOver();
     });
+  }
+
+  #outOver(): void {
+    this.#goesOut = -1;
+    this.#nextOut();
   }
 
   #leave(id: number, old: NodeSession, connection: TargetConnection, thread: SessionThread): void {
     const { become, ended, host } = this.#parts;
     connection.leaveThread((departure) => {
-      this.#goingOut.delete(id);
-      if (typeof departure === "string") return thread.giveUpRoom(id);
+      if (typeof departure === "string") {
+        thread.giveUpRoom(id);
+        return this.#outOver();
+      }
       const { identity, nexus, parameters } = old;
       const { state: stream, session: moved, held, gone } = departure;
       const session = new RemoteSession(identity, parameters, thread, ended, nexus);
@@ -104,6 +122,7 @@ export class ThreadChanges {
       const portals = host.directory.portalsOf(identity.target!, identity.portal);
       session.goOn({ stream, session: moved }, portals, held);
       gone();
+      this.#outOver();
     });
   }
 

@@ -189,3 +189,33 @@ Deno.test("without room in the other thread it stays; what is not needed is give
   assert.equal(scene.thread.orders.at(-1), `no room ${scene.id}`);
   assert.equal(scene.thread.goneOn.length, 0);
 });
+
+Deno.test("sessions go out one after the other: what has waited of one is taken before there is more", () => {
+  const scene = new Home();
+  const { node } = scene.world;
+  scene.login({ isid: 2 });
+  const second = scene.thread.begun[1]!.session;
+  const there = scene.resume(1);
+  there.stream.takeOutput();
+  node.threads.bringHome(second.identity.id, () => {});
+  let departure: Departure<DetachedStream> | string | null = null;
+  there.connection.leaveThread((d) => departure = d);
+  scene.world.clock.advance(30);
+  const { state, session, gone } = departure! as Departure<DetachedStream>;
+  second.cameHome({ stream: state, session });
+  gone();
+  second.hasEnded();
+  scene.thread.orders.splice(0);
+
+  node.threads.goOut(scene.id);
+  node.threads.goOut(second.identity.id);
+  assert.deepEqual(scene.thread.orders, [`room ${scene.id} 65536`]);
+  scene.thread.rooms.shift()!(true);
+  scene.world.clock.advance(30);
+  assert.deepEqual(scene.thread.orders.splice(0).slice(1), [`room ${second.identity.id} 65536`]);
+  let home: string | null = "";
+  node.threads.bringHome(second.identity.id, (refusal) => home = refusal);
+  scene.thread.rooms.shift()!(false);
+  scene.world.clock.advance(10);
+  assert.equal(home, null, "it has stayed");
+});
