@@ -23,6 +23,16 @@ export interface DiskOperation {
   done: (operation: DiskOperation) => void;
 }
 
+/** One that is to be filled in, and used again and again by whoever keeps it. */
+export function diskOperation(
+  kind: DiskOperationKind,
+  done: (operation: DiskOperation) => void,
+): DiskOperation {
+  return { kind, offsetBytes: 0, lengthBytes: 0, buffer: nothing, bufferStart: 0, errno: 0, done };
+}
+
+const nothing = new Uint8Array(0);
+
 export interface Disk {
   /** Name for messages, usually the path. */
   readonly name: string;

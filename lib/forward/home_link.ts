@@ -13,11 +13,11 @@ import type { Log } from "../base/log.ts";
 import type { Network, SocketAddress } from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
 import type { BlockOutcome } from "../extent/operation.ts";
-import { InitiatorSession, type SessionEnd } from "../session/initiator/mod.ts";
+import type { InitiatorSession, SessionEnd } from "../session/initiator/mod.ts";
 import { AsyncEvent, LogoutReason, TaskManagementFunctionCode } from "../wire/iscsi/status.ts";
 import { changesData } from "./envelope.ts";
 import type { Forwarded } from "./forwarded.ts";
-import { memberIsid, memberName, memberProofs, memberTargetName } from "./identity.ts";
+import { openMemberSession } from "./open_session.ts";
 
 /** The process that is a member at the moment. */
 export interface Peer {
@@ -255,42 +255,25 @@ export class HomeLink {
   // The session.
 
   #connect(): void {
-    const { clock, random, network, peerOf } = this.#parts;
+    const { clock, peerOf } = this.#parts;
     this.#retry = null;
     this.#state = "connecting";
     if (this.#awaySinceMs < 0) this.#awaySinceMs = clock.nowMs();
     const peer = peerOf(this.member);
     if (peer === null) return this.#pause("it is down");
-    let session: InitiatorSession | null = null;
-    network.connect(peer.address, limits.forwardConnectMsMax, (stream) => {
-      session = new InitiatorSession(stream, clock, random, this.#options(), {
-        loggedIn: () => this.#loggedIn(session!, peer.run),
-        closed: (end) => this.#closed(session!, end),
-        asyncMessage: (event) => this.#told(session!, event),
-      });
-      if (this.#state !== "connecting") session.abort("the member stops");
-      else {
+    openMemberSession(this.#parts, peer.address, this.member, this.hops, {
+      take: (session) => {
+        if (this.#state !== "connecting") return "the member stops";
         this.#session = session;
-        session.start();
-      }
-      return session;
-    }).catch((error: Error) => {
-      if (session === null && this.#state === "connecting") this.#pause(error.message);
+        return null;
+      },
+      failed: (reason) => {
+        if (this.#state === "connecting") this.#pause(reason);
+      },
+      loggedIn: (session) => this.#loggedIn(session, peer.run),
+      closed: (session, end) => this.#closed(session, end),
+      asyncMessage: (session, event) => this.#told(session, event),
     });
-  }
-
-  #options() {
-    const { iqnPrefix, member, secret } = this.#parts;
-    const targetName = memberTargetName(iqnPrefix, this.member, this.hops);
-    return {
-      initiatorName: memberName(iqnPrefix, member),
-      targetName,
-      isid: memberIsid(this.hops),
-      ...memberProofs(secret, targetName),
-      wishes: { headerDigest: ["None"], dataDigest: ["None"] },
-      nopIntervalMs: limits.forwardSilenceMs,
-      nopTimeoutMs: limits.forwardPingMs,
-    };
   }
 
   #loggedIn(session: InitiatorSession, run: string): void {

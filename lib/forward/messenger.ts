@@ -4,13 +4,14 @@
 import type { Timer } from "../base/clock.ts";
 import { assert } from "../base/assert.ts";
 import { limits } from "../base/limits.ts";
-import { InitiatorCommand, InitiatorSession } from "../session/initiator/mod.ts";
+import { InitiatorCommand, type InitiatorSession } from "../session/initiator/mod.ts";
 import { ScsiStatus } from "../session/task.ts";
 import { AsyncEvent, LogoutReason } from "../wire/iscsi/status.ts";
 import { EnvelopeSense, readEnvelopeSense } from "../wire/scsi/forward.ts";
 import { MemberMessage, messageRefusedCode, messageVersion } from "../wire/scsi/member_message.ts";
 import type { LinkParts } from "./home_link.ts";
-import { memberIsid, memberName, memberProofs, memberTargetName, messageClass } from "./identity.ts";
+import { messageClass } from "./identity.ts";
+import { type MemberParts, openMemberSession } from "./open_session.ts";
 
 export type MessageOutcome =
   | { readonly kind: "taken" }
@@ -18,10 +19,7 @@ export type MessageOutcome =
   /** Whether it has come through is not known. */
   | { readonly kind: "lost"; readonly reason: string };
 
-export type MessengerParts = Pick<
-  LinkParts,
-  "clock" | "random" | "network" | "iqnPrefix" | "member" | "secret" | "peerOf"
->;
+export type MessengerParts = MemberParts & Pick<LinkParts, "peerOf">;
 
 interface Message {
   readonly command: InitiatorCommand;
@@ -159,40 +157,21 @@ class MessageLink {
   // The session.
 
   #connect(): void {
-    const { clock, random, network, peerOf } = this.#parts;
-    const peer = peerOf(this.#member);
+    const peer = this.#parts.peerOf(this.#member);
     if (peer === null) return this.#loseWaiting("it is down");
     this.#state = "connecting";
-    let session: InitiatorSession | null = null;
-    network.connect(peer.address, limits.forwardConnectMsMax, (stream) => {
-      session = new InitiatorSession(stream, clock, random, this.#options(), {
-        loggedIn: () => this.#opened(session!),
-        closed: (end) => this.#ended(session!, "reason" in end ? end.reason : `the session was ${end.kind}`),
-        asyncMessage: (event) => this.#asked(session!, event),
-      });
-      if (this.#state !== "connecting") session.abort("the member stops");
-      else {
+    openMemberSession(this.#parts, peer.address, this.#member, messageClass, {
+      take: (session) => {
+        if (this.#state !== "connecting") return "the member stops";
         this.#session = session;
-        session.start();
-      }
-      return session;
-    }).catch((error: Error) => {
-      if (session === null) this.#ended(null, error.message);
+        return null;
+      },
+      failed: (reason) => this.#ended(null, reason),
+      loggedIn: (session) => this.#opened(session),
+      closed: (session, end) =>
+        this.#ended(session, "reason" in end ? end.reason : `the session was ${end.kind}`),
+      asyncMessage: (session, event) => this.#asked(session, event),
     });
-  }
-
-  #options() {
-    const { iqnPrefix, member, secret } = this.#parts;
-    const targetName = memberTargetName(iqnPrefix, this.#member, messageClass);
-    return {
-      initiatorName: memberName(iqnPrefix, member),
-      targetName,
-      isid: memberIsid(messageClass),
-      ...memberProofs(secret, targetName),
-      wishes: { headerDigest: ["None"], dataDigest: ["None"] },
-      nopIntervalMs: limits.forwardSilenceMs,
-      nopTimeoutMs: limits.forwardPingMs,
-    };
   }
 
   #opened(session: InitiatorSession): void {

@@ -13,11 +13,12 @@ import {
   type StreamHandler,
 } from "../base/network.ts";
 import type { RandomSource } from "../base/random.ts";
-import { InitiatorCommand, InitiatorSession, type SessionEnd } from "../session/initiator/mod.ts";
+import { InitiatorCommand, type InitiatorSession, type SessionEnd } from "../session/initiator/mod.ts";
 import { AsyncMessage } from "../wire/iscsi/bhs.ts";
 import { AsyncEvent, LogoutReason, TaskManagementFunctionCode } from "../wire/iscsi/status.ts";
 import { encodeSessionObject, multipathAsyncCode, MultipathOut } from "../wire/scsi/multipath.ts";
 import { proxyIsid, proxyName, proxyProofs } from "./identity.ts";
+import { openSession } from "./open_session.ts";
 import type { VolumeCommand } from "./volume_command.ts";
 
 /** What all paths of a volume have in common. */
@@ -176,29 +177,25 @@ export class Path {
   }
 
   #connect(): void {
-    const { clock, random, network } = this.#parts;
     const { addresses, run } = this.place;
     this.#retry = null;
     this.#state = "connecting";
     if (addresses.length === 0) return this.#pause("it is down");
     const address = this.#address = addresses[this.#next++ % addresses.length]!;
     this.#tried++;
-    let session: InitiatorSession | null = null;
     const connectMs = Math.min(limits.forwardConnectMsMax, 2 * this.#parts.silenceMs);
-    network.connect(address, connectMs, (stream) => {
-      session = new InitiatorSession(stream, clock, random, this.#options(), {
-        loggedIn: () => this.#loggedIn(session!, run),
-        closed: (end) => this.#ended(session!, end),
-        asyncMessage: (event, { header }) => this.#told(session!, event, header),
-      });
-      if (this.#state !== "connecting") session.abort("the path is closed");
-      else {
+    openSession(this.#parts, address, connectMs, this.#options(), {
+      take: (session) => {
+        if (this.#state !== "connecting") return "the path is closed";
         this.#session = session;
-        session.start();
-      }
-      return session;
-    }).catch((error: Error) => {
-      if (session === null && this.#state === "connecting") this.#pause(error.message);
+        return null;
+      },
+      failed: (reason) => {
+        if (this.#state === "connecting") this.#pause(reason);
+      },
+      loggedIn: (session) => this.#loggedIn(session, run),
+      closed: (session, end) => this.#ended(session, end),
+      asyncMessage: (session, event, { header }) => this.#told(session, event, header),
     });
   }
 

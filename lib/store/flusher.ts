@@ -1,7 +1,7 @@
 // Group commit: requests that meet share one flush of the disk. A request is served by a flush that begins after it;
 // one that arrives while a flush is under way waits for the next, since the disk may have passed its writes already.
 
-import type { Disk, DiskOperation } from "../base/disk.ts";
+import { type Disk, type DiskOperation, diskOperation } from "../base/disk.ts";
 import type { BlockOutcome } from "../extent/operation.ts";
 import type { EntryWriter } from "./entry_writer.ts";
 import type { OrderPoint } from "./order.ts";
@@ -27,15 +27,7 @@ export class Flusher {
     /** A flush has failed: the store must stop writing. */
     readonly failed: () => void,
   ) {
-    this.#disk = {
-      kind: "flush",
-      offsetBytes: 0,
-      lengthBytes: 0,
-      buffer: new Uint8Array(0),
-      bufferStart: 0,
-      errno: 0,
-      done: () => this.#done(),
-    };
+    this.#disk = diskOperation("flush", () => this.#done());
   }
 
   get idle(): boolean {

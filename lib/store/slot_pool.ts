@@ -3,7 +3,7 @@
 // crash nothing is known of a free slot, so it is looked at before its first use, a few slots ahead of demand.
 
 import { assert } from "../base/assert.ts";
-import { type Disk, type DiskOperation, lastingMemory } from "../base/disk.ts";
+import { type Disk, type DiskOperation, diskOperation, lastingMemory } from "../base/disk.ts";
 import type { BlockOutcome } from "../extent/operation.ts";
 import type { LentSlots } from "./lent_slots.ts";
 import { slotOffset } from "./format.ts";
@@ -25,15 +25,7 @@ class Reclaim {
   buffer: Uint8Array = new Uint8Array(0);
   readonly disk: DiskOperation;
   constructor(done: (reclaim: Reclaim) => void) {
-    this.disk = {
-      kind: "punch",
-      offsetBytes: 0,
-      lengthBytes: 0,
-      buffer: this.buffer,
-      bufferStart: 0,
-      errno: 0,
-      done: () => done(this),
-    };
+    this.disk = diskOperation("punch", () => done(this));
   }
 }
 

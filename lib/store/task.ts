@@ -2,7 +2,7 @@
 // state. A task is in one queue at a time, so that one link field serves them all.
 
 import { assert } from "../base/assert.ts";
-import type { DiskOperation } from "../base/disk.ts";
+import { type DiskOperation, diskOperation } from "../base/disk.ts";
 import { BlockOperation, type BlockOutcome } from "../extent/operation.ts";
 import type { PageLock } from "./page_lock.ts";
 import type { ImageTable } from "./page_map.ts";
@@ -31,15 +31,7 @@ export class StoreTask {
   readonly disk: DiskOperation;
 
   constructor(diskDone: (task: StoreTask) => void) {
-    this.disk = {
-      kind: "read",
-      offsetBytes: 0,
-      lengthBytes: 0,
-      buffer: nothing,
-      bufferStart: 0,
-      errno: 0,
-      done: () => diskDone(this),
-    };
+    this.disk = diskOperation("read", () => diskDone(this));
   }
 
   begin(operation: BlockOperation): void {

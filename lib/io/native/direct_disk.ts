@@ -3,7 +3,7 @@
 // unit reads the unit first, apart from other writes to it (range_gate.ts).
 
 import { assert } from "../../base/assert.ts";
-import type { Disk, DiskOperation } from "../../base/disk.ts";
+import { type Disk, type DiskOperation, diskOperation } from "../../base/disk.ts";
 import { bounceBytesMax, BouncePool } from "./bounce_pool.ts";
 import type { DiskEngine } from "./disk_engine.ts";
 import { Errno } from "./errno.ts";
@@ -195,15 +195,7 @@ export class DirectDisk implements Disk {
   }
 }
 
-const noOperation: DiskOperation = {
-  kind: "flush",
-  offsetBytes: 0,
-  lengthBytes: 0,
-  buffer: new Uint8Array(0),
-  bufferStart: 0,
-  errno: 0,
-  done: () => {},
-};
+const noOperation = diskOperation("flush", () => {});
 
 /** One operation under way, and the transfer it has come to. */
 class DirectCall implements SlowCall, GatedWrite {

@@ -1,7 +1,7 @@
 // A disk operation that does not complete at once: what is left of it, as the slow calls and the loop want it. Pooled by
 // its disk.
 
-import type { DiskOperation } from "../../base/disk.ts";
+import { type DiskOperation, diskOperation } from "../../base/disk.ts";
 import type { LoopTask } from "./loop.ts";
 import type { SlowCall } from "./slow_calls.ts";
 
@@ -11,15 +11,7 @@ export interface DiskCallOwner {
   resumed(call: DiskCall): void;
 }
 
-const nothing: DiskOperation = {
-  kind: "flush",
-  offsetBytes: 0,
-  lengthBytes: 0,
-  buffer: new Uint8Array(0),
-  bufferStart: 0,
-  errno: 0,
-  done: () => {},
-};
+const nothing = diskOperation("flush", () => {});
 
 export class DiskCall implements SlowCall, LoopTask {
   queued = false;
