@@ -15,6 +15,17 @@ async function drain(group: LiveGroup): Promise<void> {
   assert.notEqual((await group.present()).name, "alpha");
 }
 
+/** A process that comes as far as its portals, and no further: the one after it is to have the connections all the same. */
+async function failToStart(group: LiveGroup): Promise<void> {
+  const { machines } = group;
+  const taken = machines.within(
+    "alpha",
+    () => Deno.listen({ hostname: machines.address("alpha"), port: 3260 }),
+  );
+  await assert.rejects(group.run("alpha", "target"), /Cannot listen on portal .* the port is in use/);
+  taken.close();
+}
+
 /** Nothing of a hand-over is left at alpha. */
 function nothingLeft(group: LiveGroup): void {
   assert.doesNotMatch(group.machines.exec("alpha", "nft", "list", "tables"), /kept/);

@@ -153,10 +153,11 @@ export class Target {
     await this.#volumes.follow();
     await this.#state.units.follow();
     await this.#state.claimPortals();
+    for (const address of this.#config.member.portals) await portals.open(address);
+    // Not before: a start that fails is to leave all as it is to the next one.
     if (await this.#state.drains.restarted(this.#config.member.name)) {
       log.info("the drain for this restart is over");
     }
-    for (const address of this.#config.member.portals) await portals.open(address);
     this.#begun = true;
     this.#state.forwarding.ready();
     this.#state.decider.start();
