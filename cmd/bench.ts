@@ -3,6 +3,7 @@
 import { lookup } from "node:dns/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { limits } from "../lib/base/limits.ts";
+import { secretOfFile } from "../lib/config/mod.ts";
 import { LoadCell, type LoadCells, type LoadPlan, makeLoadCells } from "../lib/roles/bench/plan.ts";
 import { parseIscsiName } from "../lib/wire/iscsi/names.ts";
 import { benchJson, benchPicture, progressLine } from "./bench_picture.ts";
@@ -10,7 +11,7 @@ import { benchEngine, runBench } from "./bench_run.ts";
 import { type BenchUrl, parseBenchUrl } from "./bench_url.ts";
 import { withExamples } from "./help.ts";
 import { formatBytes, formatCount, plural } from "./quantity.ts";
-import { readSecret } from "./secret_file.ts";
+import { readSecretFile } from "./secret_file.ts";
 import { parseSize } from "./size.ts";
 import { CommandError, printJson, type Terminal, usageError } from "./terminal.ts";
 
@@ -166,7 +167,7 @@ async function chapOf(user: string | null, file: string | undefined): Promise<Lo
       `Cannot log in as "${user}" without a secret. Give its file with --chap-secret-file FILE.`,
     );
   }
-  const secret = new TextEncoder().encode(await readSecret(file));
+  const secret = new TextEncoder().encode(secretOfFile(await readSecretFile(file)));
   if (secret.length === 0) throw new CommandError(`Cannot use the secret in "${file}": the file is empty.`);
   return { user, secret };
 }

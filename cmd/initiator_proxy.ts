@@ -15,6 +15,7 @@ import { setUpLogging } from "./logging.ts";
 import { groupSecret, hostNumber } from "./host_identity.ts";
 import { endOnOwnMistakes } from "./own_mistakes.ts";
 import { readRoleConfig } from "./role_config.ts";
+import { readSecretFile } from "./secret_file.ts";
 import type { ServeOptions } from "./serve_options.ts";
 import { stopSignal } from "./stop_signal.ts";
 import { CommandError } from "./terminal.ts";
@@ -68,7 +69,7 @@ async function start(config: ProxyConfig, log: Log): Promise<Running> {
       secret: await groupSecret(config.group.secretFile),
       host: await hostNumber(`${config.proxy.stateDir}/host`),
       hostName: Deno.hostname(),
-      readSecretFile: (path) => Deno.readTextFile(path),
+      readSecretFile,
       engine: { name: "portable", reason: "an initiator-proxy has no other" },
     });
     admin = startAdminServer({ address: config.proxy.admin, control: proxy.control, token, log });

@@ -20,6 +20,7 @@ import type { MemberControl } from "../lib/mgmt/control.ts";
 import type { OpenDisk } from "../lib/roles/target/disks.ts";
 import type { DataPlane } from "../lib/roles/target/data_plane.ts";
 import { Target } from "../lib/roles/target/target.ts";
+import { readSecretFile } from "./secret_file.ts";
 import { CommandError } from "./terminal.ts";
 
 export interface MemberEngine {
@@ -66,7 +67,7 @@ export async function startMember(
       handedOverFile: privateFile(`${config.member.stateDir}/handed-over.json`),
       openDisk: engine.openDisk,
       exists: existsSync,
-      readSecretFile: (path) => Deno.readTextFile(path),
+      readSecretFile,
       bootId: await bootId() ?? `unknown ${crypto.randomUUID()}`,
       engine: { name: engine.name, reason: engine.reason },
       dataPlane: engine.dataPlane ?? null,

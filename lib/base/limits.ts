@@ -307,7 +307,7 @@ export const limits = Object.freeze({
   routeChangesTold: 32,
   /** Clients whose use of volumes is remembered after they have gone: as many hosts as a large site has, with 8 volumes each. */
   clientHistoriesMax: 1024,
-  /** Clients in one load report: all sessions of a member and as many of the past; 64 bytes each are half a message. */
+  /** Clients in one load report: all sessions of a member and as many of the past; 56 bytes each are half a message. */
   reportClientsMax: 512,
   /** Logins and moves of a group that are under way, and those of the last minute. */
   intentsMax: 1024,

@@ -109,7 +109,7 @@ export interface ChapConfig {
   readonly secret: SecretSource;
 }
 
-/** A file's secret is `secretOfFile` of its text, checked by `chapSecretProblem`. */
+/** A file's secret is `chapSecretOfFile` of its text. */
 export type SecretSource =
   | { readonly kind: "inline"; readonly secret: string }
   | { readonly kind: "file"; readonly path: string };

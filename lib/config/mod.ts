@@ -6,7 +6,7 @@ export { nameExpected, nameProblem, targetName } from "./name.ts";
 export { parseConfig, type ParseResult } from "./parse.ts";
 export { resolvePath } from "./path.ts";
 export { formatProblem, type Problem } from "./problem.ts";
-export { chapSecretExpected, chapSecretProblem, secretOfFile } from "./secret.ts";
+export { chapSecretOfFile, chapSecretProblem, secretOfFile } from "./secret.ts";
 export { formatSize, parseSize, sizeExpected } from "./size.ts";
 export {
   type DiskPlan,

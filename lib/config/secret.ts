@@ -23,6 +23,14 @@ export function chapUserProblem(user: string): string | null {
   return /^[\x21-\x7e]{1,223}$/.test(user) ? null : "it is no CHAP user name";
 }
 
+/** The secret in a file's text. Throws when it is too short or too long. */
+export function chapSecretOfFile(path: string, text: string): string {
+  const secret = secretOfFile(text);
+  const problem = chapSecretProblem(secret);
+  if (problem === null) return secret;
+  throw new Error(`Cannot use the CHAP secret of "${path}": ${problem}. Give it ${chapSecretExpected}.`);
+}
+
 /** A secret file's text as a secret: one line end at its end is not part of it. */
 export function secretOfFile(text: string): string {
   return text.replace(/\r?\n$/, "");

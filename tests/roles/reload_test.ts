@@ -47,6 +47,9 @@ Deno.test("everything else that changed is told and not done", async () => {
   world.groupName = "test";
   await world.target.reload(world.config());
   assert.deepEqual(await world.notices(), []);
+  world.tables = oneDisk.trimEnd() + "\ndirect = true\n" + oneVolume;
+  await world.target.reload(world.config());
+  assert.match((await world.notices()).join(), /\[\[disk\]\] list changed: restart/);
 });
 
 Deno.test("a reload with a wrong secret file changes nothing", async () => {
@@ -57,7 +60,7 @@ Deno.test("a reload with a wrong secret file changes nothing", async () => {
   const portal = { hostname: "127.0.0.3", port: freePort("127.0.0.3") };
   await assert.rejects(
     world.target.reload(world.config([...world.ports, portal])),
-    /Cannot use the CHAP secret of "\/d\/short.chap"/,
+    /Cannot use the CHAP secret of "\/d\/short.chap": it has 5 bytes, .* Give it 12 to 255 bytes/,
   );
   assert.deepEqual(await names(world), ["vol0"]);
   assert.equal((await world.target.control.status()).members[0]!.portals.length, 1);

@@ -9,7 +9,7 @@ import type { Log } from "../../base/log.ts";
 import type { Network } from "../../base/network.ts";
 import type { RandomSource } from "../../base/random.ts";
 import type { ChapConfig, ProxyConfig } from "../../config/config.ts";
-import { chapSecretProblem, secretOfFile } from "../../config/secret.ts";
+import { chapSecretOfFile } from "../../config/secret.ts";
 import type { ChapRecord } from "../../meta/records.ts";
 import type { MemberControl } from "../../mgmt/control.ts";
 import { revisionLevel } from "../../mgmt/version.ts";
@@ -180,8 +180,5 @@ export class Proxy implements TargetDirectory {
 async function readChap(chap: ChapConfig, read: (path: string) => Promise<string>): Promise<ChapRecord> {
   const { user, secret } = chap;
   if (secret.kind === "inline") return { user, secret: secret.secret };
-  const text = secretOfFile(await read(secret.path));
-  const problem = chapSecretProblem(text);
-  if (problem !== null) throw new Error(`Cannot use the CHAP secret of "${secret.path}": ${problem}.`);
-  return { user, secret: text };
+  return { user, secret: chapSecretOfFile(secret.path, await read(secret.path)) };
 }

@@ -5,7 +5,7 @@ import { limits } from "../../base/limits.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import type { MemberConfig } from "../../config/config.ts";
 import { reconcileDisks, reconcileVolumes, type VolumeWish, volumeWish } from "../../config/reconcile.ts";
-import { chapSecretProblem, secretOfFile } from "../../config/secret.ts";
+import { chapSecretOfFile } from "../../config/secret.ts";
 import { listDisks } from "../../meta/group.ts";
 import { Followed } from "../../meta/followed.ts";
 import { keys } from "../../meta/records.ts";
@@ -289,10 +289,7 @@ export class Target {
   }
 
   async #readSecret(path: string): Promise<string> {
-    const secret = secretOfFile(await this.#parts.readSecretFile(path));
-    const problem = chapSecretProblem(secret);
-    if (problem !== null) throw new Error(`Cannot use the CHAP secret of "${path}": ${problem}.`);
-    return secret;
+    return chapSecretOfFile(path, await this.#parts.readSecretFile(path));
   }
 
   #notice(sentence: string): void {
@@ -326,7 +323,7 @@ function restartNotices(
   changed("[group]", (c) => c.group);
   changed("[member] settings beside its portals", ({ member: { portals: _, ...rest } }) => rest);
   changed("[balance]", (c) => c.balance);
-  changed("[[disk]] list", (c) => c.disks.map(({ path, sizeBytes }) => [path, sizeBytes]));
+  changed("[[disk]] list", (c) => c.disks.map(({ line: _, ...disk }) => disk));
   const gone = open.filter((a) =>
     !after.member.portals.some((b) => a.hostname === b.hostname && a.port === b.port)
   );
