@@ -12,7 +12,7 @@ import { readToken } from "../lib/mgmt/http_token.ts";
 import { inspectDisk } from "../lib/store/mod.ts";
 import type { DiskReport } from "../lib/mgmt/control.ts";
 import type { Check } from "./doctor.ts";
-import { wantsFlows } from "./flows.ts";
+import { whyNoFlows } from "./flows.ts";
 import { groupAddressOf } from "./target_member.ts";
 import { openMetadata } from "./metadata.ts";
 import { formatBytes } from "./quantity.ts";
@@ -114,9 +114,10 @@ export async function checkMetadata(group: MemberConfig["group"]): Promise<Check
 
 /** What is missing for short cuts, where they are wanted. Finding out makes a table and a rule that are gone at once. */
 export function checkShortCut(member: MemberConfig["member"]): Check[] {
-  if (!wantsFlows(member) || member.engine === "portable") return [];
-  const problems = flowProblems();
   const name = "short cut";
+  const unwanted = member.engine === "portable" ? "the engine is the portable one" : whyNoFlows(member);
+  if (unwanted !== null) return [{ name, outcome: "ok", detail: `not used: ${unwanted}` }];
+  const problems = flowProblems();
   if (problems.length === 0) {
     return [{ name, outcome: "ok", detail: "this machine can lend and borrow connections" }];
   }

@@ -22,7 +22,13 @@ export function openFlows(loop: NativeLoop, member: MemberSettings, log: Log): F
   }
 }
 
-/** Initiators on loopback are on this machine, and no other can answer them. */
-export function wantsFlows({ shortCut, portals }: MemberSettings): boolean {
-  return shortCut === "auto" && portals.some((portal) => !isLoopback(portal));
+export function wantsFlows(member: MemberSettings): boolean {
+  return whyNoFlows(member) === null;
+}
+
+/** Why the member lends and borrows no connections, whatever the machine has; null: it does. */
+export function whyNoFlows({ shortCut, portals }: MemberSettings): string | null {
+  if (shortCut === "off") return 'short_cut is "off"';
+  // Initiators on loopback are on this machine, and no other can answer them.
+  return portals.every(isLoopback) ? "every portal is a loopback address" : null;
 }

@@ -21,13 +21,16 @@ export function hostProblem(
   origin: string | null,
 ): string | null {
   const expected = [...hosts].join('" or "');
+  const pages = [...hosts].map((h) => `http://${h}`);
   if (host === null || !hosts.has(host.toLowerCase())) {
     return `Refused a request for Host "${
       host ?? ""
     }": this server is "${expected}". Use that address in the URL.`;
   }
-  if (origin !== null && ![...hosts].some((h) => origin.toLowerCase() === `http://${h}`)) {
-    return `Refused a request from Origin "${origin}": only pages of "http://${expected}" may call this server.`;
+  if (origin !== null && !pages.includes(origin.toLowerCase())) {
+    return `Refused a request from Origin "${origin}": only pages of "${
+      pages.join('" or "')
+    }" may call this server.`;
   }
   return null;
 }

@@ -5,6 +5,8 @@ import { strict as assert } from "node:assert";
 import { formatLatency } from "../../cmd/bench_picture.ts";
 import { parseBenchUrl } from "../../cmd/bench_url.ts";
 import { libc } from "../../lib/io/native/libc.ts";
+import { LoginResponse } from "../../lib/wire/iscsi/bhs.ts";
+import { formatText } from "../../lib/wire/iscsi/text.ts";
 import { fillWithNoise } from "../../lib/roles/bench/access.ts";
 import { freePort } from "../interop/target_process.ts";
 import { iqnPrefix, oneDisk, oneVolume, World } from "../roles/world.ts";
@@ -177,6 +179,36 @@ Deno.test("a connection that is cut ends the load with an error, and what was me
     assert.match(out, /lost: /);
   }
 });
+
+Deno.test("a target that has moved is measured where it is, by a person who is told so", async () => {
+  using target = movedTarget("192.0.2.7:3260");
+  const { code, out, err } = await bench([`iscsi://127.0.0.1:${target.port}/${iqnPrefix}:vol0/0`, ...short]);
+  assert.deepEqual([code, out], [1, ""]);
+  assert.match(err, /the target has moved to 192\.0\.2\.7:3260\. Put that address into the URL/);
+});
+
+/** Answers every login with "target moved temporarily" (RFC 7143 §11.13.5). */
+function movedTarget(address: string): { readonly port: number } & Disposable {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const serve = async () => {
+    for await (const client of listener) {
+      const request = new Uint8Array(65_536);
+      await client.read(request);
+      const text = formatText([{ key: "TargetAddress", value: address }]);
+      const bytes = new Uint8Array(48 + Math.ceil(text.length / 4) * 4);
+      const view = new DataView(bytes.buffer);
+      LoginResponse.opcode.set(view, 0, 0x23);
+      LoginResponse.dataSegmentLength.set(view, 0, text.length);
+      LoginResponse.initiatorTaskTag.set(view, 0, new DataView(request.buffer).getUint32(16));
+      LoginResponse.statusClass.set(view, 0, 1);
+      LoginResponse.statusDetail.set(view, 0, 1);
+      bytes.set(text, 48);
+      await client.write(bytes);
+    }
+  };
+  void serve();
+  return { port: listener.addr.port, [Symbol.dispose]: () => listener.close() };
+}
 
 /** Passes a connection on until so many bytes have come back, then cuts it. */
 function cuttingRelay(to: number, bytes: number): { readonly port: number } & Disposable {

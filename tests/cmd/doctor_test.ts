@@ -55,6 +55,7 @@ Deno.test("a member that was never started lacks nothing but its start", async (
     assert.equal(find(name).outcome, "ok", name);
   }
   assert.match(find("disk").detail, /made at the first start; may grow by 1 GiB/);
+  assert.match(find("short cut").detail, /not used: every portal is a loopback address/);
   const seen = [...Deno.readDirSync(scene.directory)].map((e) => e.name).toSorted();
   assert.deepEqual(seen, ["a.toml", "admin.token"], "doctor made something");
 });

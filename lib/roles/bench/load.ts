@@ -276,10 +276,15 @@ async function connect(plan: LoadPlan, world: LoadWorld): Promise<InitiatorClien
       nopIntervalMs: pingMs,
     });
   } catch (error) {
-    const advice = error instanceof LoginError ? refusalAdvice.get(error.status ?? 0) : undefined;
-    throw advice === undefined ? error : new Error(`${(error as LoginError).message} ${advice}`);
+    if (!(error instanceof LoginError)) throw error;
+    const advice = error.end.kind === "redirected" ? movedAdvice : refusalAdvice.get(error.status ?? 0);
+    throw advice === undefined ? error : new Error(`${error.message} ${advice}`);
   }
 }
+
+/** It is not followed: what is measured is the portal of the URL. */
+const movedAdvice =
+  'Put that address into the URL; in a group "plimsoll balance policy none" leaves logins where they come.';
 
 /** What to do about a refused login, by its status. */
 const refusalAdvice: ReadonlyMap<number, string> = new Map([
