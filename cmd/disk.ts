@@ -30,7 +30,7 @@ export function registerDisk(program: Command, terminal: Terminal, result: { exi
 
 function registerList(disk: Command, terminal: Terminal): void {
   const command = addGroupOptions(disk.command("list"))
-    .description("list the disks of the group; with no member running, look at those of the configuration")
+    .description("list the disks of the member; when it does not run, look at those of the configuration")
     .action(async (options: GroupOptions) => {
       try {
         const { disks } = await (await openGroup(options)).status();

@@ -168,7 +168,7 @@ export interface DiskReport {
   sizeBytes: number;
   usableBytes: number;
   allocatedBytes: number;
-  state: "online" | "writes stopped" | "failed";
+  state: "online" | "writes stopped";
   /** Why it is not online. */
   reason?: string;
 }

@@ -77,7 +77,12 @@ export class DataPath implements BlockService {
   #generation: number;
   #quiet: (() => void)[] = [];
 
-  constructor(parts: DataPathParts, readonly usedChanged: () => void, readonly stopped: () => void) {
+  constructor(
+    parts: DataPathParts,
+    readonly usedChanged: () => void,
+    readonly stopped: () => void,
+    readonly noRoom: () => void,
+  ) {
     const { disk, table, omit } = parts;
     this.#parts = parts;
     this.#disk = disk;
@@ -483,6 +488,7 @@ export class DataPath implements BlockService {
   /** The data of a write is on disk, or could not be put there. */
   #afterData(task: StoreTask): void {
     const errno = task.disk.errno;
+    if (errno === ENOSPC) this.noRoom();
     if (errno !== 0) return this.#end(task, errno === ENOSPC ? "noSpace" : "mediumWriteError");
     this.#waitForEntry(task);
   }

@@ -45,6 +45,8 @@ export class Store implements BlockService {
   readonly pageBytes: number;
   /** Called when the used share of slots passes one of the thresholds upwards. Set by the owner. */
   onThreshold: (percent: number, usage: StoreUsage) => void = () => {};
+  /** Called with every write that fails because there is no room below the disk: the file system of a sparse file is full. Set by the owner. */
+  onNoRoom: () => void = () => {};
   /** Called once when a failed flush stops the writing. Set by the owner. */
   onWritesStopped: () => void = () => {};
 
@@ -62,7 +64,7 @@ export class Store implements BlockService {
     this.identity = parts.identity;
     this.pageBytes = parts.table.layout.pageBytes;
     this.#hadSlots = new Set(parts.map.images());
-    this.#path = new DataPath(parts, () => this.#usedChanged(), () => this.#stopped());
+    this.#path = new DataPath(parts, () => this.#usedChanged(), () => this.#stopped(), () => this.onNoRoom());
     this.#thresholdsPassed = this.#thresholdsNow();
   }
 

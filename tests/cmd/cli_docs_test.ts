@@ -14,8 +14,10 @@ const head = `# The command line
 \`deno task plimsoll COMMAND\`. Results go to stdout, everything else to stderr. \`--json\` prints what programs can read.
 Colours are shown on a terminal only, and not when \`NO_COLOR\` is set.
 
-A command finds the group by \`--config FILE\` (the admin address and the state directory in it), or by \`--api URL\`; then
-changes need \`--token-file FILE\` with the admin token. HTTP proxies of the environment are never used.
+A command finds the group by \`--config FILE\` (the admin address and the state directory in it), or by \`--api URL\` (an address and port will do); then
+changes need \`--token-file FILE\` with the admin token, a copy that only its owner can read. HTTP proxies of the environment are never used.
+Volumes and members are the group's, whichever member is asked; disks and sessions, and with them \`balance show\` and \`run\`, are that member's. What \`--json\` prints of
+a running member is what the admin API answers ([api.md](api.md)), where that answers with anything.
 
 Sizes are a number of bytes or carry a unit: \`512MiB\`, \`10GiB\`, \`1.5TiB\`, \`500GB\`.
 `;

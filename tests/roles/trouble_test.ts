@@ -48,6 +48,8 @@ Deno.test("a write that the disk refuses is told with its own sense, and the nex
   assert.equal(await lun.write(0, pattern(8, 2)), "3/0c/00");
   fail(world, "write", ENOSPC); // the file system below a sparse file is full
   assert.equal(await lun.write(0, pattern(8, 2)), "7/27/07");
+  assert.equal(await lun.write(0, pattern(8, 2)), "7/27/07");
+  assert.equal(world.logged("error", /file system .* no room/).length, 1, "told once, not with every write");
   mend(world);
   assert.equal(await lun.write(0, pattern(8, 3)), "good");
   assert.deepEqual(await lun.read(0, 8), pattern(8, 3));

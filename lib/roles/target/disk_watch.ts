@@ -17,6 +17,9 @@ export interface DiskWatchParts {
   readonly dataPlane?: DataPlane | null;
 }
 
+/** A file system without room is told of once in so many milliseconds, however many writes fail. */
+const noRoomRestMs = 60_000;
+
 /** Passes what happens on a disk on to the operator and to initiators. */
 export function watchDisk(
   { record, store }: ServedDisk,
@@ -30,6 +33,15 @@ export function watchDisk(
     for (const { record: volume, server } of volumes.served()) {
       if (store.allocatedPages(volume.image) > 0) server.raise("softThreshold");
     }
+  };
+  let toldMs = -Infinity;
+  store.onNoRoom = () => {
+    const nowMs = parts.clock.nowMs();
+    if (nowMs - toldMs < noRoomRestMs) return;
+    toldMs = nowMs;
+    log.error("the file system of a disk has no room: writes to its volumes fail until some is made", {
+      path: record.path,
+    });
   };
   store.onWritesStopped = () => {
     parts.dataPlane?.showDisk(index);
