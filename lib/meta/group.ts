@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { limits } from "../base/limits.ts";
+import type { PrivateFile } from "../base/private_file.ts";
 import type { RandomSource } from "../base/random.ts";
 import type { KeyValue, Metadata } from "./metadata.ts";
 import { randomHex, randomId, reserveNumber } from "./numbers.ts";
@@ -23,18 +24,6 @@ export interface GroupSettings {
   readonly name: string;
   readonly iqnPrefix: string;
   readonly pageBytes: number;
-}
-
-/** The file of the group's secret (lib/io/files.ts does the work). */
-export interface SecretFile {
-  /** For messages. */
-  readonly path: string;
-  /** Its text, or null when there is none. */
-  read(): Promise<string | null>;
-  /** Makes it, private and durable, with `text`. False: it is there already and was left alone. */
-  make(text: string): Promise<boolean>;
-  /** Takes away what `make` made. */
-  remove(): Promise<void>;
 }
 
 export interface JoinedGroup {
@@ -58,7 +47,7 @@ const placementMax = 0xff;
 export function joinGroup(
   metadata: Metadata,
   settings: GroupSettings,
-  secretFile: SecretFile,
+  secretFile: PrivateFile,
   random: RandomSource,
   clock: Clock,
 ): Promise<JoinedGroup> {
@@ -192,7 +181,7 @@ async function replaced(metadata: Metadata, entry: KeyValue, known: DiskRecord, 
   return result === lostRace ? lostRace : current;
 }
 
-async function provenSecret(group: GroupRecord, file: SecretFile): Promise<string> {
+async function provenSecret(group: GroupRecord, file: PrivateFile): Promise<string> {
   const text = await file.read();
   if (text === null) {
     throw new Error(
@@ -210,7 +199,7 @@ async function provenSecret(group: GroupRecord, file: SecretFile): Promise<strin
 
 /** The secret of a group that is yet to be created: the file's, which may have been put there, or a new one. */
 async function firstSecret(
-  file: SecretFile,
+  file: PrivateFile,
   random: RandomSource,
 ): Promise<{ secret: string; made: boolean }> {
   const fresh = randomHex(random, 32);
@@ -226,7 +215,7 @@ async function firstSecret(
 }
 
 /** Another member, with a secret file of its own, has created the group just now: ours must not look like its. */
-async function removeIfWrong(metadata: Metadata, secret: string, file: SecretFile): Promise<void> {
+async function removeIfWrong(metadata: Metadata, secret: string, file: PrivateFile): Promise<void> {
   const entry = await metadata.get(keys.group);
   if (entry === null) return;
   const group = decodeRecord<GroupRecord>(keys.group, entry.value);

@@ -4,6 +4,7 @@ import { strict as assert } from "node:assert";
 import { createHash } from "node:crypto";
 import type { Clock } from "../../lib/base/clock.ts";
 import { limits } from "../../lib/base/limits.ts";
+import type { PrivateFile } from "../../lib/base/private_file.ts";
 import type { RandomSource } from "../../lib/base/random.ts";
 import {
   type GroupSettings,
@@ -12,7 +13,6 @@ import {
   joinMember,
   listDisks,
   listMembers,
-  type SecretFile,
 } from "../../lib/meta/group.ts";
 import { MemoryMetadataStore } from "../../lib/meta/memory_metadata.ts";
 import { type Metadata, OutcomeUnknownError } from "../../lib/meta/metadata.ts";
@@ -31,7 +31,7 @@ const settings: GroupSettings = {
   pageBytes: 2 ** 22,
 };
 
-class FakeFile implements SecretFile {
+class FakeFile implements PrivateFile {
   readonly path = "var/group.secret";
   text: string | null = null;
   read(): Promise<string | null> {

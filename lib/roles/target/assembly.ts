@@ -7,10 +7,11 @@ import type { FloatingAddress } from "../../base/floating_address.ts";
 import type { FlowBorrower, FlowHome, FlowTaker } from "../../base/flow.ts";
 import type { Log } from "../../base/log.ts";
 import type { Network, SocketAddress } from "../../base/network.ts";
+import type { PrivateFile } from "../../base/private_file.ts";
 import type { RandomSource } from "../../base/random.ts";
 import type { MemberConfig } from "../../config/config.ts";
 import type { LeaseTimes } from "../../meta/kept_lease.ts";
-import { joinGroup, joinMember, type SecretFile } from "../../meta/group.ts";
+import { joinGroup, joinMember } from "../../meta/group.ts";
 import type { Metadata } from "../../meta/metadata.ts";
 import type { MemberRecord } from "../../meta/records.ts";
 import { revisionLevel } from "../../mgmt/version.ts";
@@ -59,7 +60,7 @@ export interface TargetParts {
   readonly network: Network;
   readonly log: Log;
   readonly metadata: Metadata;
-  readonly secretFile: SecretFile;
+  readonly secretFile: PrivateFile;
   readonly openDisk: OpenDisk;
   readonly exists: (path: string) => boolean;
   /** Text of a file that the configuration names for a CHAP secret. */
@@ -74,7 +75,7 @@ export interface TargetParts {
   /** Connections of other members that this machine can send on; absent: none, and none of its own are lent. */
   readonly flows?: (FlowBorrower & FlowHome & FlowTaker) | null;
   /** For connections that outlive this process; absent: none does. */
-  readonly handedOverFile?: SecretFile;
+  readonly handedOverFile?: PrivateFile;
   /** For the group's address, if it has one; absent: this member is no candidate for it. */
   readonly floatingAddress?: FloatingAddress | null;
   /** What leases are counted by; absent: `clock`, as in a simulator, which has one. */

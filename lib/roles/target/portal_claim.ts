@@ -4,8 +4,8 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { limits } from "../../base/limits.ts";
+import type { PrivateFile } from "../../base/private_file.ts";
 import type { Messenger } from "../../forward/mod.ts";
-import type { SecretFile } from "../../meta/group.ts";
 import { everyFlow, type HandedOver, parseHandedOver } from "../../shortcut/mod.ts";
 import { MessageKind, MessageRefusal } from "../../wire/scsi/member_message.ts";
 import { encodeFlow } from "../../wire/scsi/session_move.ts";
@@ -56,7 +56,7 @@ function claimFrom(
 }
 
 /** What the last process has left, nothing when it cannot be read; null: it has not. The file is gone then: it is taken up once. */
-export async function takeHandedOver(file: SecretFile, log: Log): Promise<HandedOver | null> {
+export async function takeHandedOver(file: PrivateFile, log: Log): Promise<HandedOver | null> {
   let reason = "the file is damaged, or another version's";
   try {
     const text = await file.read();

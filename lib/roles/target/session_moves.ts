@@ -5,9 +5,9 @@ import type { Clock } from "../../base/clock.ts";
 import type { FlowTaker } from "../../base/flow.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
+import type { PrivateFile } from "../../base/private_file.ts";
 import { parseAddress } from "../../config/address.ts";
 import type { MessageServer, Messenger } from "../../forward/mod.ts";
-import type { SecretFile } from "../../meta/group.ts";
 import type { MemberRecord } from "../../meta/records.ts";
 import type { LoginQuestion, TargetNode } from "../../session/target_node.ts";
 import {
@@ -36,7 +36,7 @@ export interface SessionMovesParts {
   /** Whether the stop is for a new start of the process, so that connections that it passes on shall outlive it. */
   readonly forRestart: () => boolean;
   /** For the next process; null: there is none of this machine. */
-  readonly handedOverFile: SecretFile | null;
+  readonly handedOverFile: PrivateFile | null;
   readonly logoutSeconds: number;
 }
 
