@@ -8,10 +8,12 @@ import { Arena } from "../lib/io/native/arena.ts";
 import { DiskEngine } from "../lib/io/native/disk_engine.ts";
 import { ExclusiveCalls } from "../lib/io/native/exclusive_calls.ts";
 import { FlowLender } from "../lib/io/native/flow_lender.ts";
+import { rulesOfThread } from "../lib/io/native/flow_rules.ts";
 import { NativeLoop } from "../lib/io/native/loop.ts";
 import { NativeNetwork } from "../lib/io/native/network.ts";
 import { adoptDisk, directAlignment } from "../lib/io/native/open_disk.ts";
 import { PeerLink } from "../lib/io/native/peer_link.ts";
+import { ThreadLock } from "../lib/io/native/thread_lock.ts";
 import { viewMemory } from "../lib/io/native/shared_memory.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
 import { IoWorker } from "../lib/roles/target/io_worker.ts";
@@ -52,9 +54,10 @@ async function run(setup: IoWorkerSetup): Promise<void> {
       slotsAtBytes,
       writeUnitBytes: direct ? directAlignment(loop.libc, descriptor).offsetBytes : 1,
     }),
-    openLender: (mark) => {
+    openLender: (rules) => {
       try {
-        network.lendWith(FlowLender.ofThread(loop, mark, setup.index));
+        const lock = new ThreadLock(setup.cells, Cell.packetFilter);
+        network.lendWith(new FlowLender(loop, rulesOfThread(rules, lock, setup.index + 1)));
       } catch (error) {
         log.info("answers of other members to a thread's sessions are forwarded; no short cuts", {
           missing: (error as Error).message,

@@ -42,8 +42,10 @@ export const Cell = Object.freeze({
   heartbeat: 0,
   /** 1 once portals accept logins. */
   ready: 1,
+  /** The lock of the packet filter's table (lib/io/native/thread_lock.ts). */
+  packetFilter: 2,
   /** Heartbeats of the I/O workers, one behind the other. */
-  workers: 2,
+  workers: 3,
 });
 
 /** The one message that is posted to an I/O worker: everything else comes from the owner over the link. */

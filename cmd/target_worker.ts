@@ -11,6 +11,7 @@ import { ExclusiveCalls } from "../lib/io/native/exclusive_calls.ts";
 import { NativeLoop } from "../lib/io/native/loop.ts";
 import { NativeNetwork } from "../lib/io/native/network.ts";
 import { openNativeDisk } from "../lib/io/native/open_disk.ts";
+import { ThreadLock } from "../lib/io/native/thread_lock.ts";
 import { type MetadataNews, RemoteMetadata } from "../lib/meta/remote_metadata.ts";
 import { openDataPlane } from "./data_plane.ts";
 import { openFlows } from "./flows.ts";
@@ -52,7 +53,8 @@ async function run(setup: WorkerSetup): Promise<void> {
     const flows = openFlows(loop, config.member, log);
     if (flows !== null) {
       network.moveWith(flows);
-      engine.dataPlane?.letLend(flows.rules.mark);
+      const lock = new ThreadLock(cells, Cell.packetFilter);
+      engine.dataPlane?.letLend(() => flows.rules.share(lock));
     }
     const running = await startMember(config, metadata, { ...engine, flows }, log).catch((error) => {
       flows?.close();

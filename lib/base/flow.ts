@@ -33,6 +33,14 @@ export interface TcpState {
 /** Enough to make the client of a connection speak. */
 export type FlowPoint = Pick<TcpState, "client" | "portal" | "sendUnacknowledged" | "receiveNext">;
 
+/** By which another thread of the process steers the packets of connections that it lends. */
+export interface SharedRules {
+  /** Of the process's rules of the packet filter: their name. */
+  readonly mark: number;
+  /** Of the socket that can change them; whose it is given to closes it. */
+  readonly descriptor: number;
+}
+
 /** How a connection was lent. */
 export type LendResult =
   | { readonly kind: "lent"; readonly state: TcpState }

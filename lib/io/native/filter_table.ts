@@ -5,6 +5,7 @@ import type { SocketAddress } from "../../base/network.ts";
 import { limits } from "../../base/limits.ts";
 import { CallError } from "./flow_calls.ts";
 import { Errno } from "./errno.ts";
+import type { ThreadLock } from "./thread_lock.ts";
 import { bigEndian, NetlinkBatch, NetlinkSocket, Request, zeroTerminated } from "./netlink.ts";
 
 const netlinkNetfilter = 12;
@@ -42,6 +43,9 @@ export const Meta = { mark: 3, layer4Protocol: 16 };
 /** Connections that are another machine's now: its address. */
 export const movedSet = "moved";
 
+/** Sequence numbers of threads that share a socket are so far apart. */
+const threadSequences = 2 ** 27;
+
 // Registers: four of 16 bytes, the same memory as 16 of four bytes from 8 on.
 const verdictRegister = 0;
 const keyRegister = 1;
@@ -77,15 +81,33 @@ export interface MapElement {
   readonly value: Uint8Array | null;
 }
 
+/** A table that another thread has made: only its socket can change it (`ownedTable`). */
+export interface SharedTable {
+  /** Of that socket; whose it is given to closes it. */
+  readonly descriptor: number;
+  readonly lock: ThreadLock;
+  /** A number of the thread's own, from 1 on. */
+  readonly thread: number;
+}
+
 export class FilterTable {
   readonly #socket: NetlinkSocket;
-  readonly #batch = new NetlinkBatch();
+  readonly #batch: NetlinkBatch;
   readonly #name: Uint8Array;
+  #lock: ThreadLock | null;
 
-  /** Nothing is made yet; throws CallError where the kernel has no packet filter. */
-  constructor(name: string) {
-    this.#socket = new NetlinkSocket(netlinkNetfilter);
+  /** Without `shared` nothing is made yet; throws CallError where the kernel has no packet filter. */
+  constructor(name: string, shared: SharedTable | null = null) {
+    this.#socket = new NetlinkSocket(netlinkNetfilter, shared?.descriptor);
+    this.#batch = new NetlinkBatch((shared?.thread ?? 0) * threadSequences);
     this.#name = zeroTerminated(name);
+    this.#lock = shared?.lock ?? null;
+  }
+
+  /** A descriptor by which another thread changes the table; each takes the lock for every change from now on. */
+  share(lock: ThreadLock): number {
+    this.#lock = lock;
+    return this.#socket.duplicate();
   }
 
   close(): void {
@@ -95,9 +117,7 @@ export class FilterTable {
   exists(): boolean {
     this.#batch.clear();
     this.#add(Message.getTable, 0, () => this.#batch.attribute(1, this.#name));
-    return this.#isThere(() =>
-      this.#socket.commit(this.#batch, "Cannot look for a table of the packet filter")
-    );
+    return this.#isThere(() => this.#commit("Cannot look for a table of the packet filter"));
   }
 
   /** False: it was not there. */
@@ -116,7 +136,13 @@ export class FilterTable {
     this.#batch.message(batchBegin, 0, forSubsystem);
     changes();
     this.#batch.message(batchEnd, 0, forSubsystem);
-    this.#socket.commit(this.#batch, what);
+    this.#commit(what);
+  }
+
+  #commit(what: string): void {
+    const commit = () => this.#socket.commit(this.#batch, what);
+    if (this.#lock === null) commit();
+    else this.#lock.during(commit);
   }
 
   #isThere(work: () => void): boolean {

@@ -4,7 +4,6 @@
 import type { FlowPoint } from "../../base/flow.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import { ipv4Bytes } from "./filter_table.ts";
-import { lenderRulesOf } from "./flow_rules.ts";
 import type { LenderRules } from "./lender_rules.ts";
 import type { NativeLoop } from "./loop.ts";
 import { Neighbours } from "./neighbours.ts";
@@ -35,11 +34,6 @@ export class FlowLender {
       () => loop.turnMs,
       (address) => lookup.isNeighbour(ipv4Bytes(address)),
     );
-  }
-
-  /** Of a thread beside the owner of the data plane; what it has goes with the process. `mark`: of the owner's rules. */
-  static ofThread(loop: NativeLoop, mark: number, thread: number): FlowLender {
-    return new FlowLender(loop, lenderRulesOf(mark, thread));
   }
 
   /** Makes the client say at once what it has received. */

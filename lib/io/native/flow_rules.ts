@@ -1,12 +1,29 @@
-// The packet filter's part of lending and moving connections (docs/short-cut.md): one table, which the kernel takes away with the
-// socket that made it. The lender's rules are in lender_rules.ts.
+// The packet filter's part of lending a connection (docs/short-cut.md): one table, which the kernel takes away with the
+// socket that made it. As the lender: what the client of a lent connection sends is doubled, one copy for the borrower; in
+// the other one the acknowledgement number stays what it was, so that this machine's socket, which has not sent the rest,
+// understands it.
 // As the machine whose connection has become another's: what the client sends goes there, and nothing leaves from here.
-// As the borrower or new owner: what others pass on, and nothing else, is let in to the sockets that wait for it.
+// As the borrower or new owner: those copies, and nothing else, are let in to the sockets that wait for them.
 
+import type { SharedRules } from "../../base/flow.ts";
 import type { SocketAddress } from "../../base/network.ts";
-import { FilterTable, ipv4Bytes, keyOf, Meta, movedSet, Verdict, word } from "./filter_table.ts";
-import { cannotMake, lenderRule, LenderRules, lenderTable, muteRule, receiving } from "./lender_rules.ts";
+import {
+  beforeTracking,
+  FilterTable,
+  Hook,
+  ipv4Bytes,
+  keyOf,
+  Meta,
+  movedSet,
+  ownedTable,
+  Verdict,
+  word,
+} from "./filter_table.ts";
+import { LenderRules, lentSet } from "./lender_rules.ts";
+import type { ThreadLock } from "./thread_lock.ts";
 
+const receiving = "lend";
+const sending = "mute";
 const socketTransparent = 0;
 
 export class FlowRules extends LenderRules {
@@ -45,14 +62,22 @@ export class FlowRules extends LenderRules {
     if (this.#moved.delete(key.toHex())) this.remove(movedSet, key);
   }
 
+  /** For another thread, which takes the lock for every change, as this one does from now on. */
+  share(lock: ThreadLock): SharedRules {
+    return { mark: this.mark, descriptor: this.table.share(lock) };
+  }
+
   #make(): void {
     const t = this.table;
-    t.change(cannotMake, () => {
-      lenderTable(t);
+    t.change("Cannot make a table of the packet filter", () => {
+      t.table(ownedTable);
+      t.map(lentSet, 1, 12);
       t.map(movedSet, 2, 4);
-      muteRule(t, movedSet);
+      t.chain(receiving, Hook.prerouting, beforeTracking);
+      t.chain(sending, Hook.localOut, 0);
+      for (const set of [lentSet, movedSet]) t.rule(sending, () => this.#muteRule(set));
       t.movedRules(receiving);
-      lenderRule(t);
+      t.rule(receiving, () => this.#lenderRule());
       t.rule(receiving, () => {
         t.isPassedOn();
         t.numbers("socket", [[1, socketTransparent], [2, word(0)]]);
@@ -67,11 +92,37 @@ export class FlowRules extends LenderRules {
       });
     });
   }
+
+  /**
+   * Our own socket has nothing to say that the client would take: its acknowledgements have an old sequence number. But their
+   * timestamp is newer than that of what the borrower has under way, which the client would drop for it (PAWS, RFC 7323 §5).
+   */
+  #muteRule(set: string): void {
+    this.table.isTcp();
+    this.table.lookFromPortal(set);
+    this.table.verdict(Verdict.drop);
+  }
+
+  #lenderRule(): void {
+    const t = this.table;
+    t.isTcp();
+    t.lookFromClient(lentSet);
+    // However much the client sends meanwhile, its copies begin where the borrower's window does.
+    t.loadTcp(4, word(9));
+    t.storeTcp(4, word(6));
+    t.passOn(word(4));
+    t.storeTcp(4, word(9));
+    t.storeTcp(8, word(5));
+  }
 }
 
-/** The rules of another thread of the process, which lends and does nothing else. `mark`: of the process's own. */
-export function lenderRulesOf(mark: number, thread: number): LenderRules {
-  return LenderRules.alone(new FilterTable(`${tableName(mark)}_${thread}`));
+/** The lender's part of the process's rules in another thread; `thread`: its number, from 1 on. */
+export function rulesOfThread(
+  { mark, descriptor }: SharedRules,
+  lock: ThreadLock,
+  thread: number,
+): LenderRules {
+  return new LenderRules(new FilterTable(tableName(mark), { descriptor, lock, thread }));
 }
 
 /** Another process may have the same number in another PID namespace. */

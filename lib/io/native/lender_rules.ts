@@ -1,48 +1,22 @@
-// The packet filter's part of lending a connection (docs/short-cut.md): what the client of a lent connection sends is doubled,
-// one copy for the borrower; in the other one the acknowledgement number stays what it was, so that this machine's socket,
-// which has not sent the rest, understands it.
+// What a lender says to the packet filter (docs/short-cut.md): which connections are lent, and to whom. The rules that act on it
+// are in flow_rules.ts: one table of the process, whichever thread has the connection.
 
 import type { SocketAddress } from "../../base/network.ts";
 import { Errno } from "./errno.ts";
-import {
-  beforeTracking,
-  type FilterTable,
-  Hook,
-  ipv4Bytes,
-  keyOf,
-  ownedTable,
-  Verdict,
-  word,
-} from "./filter_table.ts";
+import { type FilterTable, ipv4Bytes, keyOf } from "./filter_table.ts";
 import { CallError } from "./flow_calls.ts";
 
-const lentSet = "lent";
-export const receiving = "lend";
-const sending = "mute";
+/** Lent connections: the borrower, and what the rules put into packets for our own socket. */
+export const lentSet = "lent";
 
 export class LenderRules {
   protected readonly table: FilterTable;
 
-  /** Of a table that has lenderTable() and lenderRule(). */
-  protected constructor(table: FilterTable) {
+  /** Of a table that FlowRules has made, perhaps in another thread; closes with it. */
+  constructor(table: FilterTable) {
     this.table = table;
   }
 
-  /** In a table of nothing else, which the kernel takes away with this thread's socket. Throws CallError. */
-  static alone(table: FilterTable): LenderRules {
-    try {
-      table.change(cannotMake, () => {
-        lenderTable(table);
-        lenderRule(table);
-      });
-    } catch (error) {
-      table.close();
-      throw error;
-    }
-    return new LenderRules(table);
-  }
-
-  /** The table goes with it. */
   close(): void {
     this.table.close();
   }
@@ -83,42 +57,4 @@ export class LenderRules {
   protected steer(changes: () => void): void {
     this.table.change("Cannot steer a connection's packets", changes);
   }
-}
-
-export const cannotMake = "Cannot make a table of the packet filter";
-
-// Within FilterTable.change().
-
-/** The table itself, with the map of lent connections, both chains, and the rule that mutes what is lent. */
-export function lenderTable(t: FilterTable): void {
-  t.table(ownedTable);
-  t.map(lentSet, 1, 12);
-  t.chain(receiving, Hook.prerouting, beforeTracking);
-  t.chain(sending, Hook.localOut, 0);
-  muteRule(t, lentSet);
-}
-
-/**
- * Our own socket has nothing to say that the client would take: its acknowledgements have an old sequence number. But their
- * timestamp is newer than that of what the borrower has under way, which the client would drop for it (PAWS, RFC 7323 §5).
- */
-export function muteRule(t: FilterTable, set: string): void {
-  t.rule(sending, () => {
-    t.isTcp();
-    t.lookFromPortal(set);
-    t.verdict(Verdict.drop);
-  });
-}
-
-export function lenderRule(t: FilterTable): void {
-  t.rule(receiving, () => {
-    t.isTcp();
-    t.lookFromClient(lentSet);
-    // However much the client sends meanwhile, its copies begin where the borrower's window does.
-    t.loadTcp(4, word(9));
-    t.storeTcp(4, word(6));
-    t.passOn(word(4));
-    t.storeTcp(4, word(9));
-    t.storeTcp(8, word(5));
-  });
 }

@@ -11,6 +11,7 @@ const messageBytesMax = 16 * 1024;
 const answerBytesMax = 64 * 1024;
 const headerBytes = 16;
 const messageDontWait = 0x40;
+const duplicateCloseOnExec = 1030;
 const typeError = 2;
 const typeDone = 3;
 const interrupted = 0x10; // NLM_F_DUMP_INTR
@@ -50,8 +51,13 @@ export class NetlinkBatch {
   /** Messages that ask to be acknowledged. */
   acknowledged = 0;
   /** Of the last message, and of the last one before the batch. */
-  #sequence = 0;
-  #before = 0;
+  #sequence: number;
+  #before: number;
+
+  /** `sequence`: of the message before the first; threads that use one socket have theirs far apart. */
+  constructor(sequence = 0) {
+    this.#sequence = this.#before = sequence;
+  }
 
   clear(): void {
     this.length = 0;
@@ -104,9 +110,16 @@ export class NetlinkSocket {
   readonly #answer = new Uint8Array(answerBytesMax);
   readonly #view = new DataView(this.#answer.buffer);
 
-  /** Throws CallError where the kernel has no such family, or does not let us. */
-  constructor(family: number) {
+  /**
+   * Throws CallError where the kernel has no such family, or does not let us. `descriptor`: of a socket that there is already,
+   * this one's to close.
+   */
+  constructor(family: number, descriptor: number | null = null) {
     const c = libc()!;
+    if (descriptor !== null) {
+      this.#fd = descriptor;
+      return;
+    }
     this.#fd = checked(c.socket(afNetlink, socketRaw | closeOnExec, family), "Cannot open a netlink socket");
     const address = new Uint8Array(12);
     address[0] = afNetlink;
@@ -120,6 +133,11 @@ export class NetlinkSocket {
 
   close(): void {
     libc()!.close(this.#fd);
+  }
+
+  /** Another descriptor of the same socket, for another thread. The two must take turns. */
+  duplicate(): number {
+    return checked(libc()!.fcntl(this.#fd, duplicateCloseOnExec, 0), "Cannot duplicate a descriptor");
   }
 
   /** Sends the batch and takes the kernel's answers, which netlink gives before send() returns. Throws the first refusal. */

@@ -3,6 +3,7 @@
 
 import { AccessSampleReader, type SampledAccesses } from "../../base/access_samples.ts";
 import { assert } from "../../base/assert.ts";
+import type { SharedRules } from "../../base/flow.ts";
 import { limits } from "../../base/limits.ts";
 import type { BlockDeviceServer } from "../../device/block_device_server.ts";
 import { GatedDeviceServer } from "../../device/gated_device_server.ts";
@@ -129,9 +130,9 @@ export class DataPlane {
     this.#cells.setLease(untilMs);
   }
 
-  /** The workers may lend their connections; `mark`: of the owner's rules of the packet filter (lib/io/native/flow_rules.ts). */
-  letLend(mark: number): void {
-    for (const thread of this.#threads) thread.tell({ kind: "lend", mark });
+  /** The workers may lend their connections; `rules` gives each what it needs of the packet filter (lib/io/native/flow_rules.ts). */
+  letLend(rules: () => SharedRules): void {
+    for (const thread of this.#threads) thread.tell({ kind: "lend", rules: rules() });
   }
 
   setNode(node: DataPlaneNode): void {

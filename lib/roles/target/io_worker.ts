@@ -5,6 +5,7 @@ import { assert } from "../../base/assert.ts";
 import type { BufferPool } from "../../base/buffer_pool.ts";
 import type { BootClock, Clock, Timer } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
+import type { SharedRules } from "../../base/flow.ts";
 import type { Log } from "../../base/log.ts";
 import type { DetachedStream, Stream, StreamHandler } from "../../base/network.ts";
 import type { RandomSource } from "../../base/random.ts";
@@ -58,8 +59,8 @@ export interface IoWorkerParts {
   readonly arena: { readonly address: number; readonly poolBytes: number };
   readonly adopt: (stream: DetachedStream, handler: (stream: Stream) => StreamHandler) => void;
   readonly openDisk: (news: DiskNews) => WorkerDisk;
-  /** Makes what connections are lent with; `mark`: see LendNews. */
-  readonly openLender: (mark: number) => void;
+  /** Makes what connections are lent with. */
+  readonly openLender: (rules: SharedRules) => void;
   /** Memory that the owner has mapped. */
   readonly viewMemory: (address: number, sizeBytes: number) => ArrayBuffer;
 }
@@ -133,7 +134,7 @@ export class IoWorker implements ConnectionHost {
         this.#loans.addDisk(news.index, news.slots);
         return;
       case "lend":
-        return this.#parts.openLender(news.mark);
+        return this.#parts.openLender(news.rules);
       case "unit":
         return this.#unit(news);
       case "begin":

@@ -1,5 +1,6 @@
 // What the owner and an I/O worker tell each other beside commands (lib/device/task_messages.ts). JSON values.
 
+import type { SharedRules } from "../../base/flow.ts";
 import type { Handover, Homecoming } from "../../session/handover.ts";
 import type { VendorNotice } from "../../session/nexus.ts";
 import type { TargetPortal } from "../../session/target_directory.ts";
@@ -78,8 +79,7 @@ export interface SessionNotified {
 /** Connections may be lent (docs/short-cut.md). */
 export interface LendNews {
   readonly kind: "lend";
-  /** Of the owner's rules of the packet filter. */
-  readonly mark: number;
+  readonly rules: SharedRules;
 }
 
 export type ToWorker =
