@@ -4,16 +4,12 @@
 import type { Clock } from "../../base/clock.ts";
 import type { FloatingAddress } from "../../base/floating_address.ts";
 import { missingCapabilities } from "./capabilities.ts";
-import { checked, flowCalls } from "./flow_calls.ts";
 import { type Interface, InterfaceAddresses, samePrefix } from "./interface_addresses.ts";
 import { libc, libcMissing } from "./libc.ts";
 import { announcementFrames, claimant, etherTypeOf, questionFrame } from "./neighbour_frames.ts";
+import { PacketSocket } from "./packet_socket.ts";
 import { rawAddress } from "./socket_address.ts";
 
-const afPacket = 17;
-const socketRaw = 3 | 0x80000; // SOCK_CLOEXEC
-const dontWait = 0x40;
-const frameBytesMax = 2048;
 /** Questions, and how long an answer to the last is waited for: neighbours in one network answer within a millisecond. */
 const questions = 3;
 const questionMs = 100;
@@ -142,44 +138,4 @@ export class SystemFloatingAddress implements FloatingAddress {
 function addressBytes(hostname: string): Uint8Array {
   const { bytes } = rawAddress(libc()!, { hostname, port: 0 });
   return bytes.length === 16 ? bytes.slice(4, 8) : bytes.slice(8, 24);
-}
-
-/** Whole frames of one kind on one interface. */
-class PacketSocket {
-  readonly #fd: number;
-  readonly #frame = new Uint8Array(frameBytesMax);
-
-  constructor(interfaceIndex: number, etherType: number) {
-    const c = libc()!;
-    this.#fd = checked(c.socket(afPacket, socketRaw, 0), "Cannot open a packet socket"); // hears nothing until it is bound
-    const address = new Uint8Array(20); // struct sockaddr_ll
-    const view = new DataView(address.buffer);
-    view.setUint16(0, afPacket, true);
-    view.setUint16(2, etherType);
-    view.setInt32(4, interfaceIndex, true);
-    try {
-      checked(c.bind(this.#fd, address, address.length), "Cannot bind a packet socket");
-    } catch (error) {
-      this.close();
-      throw error;
-    }
-  }
-
-  send(frame: Uint8Array): void {
-    checked(flowCalls().send(this.#fd, frame, BigInt(frame.length), 0), "Cannot ask or tell the neighbours");
-  }
-
-  /** The first answer that is not null, among the frames that have come. */
-  find<T>(look: (frame: Uint8Array) => T | null): T | null {
-    for (;;) {
-      const bytes = flowCalls().recv(this.#fd, this.#frame, BigInt(this.#frame.length), dontWait);
-      if (bytes < 0) return null;
-      const found = look(this.#frame.subarray(0, bytes));
-      if (found !== null) return found;
-    }
-  }
-
-  close(): void {
-    libc()!.close(this.#fd);
-  }
 }

@@ -4,14 +4,14 @@
 import type { TcpState } from "../../base/flow.ts";
 import type { SocketAddress } from "../../base/network.ts";
 import { checked, flowCalls, getNumber, getOption, setOption } from "./flow_calls.ts";
-import { addressOf, alignedBytes, libc } from "./libc.ts";
+import { libc } from "./libc.ts";
 import { rawAddress } from "./socket_address.ts";
+import { SocketFilter } from "./socket_filter.ts";
 
 const solSocket = 1;
 const Socket = {
   reuseAddress: 2,
   linger: 13,
-  attachFilter: 26,
   sendBufferForce: 32,
   receiveBufferForce: 33,
   timestamping: 37,
@@ -138,7 +138,7 @@ export function readState(fd: number, client: SocketAddress, portal: SocketAddre
 /** A socket that sends on from `state`, on the lender's address, and takes no data. Throws CallError. */
 export function restoreSending(state: TcpState, userTimeoutMs: number): number {
   return restore(state, (fd) => {
-    attachHeaderFilter(fd);
+    headersAlone.attach(fd);
     set(fd, Tcp.userTimeout, userTimeoutMs);
   });
 }
@@ -327,36 +327,15 @@ function giveRoom(fd: number, bytes: number): void {
  * the lender alone answers. A filter of TCP may cut a segment down to its header (tcp_filter in net/ipv4/tcp_ipv4.c);
  * a segment with FIN is left out altogether.
  */
-const headerProgram = alignedBytes(8 * 8, 8);
-{
-  const view = new DataView(headerProgram.buffer, headerProgram.byteOffset, headerProgram.byteLength);
-  const program: readonly (readonly [code: number, jumpTrue: number, jumpFalse: number, k: number])[] = [
-    [0x30, 0, 0, 13], // ldb [13]: flags
-    [0x45, 4, 0, 0x01], // jset FIN
-    [0x30, 0, 0, 12], // ldb [12]: data offset
-    [0x54, 0, 0, 0xf0],
-    [0x74, 0, 0, 2], // rsh 2: bytes
-    [0x16, 0, 0, 0], // ret A
-    [0x06, 0, 0, 0], // ret 0: drop
-  ];
-  program.forEach(([code, jumpTrue, jumpFalse, k], i) => {
-    view.setUint16(8 * i, code, true);
-    view.setUint8(8 * i + 2, jumpTrue);
-    view.setUint8(8 * i + 3, jumpFalse);
-    view.setUint32(8 * i + 4, k, true);
-  });
-}
-const headerFilter = new Uint8Array(new ArrayBuffer(16));
-
-function attachHeaderFilter(fd: number): void {
-  const view = new DataView(headerFilter.buffer);
-  view.setUint16(0, 7, true);
-  view.setBigUint64(8, BigInt(addressOf(headerProgram)), true);
-  checked(
-    libc()!.setsockopt(fd, solSocket, Socket.attachFilter, headerFilter, 16),
-    "Cannot filter a socket's packets",
-  );
-}
+const headersAlone = new SocketFilter([
+  [0x30, 0, 0, 13], // ldb [13]: flags
+  [0x45, 4, 0, 0x01], // jset FIN
+  [0x30, 0, 0, 12], // ldb [12]: data offset
+  [0x54, 0, 0, 0xf0],
+  [0x74, 0, 0, 2], // rsh 2: bytes
+  [0x16, 0, 0, 0], // ret A
+  [0x06, 0, 0, 0], // ret 0: drop
+]);
 
 function set(fd: number, option: number, value: number): void {
   setOption(fd, ipprotoTcp, option, value, `Cannot set TCP option ${option}`);
