@@ -6,7 +6,7 @@ import type { LoadReport } from "../../lib/balance/report_codec.ts";
 import type { BalanceReport } from "../../lib/mgmt/control.ts";
 import { Group, host, names } from "./balance_group.ts";
 import { Lun, pattern } from "./scsi.ts";
-import { MiB, turn, until, type World } from "./world.ts";
+import { MiB, turn, until, World } from "./world.ts";
 
 /** Nobody is moved but when a test says so. */
 const onDemand = "[balance]\nsettle_seconds = 3600\ndwell_seconds = 1\nlogout_seconds = 1\nwork_min = 5\n";
@@ -140,4 +140,25 @@ Deno.test("a destination that dies while the client is on its way: it is served 
     assert.deepEqual(await again.read(0, 8), pattern(8, 3));
     await back.client.logout();
   }
+});
+
+Deno.test("the first other member is told of the load at once, and not when one alone would have measured again", async () => {
+  // Lost without it: the first drain of a new group stood still for up to ten intervals.
+  await using alpha = await World.start({ tables: `[[disk]]\npath = "/d/alpha.img"\nsize = "32MiB"\n` });
+  alpha.clock.advance(20);
+  await using beta = new World({
+    member: "beta",
+    tables: `[[disk]]\npath = "/d/beta.img"\nsize = "32MiB"\n`,
+    metadata: alpha.metadataStore,
+    clock: alpha.clock,
+  });
+  beta.files.set("/d/group.secret", alpha.files.get("/d/group.secret")!);
+  await beta.start();
+  const beganMs = alpha.clock.nowMs();
+  await until(() => {
+    alpha.clock.advance(20);
+    return alpha.target.balancing.picture.board.fresh(2, alpha.clock.nowMs()) !== null &&
+      beta.target.balancing.picture.board.fresh(1, alpha.clock.nowMs()) !== null;
+  }, "both are heard of");
+  assert.ok(alpha.clock.nowMs() - beganMs < 5_000, `${alpha.clock.nowMs() - beganMs} ms`);
 });

@@ -386,6 +386,7 @@ export async function assemble(
     forwarding.fellowsChanged();
     arrivals.fellowsChanged();
     moves?.fellowsChanged();
+    balancing.fellowsChanged();
     if (fellows().length > 0) drains.begin();
     void units.tidy();
     void volumes.fellowsChanged();

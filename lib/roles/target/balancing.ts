@@ -44,6 +44,8 @@ export class Balancing {
   readonly #sentHome = new SentHome();
   #turn = 0;
   #timer: Timer | null = null;
+  /** It measures seldom. */
+  #alone = false;
   #closed = false;
 
   constructor(parts: BalancingParts) {
@@ -58,6 +60,13 @@ export class Balancing {
 
   /** Begins to measure and tell. */
   start(): void {
+    this.#tick();
+  }
+
+  /** The first other member need not wait for what this one did seldom while it was alone. */
+  fellowsChanged(): void {
+    if (!this.#alone || this.#timer === null || this.#parts.members.fellows().length === 0) return;
+    this.#timer.cancel();
     this.#tick();
   }
 
@@ -267,8 +276,8 @@ export class Balancing {
   #tick(): void {
     if (this.#closed) return;
     const { clock, node, settings, members } = this.#parts;
-    const alone = members.fellows().length === 0;
-    this.#timer = clock.after(settings.reportMs * (alone ? intervalsAlone : 1), () => this.#tick());
+    this.#alone = members.fellows().length === 0;
+    this.#timer = clock.after(settings.reportMs * (this.#alone ? intervalsAlone : 1), () => this.#tick());
     const now = clock.nowMs();
     this.picture.meter.measure(node.sessions(), this.picture.targets, this.picture.arrived, now);
     this.#tellLoad();

@@ -72,7 +72,7 @@ export class RestartDrain {
     this.#tried.set(session.id, tried);
     const to = this.#destination(session);
     tried.count++;
-    if (to === null) return this.#failed(session, tried, "no other member is up and takes clients");
+    if (to === null) return this.#failed(session, tried, "no other member is heard of that takes clients");
     const connection = this.#picture.connection(session);
     const unreachable = connection.reachable.has(to.tag)
       ? null
