@@ -40,6 +40,8 @@ export interface MoveRoutes {
 export interface PageMoveParts {
   readonly pages: readonly number[];
   readonly leaving: LeavingPages;
+  /** For what is copied: pieceBytes() at least. */
+  readonly buffer: Uint8Array;
   readonly source: MoveSource;
   readonly destination: MoveDestination;
   readonly routes: MoveRoutes;
@@ -53,6 +55,11 @@ export interface PageMoveParts {
   /** What was held goes on, to wherever the router says now. */
   readonly release: () => void;
   readonly omit: ReadonlySet<MoveOrderPoint>;
+}
+
+/** Bytes of the largest piece that is copied at a time. */
+export function pieceBytes({ grainBytes }: Pick<LeavingPages, "grainBytes">): number {
+  return Math.max(limits.moveCopyBytes, grainBytes);
 }
 
 export type MoveOutcome =
@@ -137,8 +144,7 @@ async function copyWhileWritten(parts: PageMoveParts): Promise<void> {
 
 /** Each dirty part once. `fresh`: nothing has been copied yet, so that zeroes are there already. */
 async function copyRound(parts: PageMoveParts, fresh: boolean, pace: PageMoveParts["pace"]): Promise<void> {
-  const { pages, leaving, source, destination } = parts;
-  const buffer = new Uint8Array(Math.max(limits.moveCopyBytes, leaving.grainBytes));
+  const { pages, leaving, source, destination, buffer } = parts;
   for (const page of pages) {
     for (let at = 0;;) {
       if (!parts.wanted()) throw new Failed("it is wanted no more");

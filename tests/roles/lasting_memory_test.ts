@@ -8,6 +8,7 @@ import { limits } from "../../lib/base/limits.ts";
 import { naaIdentifier } from "../../lib/wire/scsi/inquiry.ts";
 import { copyCdb, copyList, copySegment, copyTarget } from "../device/copy_lists.ts";
 import { be32, be64 } from "../device/big_endian.ts";
+import { Group } from "./group.ts";
 import { pattern, verdict } from "./scsi.ts";
 import { MiB, until, World } from "./world.ts";
 
@@ -94,4 +95,35 @@ Deno.test("disks read and write memory that outlives its thread, whatever the co
   const had = stepBuffers();
   await world.target.control.deleteVolume("vol0");
   await until(() => stepBuffers() === had - 1, "the volume has given its memory back");
+});
+
+Deno.test("what a page is copied from and to, on its way to another member, is such memory too", async () => {
+  const memory = new Recording();
+  await using group = await Group.start(undefined, { poolMemory: memory });
+  await group.volume("vol0", 3);
+  const [alpha, beta] = group.worlds;
+  const luns = await group.login("vol0");
+  for (let page = 0; page < 3; page++) {
+    assert.equal(await luns[0]!.write(page * MiB / 512, pattern(64, page)), "good");
+  }
+  const foreign: string[] = [];
+  let moved = 0;
+  for (const { open } of [alpha!, beta!]) {
+    for (const disk of open.values()) {
+      disk.fault = ({ kind, buffer, lengthBytes }) => {
+        const ofPages = (kind === "read" || kind === "write") && lengthBytes >= 4096 * 16;
+        if (ofPages) moved++;
+        if (ofPages && !memory.out.has(buffer.buffer)) foreign.push(`${kind} ${lengthBytes}`);
+        return 0;
+      };
+    }
+  }
+  const { image } = alpha!.target.volumes.find("vol0")!.record;
+  const table = alpha!.target.router.table(image)!;
+  const [from, to] = [alpha!, beta!].map(({ target }) => target.disks[0]!.record.placement);
+  const pages = [0, 1, 2].filter((page) => table.homeOf(page) === from);
+  const batch = { volume: "vol0", image, pages, from: from!, to: to! };
+  assert.deepEqual(await alpha!.target.mover.move(batch), { kind: "moved" });
+  assert.ok(moved >= 2, `${moved} operations of pages`);
+  assert.deepEqual(foreign, []);
 });

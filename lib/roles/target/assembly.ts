@@ -344,6 +344,7 @@ export async function assemble(
     exclude,
     pageBytes: group.pageBytes,
     commands: () => [...node.sessions()].reduce((sum, session) => sum + session.commands, 0),
+    ...(parts.poolMemory === undefined ? {} : { memory: parts.poolMemory }),
     ...(parts.omitInMoves === undefined ? {} : { omit: parts.omitInMoves }),
   });
   const deletions = new Deletions({ metadata, member, disks, admin, quiet });

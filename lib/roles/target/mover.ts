@@ -3,6 +3,7 @@
 // nothing is kept of a batch but on the disks, where a start finds what is left over.
 
 import { assert } from "../../base/assert.ts";
+import { type BufferMemory, heapMemory } from "../../base/buffer_pool.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
@@ -13,6 +14,7 @@ import {
   movePages,
   type MoveRoutes,
   type MoveSource,
+  pieceBytes,
 } from "../../balance/page_move.ts";
 import type { PagePlan } from "../../balance/page_plan.ts";
 import { BlockOperation, type BlockOutcome } from "../../extent/operation.ts";
@@ -44,6 +46,8 @@ export interface MoverParts {
   readonly pageBytes: number;
   /** Commands of clients so far: while it grows, they go first. */
   readonly commands: () => number;
+  /** Of what disks read; absent: this thread's own (see TargetParts.poolMemory). */
+  readonly memory?: BufferMemory;
   /** Tests only: points of the order that are left out. */
   readonly omit?: ReadonlySet<MoveOrderPoint>;
 }
@@ -158,9 +162,12 @@ export class Mover {
       });
     };
     refuseLater();
+    const memory = this.#parts.memory ?? heapMemory;
+    const buffer = memory.allocate(pieceBytes(leaving));
     const outcome = await movePages({
       pages: batch.pages,
       leaving,
+      buffer,
       source: this.#source(batch, disk, leaving),
       destination: this.#destination(batch, disk),
       routes: this.#routes(batch, witnesses),
@@ -172,6 +179,7 @@ export class Mover {
       omit: this.#parts.omit ?? nothingOmitted,
     });
     timer!.cancel();
+    memory.release(buffer);
     return outcome;
   }
 
