@@ -1,11 +1,13 @@
 // How every command finds the group: by the configuration file, or by the address of a member's admin API.
 
 import type { Command } from "commander";
-import { formatSocketAddress } from "../lib/base/network.ts";
+import { formatSocketAddress, type SocketAddress } from "../lib/base/network.ts";
+import type { AgentConfig } from "../lib/config/mod.ts";
 import { AdminClient } from "../lib/mgmt/http_client.ts";
 import { readToken } from "../lib/mgmt/http_token.ts";
 import { CommandError, usageError } from "./terminal.ts";
 import { readConfigFile } from "./config_file.ts";
+import { roles } from "./role_config.ts";
 
 export interface GroupOptions {
   readonly config?: string;
@@ -25,22 +27,44 @@ export function addGroupOptions(command: Command): Command {
 }
 
 /** The member's admin API. Reads the configuration now, the token only when a change needs it. */
-export async function openGroup(options: GroupOptions): Promise<AdminClient> {
-  const { api, config, tokenFile } = options;
+export function openGroup(options: GroupOptions): Promise<AdminClient> {
+  return open(options, (file) => {
+    throw usageError(
+      `"${file}" is a host agent's, which knows its own devices only. Ask a member: --api or --config of one.`,
+    );
+  });
+}
+
+/** The same, or a host agent's. */
+export function openAny(options: GroupOptions): Promise<AdminClient> {
+  return open(options, (file, { agent }) => {
+    if (agent.admin !== null) return agent.admin;
+    throw usageError(
+      `"${file}" has no address to ask the host agent at. Add admin = "127.0.0.1:3283" to [agent] and start it again.`,
+    );
+  });
+}
+
+async function open(
+  { api, config, tokenFile }: GroupOptions,
+  agentAddress: (file: string, config: AgentConfig) => SocketAddress,
+): Promise<AdminClient> {
   if (api !== undefined && config !== undefined) {
     throw usageError("Give either --config or --api: each of them names the member.");
   }
   if (api !== undefined) return new AdminClient(apiUrl(api), () => token(tokenFile, null));
-  const found = await readConfigFile(config ?? configDefault);
-  if (found.role === "agent") {
-    throw usageError(
-      `"${
-        config ?? configDefault
-      }" is a host agent's, which answers no questions. Ask a member: --api or --config of one.`,
-    );
-  }
-  const { admin, stateDir } = found.role === "member" ? found.member : found.proxy;
-  return new AdminClient(apiUrl(formatSocketAddress(admin)), () => token(tokenFile, stateDir));
+  const file = config ?? configDefault;
+  const found = await readConfigFile(file);
+  const { admin, stateDir } = found.role === "member"
+    ? found.member
+    : found.role === "proxy"
+    ? found.proxy
+    : { admin: agentAddress(file, found), stateDir: null };
+  return new AdminClient(
+    apiUrl(formatSocketAddress(admin)),
+    () => token(tokenFile, stateDir),
+    roles[found.role],
+  );
 }
 
 function apiUrl(text: string): URL {

@@ -1,12 +1,15 @@
 // plimsoll host-agent: keep a device-mapper switch device for each volume until it is told to stop.
 
 import type { Log } from "../lib/base/log.ts";
+import { formatSocketAddress } from "../lib/base/network.ts";
 import type { AgentConfig } from "../lib/config/mod.ts";
 import { hostSystem } from "../lib/io/host_system.ts";
 import { PortableNetwork } from "../lib/io/portable_network.ts";
 import { lockStateDirectory, type StateLock } from "../lib/io/state_lock.ts";
 import { systemClock } from "../lib/io/system_clock.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
+import { startAgentServer } from "../lib/mgmt/agent_server.ts";
+import type { AdminServer } from "../lib/mgmt/http_listener.ts";
 import { Agent } from "../lib/roles/agent/agent.ts";
 import { groupSecret, hostNumber } from "./host_identity.ts";
 import { setUpLogging } from "./logging.ts";
@@ -26,23 +29,40 @@ export async function runHostAgent(options: HostAgentOptions): Promise<number> {
   const config = await readRoleConfig("agent", options.config, (line) => log.warn(line));
   endOnOwnMistakes(log, () => Deno.exit(70)); // EX_SOFTWARE: systemd starts the agent again; the devices stay
   const stop = stopSignal();
-  const { agent, lock } = await start(config, log);
-  log.info("keeping devices", { volumes: config.agent.volumes.join(" ") });
+  const running = await start(config, log);
+  const { admin, volumes } = config.agent;
+  log.info("keeping devices", {
+    volumes: volumes.join(" "),
+    ...(admin === null ? {} : { admin: `http://${formatSocketAddress(admin)}` }),
+  });
   const signal = await stop.received;
   log.info("stopping", { signal, keep: options.keep === true });
-  const gone = await agent.stop(options.keep === true);
-  lock.release();
+  const gone = await running.stop(options.keep === true);
   log.info("stopped");
   stop.forget();
   return gone ? 0 : 1;
 }
 
-async function start(config: AgentConfig, log: Log): Promise<{ agent: Agent; lock: StateLock }> {
-  const { stateDir } = config.agent;
+interface Running {
+  /** False: a device is in use and stays. */
+  stop(keep: boolean): Promise<boolean>;
+}
+
+/** What was opened is closed again when a later part fails. */
+async function start(config: AgentConfig, log: Log): Promise<Running> {
+  const { stateDir, admin: address } = config.agent;
   let lock: StateLock | null = null;
+  let agent: Agent | null = null;
+  let admin: AdminServer | null = null;
+  const stop = async (keep: boolean) => {
+    await admin?.close();
+    const gone = await agent?.stop(keep) ?? true;
+    lock?.release();
+    return gone;
+  };
   try {
     lock = await lockStateDirectory(stateDir);
-    const agent = await Agent.start(config, {
+    agent = await Agent.start(config, {
       clock: systemClock,
       random: systemRandom,
       network: new PortableNetwork(),
@@ -52,9 +72,10 @@ async function start(config: AgentConfig, log: Log): Promise<{ agent: Agent; loc
       host: await hostNumber(`${stateDir}/host`),
       hostName: Deno.hostname(),
     });
-    return { agent, lock };
+    if (address !== null) admin = startAgentServer({ address, control: agent, log });
+    return { stop };
   } catch (error) {
-    lock?.release();
+    await stop(true); // what an agent before this one has made is in use, perhaps
     throw error instanceof Error ? new CommandError(error.message) : error;
   }
 }

@@ -2,15 +2,16 @@
 
 import { resolve } from "node:path";
 import { type Config, formatProblem } from "../lib/config/mod.ts";
+import type { Whose } from "../lib/mgmt/http_client.ts";
 import { parseConfigFile, problemsError } from "./config_file.ts";
 import { CommandError } from "./terminal.ts";
 
 type Role = Config["role"];
 
-const roles: Readonly<Record<Role, { readonly noun: string; readonly command: string }>> = {
-  member: { noun: "a member", command: "target" },
-  proxy: { noun: "an initiator-proxy", command: "initiator-proxy" },
-  agent: { noun: "a host agent", command: "host-agent" },
+export const roles: Readonly<Record<Role, Whose & { readonly article: string }>> = {
+  member: { article: "a", noun: "member", command: "target" },
+  proxy: { article: "an", noun: "initiator-proxy", command: "initiator-proxy" },
+  agent: { article: "a", noun: "host agent", command: "host-agent" },
 };
 
 /**
@@ -28,7 +29,7 @@ export async function readRoleConfig<R extends Role>(
   const { config } = result;
   if (isOf(role, config)) return config;
   throw new CommandError(
-    `Cannot start ${roles[role].noun} from "${path}": it has [${config.role}]. ` +
+    `Cannot start ${roles[role].article} ${roles[role].noun} from "${path}": it has [${config.role}]. ` +
       `Start it with: plimsoll ${roles[config.role].command}`,
   );
 }

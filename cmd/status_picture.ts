@@ -162,11 +162,11 @@ function usage(used: number, all: number): string {
   return `${formatBytes(used)} of ${formatBytes(all)} (${share} %)`;
 }
 
-function title(terminal: Terminal, text: string): string {
+export function title(terminal: Terminal, text: string): string {
   return paint(terminal, "bold", text);
 }
 
-function dot(terminal: Terminal, colour: Colour): string {
+export function dot(terminal: Terminal, colour: Colour): string {
   const mark = terminal.unicode ? (colour === "green" ? "●" : "○") : (colour === "green" ? "*" : "o");
   return paint(terminal, colour, mark);
 }

@@ -117,6 +117,8 @@ export type SecretSource =
 export interface AgentSettings {
   readonly groupPortals: readonly SocketAddress[];
   readonly volumes: readonly string[];
+  /** Null: it answers nobody. */
+  readonly admin: SocketAddress | null;
   readonly stateDir: string;
   /** The session over which it learns is dead when it says nothing for so long. */
   readonly pathTimeoutMs: number;

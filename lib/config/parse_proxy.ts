@@ -51,12 +51,13 @@ export function readAgent(root: TableReader, required: boolean): AgentSettings |
   if (agent === null) return null;
   const groupPortals = readPortals(agent, "group_portals");
   const volumes = readVolumeNames(agent);
+  const admin = agent.text("admin", adminExpected, loopbackAddress);
   const stateDir = agent.requiredText("state_dir", pathExpected, pathIn(agent));
   const pathTimeout = agent.quantity("path_timeout_ms", pathTimeoutExpected, pathTimeoutOf);
   agent.finish();
   if (!required || volumes === null || stateDir === null) return null;
   const pathTimeoutMs = pathTimeout?.value ?? pathTimeoutMsDefault;
-  return { groupPortals, volumes, stateDir: stateDir.value, pathTimeoutMs };
+  return { groupPortals, volumes, admin: admin?.value ?? null, stateDir: stateDir.value, pathTimeoutMs };
 }
 
 /** Null when there are none. */

@@ -5,6 +5,7 @@ import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isLoopback } from "../config/address.ts";
 import type { DrainPurpose } from "../meta/records.ts";
+import type { AgentReport } from "./agent_control.ts";
 import type {
   BalanceOpinion,
   BalanceReport,
@@ -39,11 +40,13 @@ const answerBytesMax = 64 * 1024 * 1024;
 export class AdminClient {
   readonly #base: URL;
   readonly #token: () => Promise<string>;
+  readonly #whose: Whose;
 
   /** `token` is asked when a change needs it. */
-  constructor(base: URL, token: () => Promise<string>) {
+  constructor(base: URL, token: () => Promise<string>, whose: Whose = { noun: "member", command: "target" }) {
     this.#base = base;
     this.#token = token;
+    this.#whose = whose;
   }
 
   get url(): string {
@@ -51,6 +54,11 @@ export class AdminClient {
   }
 
   status(): Promise<StatusReport> {
+    return this.#ask("GET", "/api/status");
+  }
+
+  /** Of whatever answers there. */
+  anyStatus(): Promise<StatusReport | AgentReport> {
     return this.#ask("GET", "/api/status");
   }
 
@@ -127,7 +135,8 @@ export class AdminClient {
       headers["Content-Length"] = String(new TextEncoder().encode(text).length);
     }
     const url = new URL(path, this.#base);
-    const answer = await exchange(url, method, headers, text, isChange ? changeTimeMsMax : readTimeMsMax);
+    const timeMsMax = isChange ? changeTimeMsMax : readTimeMsMax;
+    const answer = await exchange(url, method, headers, text, timeMsMax, this.#whose);
     return this.#read(method, path, answer) as T;
   }
 
@@ -152,7 +161,7 @@ export class AdminClient {
     } catch {
       throw new AdminError(
         "foreign",
-        `${method} ${this.url}${path} was answered ${answer.status} without JSON: that is no Plimsoll member. ` +
+        `${method} ${this.url}${path} was answered ${answer.status} without JSON: that is no Plimsoll ${this.#whose.noun}. ` +
           `Check the address.`,
       );
     }
@@ -166,6 +175,12 @@ export class AdminClient {
     }
     return body;
   }
+}
+
+/** What is expected to answer, and the command that starts it. */
+export interface Whose {
+  readonly noun: string;
+  readonly command: string;
 }
 
 const memberPath = (name: string) => `/api/members/${encodeURIComponent(name)}`;
@@ -182,17 +197,18 @@ function exchange(
   headers: Record<string, string>,
   body: string,
   timeMsMax: number,
+  { noun, command }: Whose,
 ): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   let connected = false;
   const fail = (reason: string) => {
     const advice = connected
-      ? "Something listens there that is no member, or hangs: see what it is (ss -ltnp)"
-      : 'Start it ("plimsoll target")';
+      ? `Something listens there that is no ${noun}, or hangs: see what it is (ss -ltnp)`
+      : `Start it ("plimsoll ${command}")`;
     reject(
       new AdminError(
         "unreachable",
-        `Cannot reach the member at ${url.origin}: ${reason}. ` +
+        `Cannot reach the ${noun} at ${url.origin}: ${reason}. ` +
           `${advice}, or name another address with --api or --config.`,
       ),
     );

@@ -95,7 +95,7 @@ Deno.test("a file that is another role's is not started, and says which command 
   }
 });
 
-Deno.test("a host agent's file is checked like the others, and there is nobody behind it to ask", async () => {
+Deno.test("a host agent's file is checked like the others, and there is nobody behind it to ask about the group", async () => {
   await using scene = new Scene();
   const agent = scene.file(
     "agent.toml",
@@ -105,7 +105,7 @@ Deno.test("a host agent's file is checked like the others, and there is nobody b
   const checked = await run(["config", "check", agent]);
   assert.equal(checked.code, 0, checked.err);
   assert.match(checked.out, /in order: a host agent of group demo/);
-  const asked = await run(["status", "--config", agent]);
+  const asked = await run(["volume", "list", "--config", agent]);
   assert.equal(asked.code, 2);
-  assert.match(asked.err, /is a host agent's, which answers no questions. Ask a member/);
+  assert.match(asked.err, /is a host agent's, which knows its own devices only. Ask a member/);
 });

@@ -38,15 +38,23 @@ Deno.test("a host agent's file has [agent], and its keys are checked like the ot
   assert.deepEqual(right.config.agent, {
     groupPortals: [{ hostname: "127.0.0.1", port: 2 }],
     volumes: ["v"],
+    admin: null,
     stateDir: "/d/p",
     pathTimeoutMs: 1000,
   });
+  const asked = agent('volumes = ["v"]\nstate_dir = "p"\nadmin = "127.0.0.1:3283"\n');
+  assert.ok(asked.ok && asked.config.role === "agent");
+  assert.deepEqual(asked.config.agent.admin, { hostname: "127.0.0.1", port: 3283 });
   const problem = (lines: string) => {
     const result = agent(lines);
     return result.ok ? "" : result.problems.map((p) => `${p.line}: ${p.message}`).join(" ");
   };
   assert.match(problem('volumes = []\nstate_dir = "p"'), /7: .*agent.volumes.*it is empty/);
   assert.match(problem('volumes = ["v"]'), /Missing state_dir/);
+  assert.match(
+    problem('volumes = ["v"]\nstate_dir = "p"\nadmin = "10.0.0.1:3283"'),
+    /9: .*agent.admin.*loopback/,
+  );
   assert.match(
     problem('volumes = ["v"]\nstate_dir = "p"\n[[disk]]\npath = "d"'),
     /beside \[agent\]: a host agent stores nothing/,

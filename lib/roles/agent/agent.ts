@@ -10,6 +10,8 @@ import type { RandomSource } from "../../base/random.ts";
 import type { AgentConfig } from "../../config/config.ts";
 import { targetName as targetNameOf } from "../../config/name.ts";
 import { proxyName, proxyProofs } from "../../forward/mod.ts";
+import type { AgentControl, AgentReport } from "../../mgmt/agent_control.ts";
+import { version } from "../../mgmt/version.ts";
 import { diskOf } from "../proxy/disk_number.ts";
 import { AgentVolume } from "./agent_volume.ts";
 import { DeviceMapper, HostError } from "./device_mapper.ts";
@@ -28,10 +30,12 @@ export interface AgentParts {
   readonly hostName: string;
 }
 
-export class Agent {
+export class Agent implements AgentControl {
+  readonly #parts: AgentParts;
+  readonly #group: string;
+  readonly #startedMs: number;
   readonly #iscsi: OpenIscsi;
   readonly #volumes: readonly AgentVolume[];
-  readonly #log: Log;
 
   /** Rejects with a HostError when this machine cannot do it; a group that is down is waited for. */
   static async start(config: AgentConfig, parts: AgentParts): Promise<Agent> {
@@ -53,7 +57,9 @@ export class Agent {
     const initiatorName = proxyName(group.iqnPrefix, host.toHex());
     const interfaceName = `plimsoll-${host.toHex().slice(0, 8)}`;
     const mapper = new DeviceMapper(system);
-    this.#log = parts.log;
+    this.#parts = parts;
+    this.#group = group.name;
+    this.#startedMs = clock.nowMs();
     this.#iscsi = new OpenIscsi({ system, clock, initiatorName, interfaceName });
     this.#volumes = agent.volumes.map((name) => {
       const targetName = targetNameOf(group.iqnPrefix, name);
@@ -72,11 +78,25 @@ export class Agent {
     });
   }
 
+  async report(): Promise<AgentReport> {
+    const { clock, hostName } = this.#parts;
+    const problem = await this.#iscsi.daemonProblem();
+    return {
+      role: "host-agent",
+      group: this.#group,
+      host: hostName,
+      version,
+      uptimeMs: Math.round(clock.nowMs() - this.#startedMs),
+      problems: problem === null ? [] : [problem],
+      volumes: this.#volumes.map((volume) => volume.report()),
+    };
+  }
+
   /** Takes the devices down, or leaves them as they are; false: one is in use and stays. */
   async stop(keep: boolean): Promise<boolean> {
     const gone = await Promise.all(this.#volumes.map((volume) => volume.stop(keep)));
     if (keep || gone.includes(false)) return !gone.includes(false);
-    await this.#iscsi.close().catch((error: Error) => this.#log.warn(error.message));
+    await this.#iscsi.close().catch((error: Error) => this.#parts.log.warn(error.message));
     return true;
   }
 }

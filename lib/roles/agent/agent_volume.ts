@@ -4,7 +4,8 @@
 import type { SocketAddress } from "../../base/network.ts";
 import { parseAddress } from "../../config/address.ts";
 import { Path, type PathParts } from "../../forward/mod.ts";
-import { VolumeLearner } from "../proxy/volume_learner.ts";
+import type { AgentVolumeReport } from "../../mgmt/agent_control.ts";
+import { askMs, VolumeLearner } from "../proxy/volume_learner.ts";
 import { SwitchDevice, type SwitchDeviceParts } from "./switch_device.ts";
 import type { WantedDevice, WantedMember } from "./wanted_device.ts";
 
@@ -16,6 +17,8 @@ export interface AgentVolumeParts extends PathParts, Omit<SwitchDeviceParts, "vo
 /** Of the session that learns: behind all that a plan has. */
 const ownPort = 255;
 const unknownHome = 255;
+/** What was learned is old when three questions in a row were not answered. */
+const oldMs = 3 * askMs;
 
 export class AgentVolume {
   readonly #parts: AgentVolumeParts;
@@ -23,6 +26,10 @@ export class AgentVolume {
   readonly #learner: VolumeLearner;
   readonly #path: Path;
   #last: { readonly key: string; readonly epoch: number } | null = null;
+  /** When a member told last; null: none has, of this volume. */
+  #learnedAtMs: number | null = null;
+  /** Why the last question was not answered. */
+  #trouble = "";
 
   constructor(parts: AgentVolumeParts) {
     this.#parts = parts;
@@ -31,7 +38,7 @@ export class AgentVolume {
     this.#learner = new VolumeLearner({
       ...parts,
       anyOpen: () => this.#path.open ? this.#path : null,
-      failed: () => {}, // it has been logged
+      failed: (reason) => void (this.#trouble = reason),
       nobody: () => {}, // the path goes on trying all portals
       learned: () => Promise.resolve(this.#learned()),
       replaced: () => Promise.resolve(this.#replaced()),
@@ -59,8 +66,32 @@ export class AgentVolume {
     return gone;
   }
 
+  report(): AgentVolumeReport {
+    const { clock, name } = this.#parts;
+    const { plan, epoch } = this.#learner.copy;
+    const device = this.#device.report();
+    const agoMs = this.#learnedAtMs === null ? null : Math.round(clock.nowMs() - this.#learnedAtMs);
+    const reason = (this.#path.open ? "" : this.#path.reason) || this.#trouble || "none has answered yet";
+    if (plan === null || agoMs === null) {
+      const problem = `No member has told of volume "${name}": ${reason}.`;
+      return { name, ...device, problems: [problem, ...device.problems], learned: null };
+    }
+    const { sizeBytes, pageBytes, writeCache, writeProtected } = plan;
+    const old = agoMs <= oldMs ? [] : [
+      `No member has told of volume "${name}" for ${Math.floor(agoMs / 1000)} s: ${reason}. ` +
+      "What has moved since is forwarded.",
+    ];
+    return {
+      name,
+      ...device,
+      problems: [...old, ...device.problems],
+      learned: { epoch, sizeBytes, pageBytes, writeCache, writeProtected, agoMs },
+    };
+  }
+
   #replaced(): void {
     this.#last = null;
+    this.#learnedAtMs = null;
     this.#device.replaced();
   }
 
@@ -68,6 +99,8 @@ export class AgentVolume {
     const { copy } = this.#learner;
     const { plan, volume } = copy;
     if (plan === null || volume === null || copy.pages * plan.pageBytes < plan.sizeBytes) return;
+    this.#learnedAtMs = this.#parts.clock.nowMs();
+    this.#trouble = "";
     // Other portals of the group are tried as well when the session is lost.
     const known = plan.members.flatMap(({ portals }) => portals).flatMap(addressOf);
     this.#path.place = { ...this.#path.place, addresses: [...this.#parts.groupPortals, ...known] };
@@ -89,6 +122,7 @@ export class AgentVolume {
     const { sizeBytes, pageBytes, writeCache, writeProtected } = plan;
     const wanted: WantedDevice = {
       identifier: volume.identifier,
+      epoch: copy.epoch,
       ...{ sizeBytes, pageBytes, writeCache, writeProtected, members, homes },
     };
     this.#device.want(wanted);

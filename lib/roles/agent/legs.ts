@@ -5,12 +5,16 @@
 import type { Clock } from "../../base/clock.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
-import { multipathTable } from "../../route/dm_multipath.ts";
+import type { AgentLegReport } from "../../mgmt/agent_control.ts";
+import { type MapStatus, multipathTable } from "../../route/dm_multipath.ts";
 import { type DeviceMapper, HostError, type MappedDevice } from "./device_mapper.ts";
 
 export interface LegPath {
   /** "": of a member that is not known any more. */
   readonly member: string;
+  readonly portal: string;
+  /** "sdb" */
+  readonly disk: string;
   /** "8:16" */
   readonly device: string;
   /** Its session is there, as far as the kernel knows. */
@@ -19,9 +23,12 @@ export interface LegPath {
 
 interface Leg {
   readonly name: string;
-  table: string;
-  own: readonly string[];
-  paths: readonly string[];
+  readonly table: string;
+  readonly own: readonly string[];
+  /** Its own first. */
+  readonly paths: readonly LegPath[];
+  /** As the kernel told last; null: it has not been asked since the map was changed. */
+  status: MapStatus | null;
   /** By the clock; null: it has a path. */
   awaySinceMs: number | null;
   /** Commands fail for want of a path. */
@@ -82,21 +89,26 @@ export class Legs {
     const mapper = this.#mapper;
     const before = this.#legs.get(member);
     // A path that is away cannot be put into a map, but it may stay in one.
-    const paths = all.filter(({ device, usable }) => usable || before?.paths.includes(device) === true);
-    const own = paths.filter((path) => path.member === member).map(({ device }) => device);
-    const others = paths.filter((path) => path.member !== member).map(({ device }) => device);
+    const paths = all.filter(({ device, usable }) =>
+      usable || before?.paths.some((path) => path.device === device) === true
+    );
+    const own = paths.filter((path) => path.member === member);
+    const others = paths.filter((path) => path.member !== member);
     if (paths.length === 0) {
       throw new HostError(`No session with a member works now; what is on its way to "${member}" waits.`);
     }
     const uuid = uuidOf(identifier, member);
     const there = devices.find((device) => device.uuid === uuid);
-    const table = multipathTable(sectors, [own, others]);
+    const table = multipathTable(sectors, [own, others].map((group) => group.map(({ device }) => device)));
     if (there !== undefined && before?.table === table) return false;
     const name = there?.name ?? nameOf(prefix, member, uuid);
     if (there === undefined) await mapper.create(name, uuid, table);
     else await mapper.replace(name, table);
-    const fresh = { awaySinceMs: null, failing: false };
-    this.#legs.set(member, { ...fresh, name, table, own, paths: [...own, ...others] });
+    const fresh = { status: null, awaySinceMs: null, failing: false };
+    this.#legs.set(member, {
+      ...fresh,
+      ...{ name, table, own: own.map(({ device }) => device), paths: [...own, ...others] },
+    });
     return true;
   }
 
@@ -126,6 +138,7 @@ export class Legs {
     for (const [member, leg] of [...this.#legs]) {
       const status = maps.get(leg.name);
       if (status === undefined || this.#legs.get(member)?.name !== leg.name) continue; // it has just been removed
+      leg.status = status;
       const { group, paths: states } = status;
       const back = states.filter(({ device, failed }) => failed && usable.has(device));
       for (const { device } of back) await this.#mapper.message(leg.name, `reinstate_path ${device}`);
@@ -137,6 +150,26 @@ export class Legs {
       const away = states.every(({ device, failed }) => failed && !usable.has(device));
       await this.#wait(leg, away);
     }
+  }
+
+  /** `regions`: how many go to each member, in the order of the last build(). */
+  report(regions: readonly number[]): AgentLegReport[] {
+    return [...this.#legs].map(([member, leg], i) => {
+      const { name, own, paths, status, awaySinceMs, failing } = leg;
+      const failed = new Map(status?.paths.map((path) => [path.device, path.failed]));
+      const works = ({ device, usable }: LegPath) => !(failed.get(device) ?? !usable);
+      // Without a path of its own the others' are the map's only group.
+      const home = own.length > 0 && (status === null || status.group === 1);
+      const away = awaySinceMs !== null || !paths.some(works);
+      return {
+        ...{ member, map: name, regions: regions[i] ?? 0 },
+        state: failing ? "failing" : away ? "waiting" : home ? "home" : "fallback",
+        paths: paths.map((path) => {
+          const { member, portal, disk } = path;
+          return { member, portal, disk, state: works(path) ? "active" : "failed" };
+        }),
+      };
+    });
   }
 
   async #wait(leg: Leg, away: boolean): Promise<void> {

@@ -43,6 +43,8 @@ export interface OpenIscsiParts {
 
 const classes = "/sys/class/";
 const recordDirectories = ["/etc/iscsi/nodes", "/var/lib/iscsi/nodes"];
+/** iscsid's socket, whoever listens there: itself, or systemd for it. */
+const daemonSocket = "@ISCSIADM_ABSTRACT_NAMESPACE";
 const diskPollMs = 100;
 /** ISCSI_ERR_SESS_EXISTS, ISCSI_ERR_ISCSID_NOTCONN, ISCSI_ERR_NO_OBJS_FOUND, ISCSI_ERR_LOGIN_AUTH_FAILED of iscsiadm(8). */
 const [sessionExists, noDaemon, nothingFound, notLetIn] = [15, 20, 21, 24];
@@ -77,6 +79,13 @@ export class OpenIscsi {
     for (const [name, value] of [["iface.transport_name", "tcp"], ["iface.initiatorname", initiatorName]]) {
       await this.#iscsiadm(what, [...iface, "update", "-n", name!, "-v", value!]);
     }
+  }
+
+  /** Why sessions that are lost are not made again; null: iscsid is there, as far as can be seen. */
+  async daemonProblem(): Promise<string | null> {
+    const sockets = await this.#parts.system.readText("/proc/net/unix");
+    if (sockets === null || sockets.includes(daemonSocket)) return null;
+    return "iscsid does not run: sessions that are lost are not made again. Start it with: systemctl start iscsid";
   }
 
   /** Sessions of ours with the target. */

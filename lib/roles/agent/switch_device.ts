@@ -6,6 +6,7 @@ import type { Timer } from "../../base/clock.ts";
 import type { HostSystem } from "../../base/host_system.ts";
 import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
+import type { AgentVolumeReport } from "../../mgmt/agent_control.ts";
 import { regionChanges, regionMappings, switchTable } from "../../route/dm_switch.ts";
 import { type DeviceMapper, HostError, type MappedDevice } from "./device_mapper.ts";
 import { Legs } from "./legs.ts";
@@ -56,6 +57,13 @@ export class SwitchDevice {
   #stopped = false;
   /** When each trouble was told. */
   readonly #told = new Map<string, number>();
+  /** What stood in the way of the last turn, and of the one that is being made. */
+  #problems: readonly string[] = [];
+  #found: string[] = [];
+  #lastProblem: { readonly message: string; readonly atMs: number } | null = null;
+  /** Size of the device, and how many regions go to each leg. */
+  #sectors = 0;
+  #regions: readonly number[] = [];
   #serving = false;
 
   constructor(parts: SwitchDeviceParts) {
@@ -102,6 +110,32 @@ export class SwitchDevice {
     }
   }
 
+  report(): Pick<AgentVolumeReport, "problems" | "lastProblem" | "device" | "legs" | "logins"> {
+    const { clock, volume } = this.#parts;
+    const legs = this.#legs.report(this.#regions);
+    const problems = [...this.#problems];
+    if (!this.#serving && problems.length === 0 && this.#wanted !== null) {
+      problems.push(`Device "${deviceName(volume)}" is being made.`);
+    }
+    for (const { map, state } of legs) {
+      if (state !== "waiting" && state !== "failing") continue;
+      const end = state === "waiting" ? "waits" : "ends with errors";
+      problems.push(`"${map}" has no path to any member: what is read and written ${end}.`);
+    }
+    const last = this.#lastProblem;
+    return {
+      problems,
+      lastProblem: last && { message: last.message, agoMs: Math.round(clock.nowMs() - last.atMs) },
+      device: !this.#serving ? null : {
+        path: `/dev/mapper/${deviceName(volume)}`,
+        sizeBytes: this.#sectors * sectorBytes,
+        epoch: this.#inStep?.epoch ?? null,
+      },
+      legs,
+      logins: this.#wanted === null ? [] : this.#sessions.failures(this.#wanted),
+    };
+  }
+
   #look(): void {
     if (this.#stopped) return;
     this.#again = true;
@@ -112,14 +146,16 @@ export class SwitchDevice {
     let failed = false;
     while (this.#again && !this.#stopped) {
       this.#again = false;
+      this.#found = [];
       try {
         await this.#turn();
         failed = false;
       } catch (error) {
         if (!(error instanceof HostError)) throw error; // our own mistake
-        this.#tell(error.message);
+        this.#find(error.message);
         failed = true;
       }
+      this.#problems = this.#found;
     }
     this.#turning = null;
     this.#timer?.cancel();
@@ -183,6 +219,8 @@ export class SwitchDevice {
       members,
       sessions.map((session) => ({
         member: this.#sessions.memberOf(session),
+        portal: session.portal,
+        disk: session.disk!.name,
         device: session.disk!.device,
         usable: isUsable(session),
       })),
@@ -195,6 +233,11 @@ export class SwitchDevice {
   /** Without it no device is made; one that is there is kept in step all the same. */
   #object(own: MappedDevice | null, message: string): void {
     if (own === null) throw new HostError(message);
+    this.#find(message);
+  }
+
+  #find(message: string): void {
+    this.#found.push(message);
     this.#tell(message);
   }
 
@@ -279,6 +322,7 @@ export class SwitchDevice {
         }
       } else await mapper.replace(name, table);
       this.#table = table;
+      this.#sectors = sectors;
     }
     if (this.#inStep === wanted) return;
     const regions = Math.ceil(sectors * sectorBytes / wanted.pageBytes);
@@ -289,6 +333,9 @@ export class SwitchDevice {
     this.#mapped = null; // until all has been said
     for (const message of messages) await mapper.message(name, message);
     this.#mapped = paths;
+    const regionsOf = new Array<number>(members.length).fill(0);
+    for (const path of paths) regionsOf[path]!++;
+    this.#regions = regionsOf;
     if (!this.#serving) {
       log.info("device is there", { device: `/dev/mapper/${name}`, members: members.join(" ") });
     } else if (messages.length > 0) log.info("pages have moved; the device follows", { device: name });
@@ -342,6 +389,7 @@ export class SwitchDevice {
   #tell(message: string): void {
     const { clock, log, volume } = this.#parts;
     const now = clock.nowMs();
+    this.#lastProblem = { message, atMs: now };
     for (const [known, atMs] of this.#told) if (now - atMs > tellAgainMs) this.#told.delete(known);
     if (this.#told.has(message) || this.#told.size >= limits.agentTroublesMax) return;
     this.#told.set(message, now);

@@ -35,6 +35,8 @@ export class VolumeSessions {
   readonly #logins = new Map<string, Promise<void>>();
   /** By portal: when to try again. */
   readonly #retryAt = new Map<string, number>();
+  /** By portal: why the last login failed. */
+  readonly #failures = new Map<string, string>();
   #closed = false;
 
   constructor(parts: VolumeSessionsParts, owner: VolumeSessionsOwner) {
@@ -45,6 +47,16 @@ export class VolumeSessions {
   /** "": not known any more. */
   memberOf({ portal }: KernelSession): string {
     return this.#members.get(portal) ?? "";
+  }
+
+  /** Logins that failed and are tried again: of portals that are wanted. */
+  failures(wanted: WantedDevice): { portal: string; member: string; reason: string }[] {
+    return wanted.members.flatMap(({ name: member, portals }) =>
+      portals.flatMap((portal) => {
+        const reason = this.#failures.get(portal);
+        return reason === undefined ? [] : [{ portal, member, reason }];
+      })
+    );
   }
 
   all(): Promise<KernelSession[]> {
@@ -64,6 +76,7 @@ export class VolumeSessions {
     }
     const usable: KernelSession[] = [];
     for (const session of found) {
+      if (session.disk !== null) this.#failures.delete(session.portal);
       if (!this.#stays(wanted, session) || session.disk === null || session.disk.sectors === 0) continue;
       if (this.#isTheVolume(wanted, session)) usable.push(session);
       else await this.#leaveStranger(session);
@@ -97,10 +110,14 @@ export class VolumeSessions {
     if (parsed.kind !== "address" || this.#logins.has(portal) || this.#closed) return;
     if ((this.#retryAt.get(portal) ?? -Infinity) > clock.nowMs()) return;
     const login = iscsi.login(target, parsed.address, proofs).then(
-      () => void this.#retryAt.delete(portal),
+      () => {
+        this.#retryAt.delete(portal);
+        this.#failures.delete(portal);
+      },
       (error: Error) => {
         if (!(error instanceof HostError)) throw error; // our own mistake
         this.#retryAt.set(portal, clock.nowMs() + loginRetryMs);
+        this.#failures.set(portal, error.message);
         this.#owner.tell(error.message);
       },
     ).finally(() => {

@@ -1,6 +1,8 @@
 /** A volume as the members tell of it, for the device that shows it. */
 export interface WantedDevice {
   readonly identifier: Uint8Array;
+  /** Of the route table. */
+  readonly epoch: number;
   readonly sizeBytes: number;
   readonly pageBytes: number;
   readonly writeCache: boolean;

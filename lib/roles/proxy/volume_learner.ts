@@ -26,7 +26,7 @@ export interface VolumeLearnerParts {
 }
 
 /** Without a word from the members, they are asked so often: a notice may have been lost with its session. */
-const askMs = 5_000;
+export const askMs = 5_000;
 const retryMs = 250;
 const replyRoom = multipathReplyBytes + 65_536;
 

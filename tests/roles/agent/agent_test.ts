@@ -2,6 +2,7 @@
 
 import { strict as assert } from "node:assert";
 import { type AgentConfig, parseConfig } from "../../../lib/config/mod.ts";
+import type { Clock } from "../../../lib/base/clock.ts";
 import { PortableNetwork } from "../../../lib/io/portable_network.ts";
 import { systemClock } from "../../../lib/io/system_clock.ts";
 import { systemRandom } from "../../../lib/io/system_random.ts";
@@ -20,10 +21,16 @@ function configOf(port: number): AgentConfig {
   return parsed.config;
 }
 
-async function start(port: number, secret: string, kernel: FakeKernel, log: string[] = []): Promise<Agent> {
+async function start(
+  port: number,
+  secret: string,
+  kernel: FakeKernel,
+  log: string[] = [],
+  clock: Clock = systemClock,
+): Promise<Agent> {
   const at = (message: string, fields: unknown = {}) => void log.push(`${message} ${JSON.stringify(fields)}`);
   return await Agent.start(configOf(port), {
-    clock: systemClock,
+    clock,
     random: systemRandom,
     network: new PortableNetwork(),
     log: { debug: at, info: at, warn: at, error: at },
@@ -50,7 +57,14 @@ Deno.test("an agent learns plan and table from the members, and its device follo
     }
   }
   const secret = alpha.files.get("/d/group.secret")!.trim();
-  const agent = await start(alpha.ports[0]!.port, secret, kernel, log);
+  let shiftMs = 0;
+  const clock: Clock = { ...systemClock, nowMs: () => systemClock.nowMs() + shiftMs };
+  const agent = await start(alpha.ports[0]!.port, secret, kernel, log, clock);
+  const report = async () => (await agent.report()).volumes[0]!;
+  assert.match(
+    (await report()).problems.join(),
+    /^No member has told of volume "vol0": none has answered yet/,
+  );
   const inStep = async () => {
     const pages = (await alpha.target.control.route("vol0")).pages!;
     return kernel.maps.has(device) &&
@@ -59,9 +73,20 @@ Deno.test("an agent learns plan and table from the members, and its device follo
   // The volume is made with a write cache, and the agent waits until it is switched off.
   await settled(() => Promise.resolve(log.some((line) => line.includes("--write-cache off"))));
   assert.equal(kernel.maps.size, 0);
+  assert.match((await report()).problems.join(), /--write-cache off/);
+  assert.equal((await report()).learned?.writeCache, true);
   await alpha.target.control.setVolume("vol0", { writeCache: false });
   await settled(inStep);
   assert.equal(kernel.maps.size, 4);
+  await settled(async () => (await report()).problems.length === 0);
+  const { device: made, learned, legs } = await report();
+  assert.equal(made?.epoch, (await alpha.target.control.route("vol0")).epoch);
+  assert.deepEqual([made?.sizeBytes, learned?.sizeBytes], [12 * MiB, 12 * MiB]);
+  assert.deepEqual(legs.map(({ member, regions }) => [member, regions]).sort(), [
+    ["alpha", 4],
+    ["beta", 4],
+    ["gamma", 4],
+  ]);
   assert.deepEqual(
     [...new Set([...kernel.sessions.values()].map(({ portal }) => memberOf.get(portal)))].sort(),
     ["alpha", "beta", "gamma"],
@@ -72,6 +97,21 @@ Deno.test("an agent learns plan and table from the members, and its device follo
   await settled(inStep);
   await settled(() => Promise.resolve(!kernel.maps.has("plimsoll-vol0:gamma")));
   assert.ok([...kernel.sessions.values()].every(({ portal }) => memberOf.get(portal) !== "gamma"));
+
+  // What was learned counts until three questions have not been answered.
+  await settled(async () => (await report()).problems.length === 0);
+  await Promise.all(group.worlds.map((world) => world.target.stop()));
+  shiftMs = 16_000;
+  assert.match(
+    (await report()).problems.join(),
+    /^No member has told of volume "vol0" for \d+ s: .*forwarded/,
+  );
+  assert.deepEqual((await agent.report()).problems, []);
+  kernel.files.set("/proc/net/unix", "Num RefCount Protocol\n0: 00000002 @/tmp/.X11-unix/X0");
+  assert.match((await agent.report()).problems.join(), /iscsid does not run.*systemctl start iscsid/);
+  kernel.files.set("/proc/net/unix", "0: 00000002 00010000 @ISCSIADM_ABSTRACT_NAMESPACE");
+  assert.deepEqual((await agent.report()).problems, []);
+  kernel.files.delete("/proc/net/unix");
 
   assert.equal(await agent.stop(false), true);
   assert.deepEqual([kernel.maps.size, kernel.sessions.size, kernel.files.size], [0, 0, 0]);

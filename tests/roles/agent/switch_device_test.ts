@@ -31,6 +31,7 @@ function wanted(
   const indexes = Uint8Array.from(homes, (letter) => letters.indexOf(letter));
   return {
     identifier,
+    epoch: 7,
     sizeBytes: homes.length * MiB,
     pageBytes: MiB,
     writeCache: false,
@@ -440,4 +441,91 @@ Deno.test("multipathd is told to let the disks alone, and told again when they a
   sealed.again();
   await sealed.want(wanted("abba"));
   assert.equal(sealed.goes().slice(0, 4), "abba");
+});
+
+Deno.test("the report says what the kernel has: size, epoch, regions, and how each leg and path is", async () => {
+  const scene = new Scene();
+  const legs = () =>
+    scene.device.report().legs.map(({ member, regions, state, paths }) =>
+      `${member} ${regions} ${state} ` +
+      paths.map((path) => `${path.disk}@${path.member}:${path.state}`).join(" ")
+    );
+  assert.deepEqual(scene.device.report(), {
+    problems: [],
+    lastProblem: null,
+    device: null,
+    legs: [],
+    logins: [],
+  });
+  scene.device.want(wanted("abaab"));
+  assert.deepEqual(scene.device.report().problems, ['Device "plimsoll-vol0" is being made.']);
+  await scene.pass();
+  assert.deepEqual(scene.device.report().device, {
+    path: "/dev/mapper/plimsoll-vol0",
+    sizeBytes: 5 * MiB,
+    epoch: 7,
+  });
+  assert.deepEqual(scene.device.report().problems, []);
+  assert.deepEqual(legs(), [
+    "alpha 3 home sd1@alpha:active sd2@beta:active",
+    "beta 2 home sd2@beta:active sd1@alpha:active",
+  ]);
+
+  // What the kernel is being told counts when it has been told in full.
+  let hang: (end: ProgramEnd) => void = () => {};
+  scene.kernel.instead = (command) =>
+    command.includes(" message ") ? new Promise((resolve) => hang = resolve) : null;
+  await scene.want(wanted("bbaab", { epoch: 8 }));
+  assert.deepEqual([scene.device.report().device?.epoch, scene.device.report().problems], [7, []]);
+  scene.kernel.instead = () => null;
+  hang({ kind: "killed", why: "it has not ended after 30000 ms" });
+  await scene.pass();
+  assert.match(scene.device.report().problems.join(), /Cannot tell device "plimsoll-vol0" something/);
+  await scene.pass(2_000);
+  assert.deepEqual([scene.device.report().device?.epoch, scene.device.report().problems], [8, []]);
+  assert.match(scene.device.report().lastProblem!.message, /Cannot tell device/);
+  assert.deepEqual(legs().map((leg) => leg.slice(0, 7)), ["alpha 2", "beta 3 "]);
+
+  scene.kernel.lose(beta);
+  await scene.pass(4_000);
+  assert.deepEqual(legs(), [
+    "alpha 2 home sd1@alpha:active sd2@beta:failed",
+    "beta 3 fallback sd2@beta:failed sd1@alpha:active",
+  ]);
+  assert.deepEqual(scene.device.report().problems, [], "everything is served");
+  scene.kernel.lose(alpha);
+  await scene.pass(4_000);
+  assert.match(legs()[1]!, /^beta 3 waiting sd2@beta:failed sd1@alpha:failed/);
+  assert.match(scene.device.report().problems.join(), /"plimsoll-vol0:beta" has no path.*written waits/);
+  await scene.pass(70_000);
+  assert.match(legs()[0]!, /^alpha 2 failing/);
+  assert.match(scene.device.report().problems.join(), /"plimsoll-vol0:beta" has no path.*ends with errors/);
+  for (const portal of [alpha, beta]) scene.kernel.portals.get(portal)!.up = true;
+  await scene.pass(6_000);
+  assert.deepEqual(legs(), [
+    "alpha 2 home sd1@alpha:active sd2@beta:active",
+    "beta 3 home sd2@beta:active sd1@alpha:active",
+  ]);
+  assert.deepEqual(scene.device.report().problems, []);
+});
+
+Deno.test("the report says why there is no device, which logins fail, and what a device lacks that is there all the same", async () => {
+  const scene = new Scene();
+  for (const portal of [alpha, beta]) scene.kernel.portals.get(portal)!.up = false;
+  await scene.want(wanted("abab"));
+  const { problems, device: none, logins } = scene.device.report();
+  assert.equal(none, null);
+  assert.match(problems.join(), /^Cannot make device "plimsoll-vol0": no session with a member/);
+  assert.deepEqual(logins.map(({ member, portal }) => [member, portal]), [["alpha", alpha], ["beta", beta]]);
+  assert.match(logins[0]!.reason, /Cannot log in to .* at 10.0.0.1:3260: iscsiadm says "iscsiadm: initiator/);
+  for (const portal of [alpha, beta]) scene.kernel.portals.get(portal)!.up = true;
+  await scene.pass(12_000);
+  assert.deepEqual([scene.device.report().problems, scene.device.report().logins], [[], []]);
+  await scene.want(wanted("abab", { writeCache: true }));
+  assert.match(scene.device.report().problems.join(), /^Writes may be lost on device/);
+  assert.notEqual(scene.device.report().device, null);
+  await scene.want(wanted("abab"));
+  assert.deepEqual(scene.device.report().problems, []);
+  await scene.stop(false);
+  assert.deepEqual([scene.device.report().device, scene.device.report().legs], [null, []]);
 });
