@@ -15,7 +15,7 @@ import {
 import type { RandomSource } from "../base/random.ts";
 import { InitiatorCommand, type InitiatorSession, type SessionEnd } from "../session/initiator/mod.ts";
 import { AsyncMessage } from "../wire/iscsi/bhs.ts";
-import { AsyncEvent, LogoutReason, TaskManagementFunctionCode } from "../wire/iscsi/status.ts";
+import { AsyncEvent, LoginStatus, LogoutReason, TaskManagementFunctionCode } from "../wire/iscsi/status.ts";
 import { encodeSessionObject, multipathAsyncCode, MultipathOut } from "../wire/scsi/multipath.ts";
 import { proxyIsid, proxyName, proxyProofs } from "./identity.ts";
 import { openSession } from "./open_session.ts";
@@ -243,7 +243,8 @@ export class Path {
     this.#next = 0; // the plan's own
     this.#tried = 0;
     if (this.reason !== "") {
-      this.#parts.log.info("a path is back", { member: this.place.member, portal: this.portal });
+      const target = this.#parts.targetName;
+      this.#parts.log.info("a path is back", { target, member: this.place.member, portal: this.portal });
     }
     this.reason = "";
     this.#owner.opened(this);
@@ -295,8 +296,10 @@ export class Path {
     if (session !== this.#session) return;
     this.#session = null;
     if (this.#state === "closed") return;
-    const reason = end.kind === "lost" || end.kind === "loginFailed"
+    const reason = end.kind === "lost"
       ? end.reason
+      : end.kind === "loginFailed"
+      ? end.reason + (refusalWords.get(end.status ?? 0) ?? "")
       : `the session was ${end.kind}`;
     const silent = end.kind === "lost" && end.silent === true;
     if (silent) {
@@ -312,7 +315,8 @@ export class Path {
   #pause(reason: string, silent = false): void {
     const { member, addresses } = this.place;
     if (this.reason === "") {
-      this.#parts.log.warn("a path is away", { member, portal: this.portal, reason });
+      const target = this.#parts.targetName;
+      this.#parts.log.warn("a path is away", { target, member, portal: this.portal, reason });
     }
     this.reason = reason;
     this.#state = "pausing";
@@ -325,3 +329,12 @@ export class Path {
 
 const nothing = new Uint8Array(0);
 const nobody: StreamHandler = { received: () => {}, drained: () => {}, closed: () => {} };
+
+/** What a refused login means here, behind what the member has said. */
+const refusalWords: ReadonlyMap<number, string> = new Map([
+  [
+    LoginStatus.authenticationFailure!.code,
+    ": the group's secret here is another than the members'. Copy secret_file from a member",
+  ],
+  [LoginStatus.notFound!.code, ": the member serves no volume of this name"],
+]);

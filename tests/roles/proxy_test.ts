@@ -133,6 +133,11 @@ Deno.test("a proxy with another secret is let in nowhere, and says so", async ()
   await using proxy = new TestProxy("another secret, as long as the right one", group.worlds[0]!.ports);
   await proxy.start();
   await settled(async () => /[Aa]uthentication/.test((await proxy.volume()).reason ?? ""));
+  assert.match((await proxy.volume()).reason!, /another than the members'.* Copy secret_file from a member/);
+  assert.ok(
+    proxy.log.some((line) => /a path is away.*:vol0.*Copy secret_file/.test(line)),
+    "of which volume",
+  );
   assert.ok(proxy.log.every((line) => !line.includes("another secret")));
 });
 
