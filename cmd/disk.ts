@@ -64,16 +64,17 @@ async function listOffline(options: GroupOptions, terminal: Terminal): Promise<v
   if (options.json) return printJson(terminal, rows);
   terminal.err("The member does not run, so this is what lies on the disks of the configuration.\n");
   const head = ["PATH", "SIZE", "HOLDS"];
-  terminal.out(table([head, ...rows.map((r) => [printable(r.path), formatBytes(r.sizeBytes), r.holds])]));
+  const size = (bytes: number | null) => bytes === null ? "-" : formatBytes(bytes);
+  terminal.out(table([head, ...rows.map((r) => [printable(r.path), size(r.sizeBytes), r.holds])]));
 }
 
-async function look(path: string): Promise<{ sizeBytes: number; holds: string; id?: string }> {
+async function look(path: string): Promise<{ sizeBytes: number | null; holds: string; id?: string }> {
   let disk: FileDisk;
   try {
     disk = openFileDisk(path, { readOnly: true });
   } catch (error) {
     if (!(error instanceof DiskOpenError)) throw error;
-    return { sizeBytes: 0, holds: error.kind === "missing" ? "nothing: it is not there" : error.message };
+    return { sizeBytes: null, holds: error.kind === "missing" ? "nothing: it is not there" : error.message };
   }
   try {
     const found = await inspectDisk(disk);

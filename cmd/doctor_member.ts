@@ -241,7 +241,7 @@ async function creatable(name: string, path: string): Promise<Check> {
 function notWritable(name: string, directory?: string): Check {
   const detail = directory === undefined
     ? "cannot be written"
-    : `cannot be made: no permission in ${directory}`;
+    : `cannot be seen or made: no permission in ${directory}`;
   return {
     name,
     outcome: "fail",

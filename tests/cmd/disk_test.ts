@@ -153,5 +153,7 @@ size = "1GiB"
       ) => [d.path, d.id, d.served]),
       [[`${directory}/a.img`, id, false], [`${directory}/b.img`, undefined, false]],
     );
-    assert.match((await run(["disk", "list", "--config", config])).err, /does not run/);
+    const people = await run(["disk", "list", "--config", config]);
+    assert.match(people.err, /does not run/);
+    assert.match(people.out, /b\.img +- +nothing: it is not there/, "nobody knows its size");
   }));
