@@ -35,4 +35,4 @@ scene("the balancer moves a busy client with its connection, and nobody notices"
     assert.equal(report.logins, 0, "a connection was lost");
     assert.equal(report.again, 1, "a command failed, beside the one that tells of the login");
   }
-}, quick);
+}, { tables: quick });

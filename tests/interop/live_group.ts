@@ -3,7 +3,9 @@
 
 import { strict as assert } from "node:assert";
 import type { MoveReport, SessionReport } from "../../lib/mgmt/control.ts";
+import { EtcdServer } from "../meta/etcd_server.ts";
 import { Namespaces, namespacesMissing } from "./namespaces.ts";
+import { interop } from "./tools.ts";
 import { runClient } from "./namespaced_client.ts";
 import type { ClientOrder, ClientReport } from "./short_cut_client.ts";
 import { iqnPrefix, pause, program } from "./target_process.ts";
@@ -11,11 +13,19 @@ import { iqnPrefix, pause, program } from "./target_process.ts";
 const missing = namespacesMissing();
 if (missing !== null) console.log(`left out: ${missing}`);
 const MiB = 1024 * 1024;
-/** Threads of each member; more than one serve sessions beside the owner's. */
 const workersWanted = Number(Deno.env.get("PLIMSOLL_WORKERS") ?? 1);
 export const sizeBytes = 48 * MiB;
 export const names = ["alpha", "beta", "gamma"] as const;
 export type Name = typeof names[number];
+
+export interface GroupOptions {
+  /** Behind the members' own. */
+  readonly tables?: string;
+  /** Threads of each member; more than one serve sessions beside the owner's. */
+  readonly workers?: number;
+  /** Metadata in an etcd, on a machine of its own. */
+  readonly etcd?: boolean;
+}
 
 export interface Holder {
   readonly name: Name;
@@ -24,17 +34,24 @@ export interface Holder {
 type MoveAnswer = MoveReport | { readonly how?: undefined; readonly error?: unknown };
 
 export class LiveGroup implements AsyncDisposable {
-  readonly machines = new Namespaces(["client", ...names]);
+  readonly machines: Namespaces;
   readonly directory = Deno.makeTempDirSync({ prefix: "plimsoll-live-" });
   readonly #children = new Map<Name, { child: Deno.ChildProcess; log: Promise<string> }>();
   /** Logs so far. */
   readonly #seen = new Map<Name, string>();
   readonly #enough = `${this.directory}/enough`;
 
-  static async make(tables = "", workers = workersWanted): Promise<LiveGroup> {
-    const group = new LiveGroup();
+  #etcd: EtcdServer | null = null;
+
+  private constructor(readonly options: GroupOptions) {
+    this.machines = new Namespaces(["client", ...names, ...options.etcd === true ? ["keeper"] : []]);
+  }
+
+  static async make(options: GroupOptions = {}): Promise<LiveGroup> {
+    const group = new LiveGroup(options);
     try {
-      for (const name of names) group.#configure(name, tables, workers);
+      if (options.etcd === true) await group.#startEtcd();
+      for (const name of names) group.#configure(name);
       for (const name of names) await group.start(name);
       // deno-fmt-ignore
       group.tool("alpha", "volume", "create", "vol", "--size", "48MiB", "--members", names.join(","), "--initiators", "*");
@@ -48,12 +65,23 @@ export class LiveGroup implements AsyncDisposable {
     }
   }
 
-  #configure(name: Name, tables: string, workers: number): void {
+  async #startEtcd(): Promise<void> {
+    const leave = this.machines.enter("keeper");
+    try {
+      this.#etcd = await EtcdServer.startAt(this.machines.address("keeper"));
+    } finally {
+      leave();
+    }
+  }
+
+  #configure(name: Name): void {
+    const { tables = "", workers = workersWanted } = this.options;
+    const metadata = this.#etcd === null ? "sqlite:group.db" : `etcd:${this.#etcd.url}`;
     Deno.writeTextFileSync(
       `${this.directory}/${name}.toml`,
       `[group]
 name = "demo"
-metadata = "sqlite:group.db"
+metadata = "${metadata}"
 secret_file = "group.secret"
 iqn_prefix = "${iqnPrefix}"
 login_policy = "none"
@@ -219,6 +247,7 @@ ${tables}`,
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const name of [...this.#children.keys()]) await this.end(name, "SIGKILL");
+    await this.#etcd?.stop();
     this.machines[Symbol.dispose]();
     await Deno.remove(this.directory, { recursive: true });
   }
@@ -227,16 +256,17 @@ ${tables}`,
 export function scene(
   name: string,
   fn: (group: LiveGroup) => Promise<void>,
-  tables = "",
-  workers = workersWanted,
+  options: GroupOptions = {},
 ): void {
-  Deno.test({ name, ignore: missing !== null }, async () => {
-    await using group = await LiveGroup.make(tables, workers);
+  const body = async () => {
+    await using group = await LiveGroup.make(options);
     try {
       await fn(group);
     } catch (error) {
       for (const name of names) console.log(`${name}:\n${(await group.end(name, "SIGTERM")).slice(-6000)}`);
       throw error;
     }
-  });
+  };
+  if (missing !== null) Deno.test({ name, ignore: true, fn: body });
+  else interop(name, options.etcd === true ? ["etcd"] : [], body);
 }

@@ -80,8 +80,7 @@ scene(
       assert.equal(report.again, 1, "a command failed, beside the one that tells of the login");
     }
   },
-  "",
-  3,
+  { workers: 3 },
 );
 
 scene(

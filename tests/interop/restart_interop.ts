@@ -119,7 +119,7 @@ scene("what goes wrong in a restart costs a login at most, and no byte", async (
 });
 
 scene(
-  "every member is started anew, one after the other, under a busy client that does not notice",
+  "every member is started anew, one after the other, under a busy client that does not notice (metadata in etcd)",
   async (group) => {
     // Lost without it: upgrades without a logout.
     const running = group.client({ depth: 8 });
@@ -150,4 +150,5 @@ scene(
     // Beside the one that tells of the login, one each time that tells of a path that changed.
     assert.ok(report.again <= 1 + 2 * names.length, `${report.again} commands were answered otherwise`);
   },
+  { etcd: true },
 );
