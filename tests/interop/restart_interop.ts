@@ -47,6 +47,7 @@ scene(
       await group.end("alpha", "SIGTERM");
       assert.ok(existsSync(`${group.directory}/alpha/handed-over.json`));
       const stoppedMs = Date.now() - ms;
+      if (round === 2) await failToStart(group);
       await group.start("alpha");
       console.log(`stopped in ${stoppedMs} ms, away for ${Date.now() - ms} ms`);
       await pause(500);
