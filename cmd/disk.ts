@@ -93,7 +93,8 @@ function holds(found: Inspection): string {
       return "nothing: blank";
     case "ours":
       return `disk ${found.identity.diskId} of group ${found.identity.groupId}, ` +
-        `${plural(found.slots, "slot")} of ${formatBytes(found.pageBytes)}`;
+        `${plural(found.slots, "slot")} of ${formatBytes(found.pageBytes)}` +
+        (found.problem === null ? "" : `; ${found.problem}`);
     case "foreign":
       return found.what;
     case "damaged":

@@ -185,6 +185,10 @@ export async function checkDisk(config: DiskConfig): Promise<Check> {
     if (found.kind === "damaged") {
       return { name, outcome: "fail", detail: found.why, advice: `Look at it: plimsoll disk check ${path}` };
     }
+    if (found.kind === "ours" && found.problem !== null) {
+      const advice = "Restore it from a copy; what was behind the end is gone.";
+      return { name, outcome: "fail", detail: found.problem, advice };
+    }
     const info = await stat(path);
     const what = found.kind === "blank"
       ? "blank, formatted at the next start"

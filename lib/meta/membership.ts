@@ -49,6 +49,7 @@ export class Membership {
   readonly #lease: KeptLease;
   #state: MemberState = "joining";
   #joined = false;
+  #left = false;
   #lostBecause: string | null = null;
 
   /** Claims the name; rejects with what to do when another process holds it. */
@@ -97,6 +98,7 @@ export class Membership {
     try {
       await this.#put(this.#lease.leaseId);
     } catch (error) {
+      if (this.#left) return; // nobody is to be told any more
       this.#parts.log.warn("cannot tell the group this member's state", {
         state,
         reason: (error as Error).message,
@@ -126,6 +128,7 @@ export class Membership {
 
   /** Gives the name up: others know at once. */
   async leave(): Promise<void> {
+    this.#left = true;
     try {
       await this.#lease.release();
     } catch (error) {
@@ -203,7 +206,7 @@ export class Membership {
     const { log } = this.#parts;
     if (!held) {
       this.#lostBecause = reason;
-      if (this.#state === "draining") return;
+      if (this.#state === "draining" || this.#left) return;
       log.error("the member's lease is lost: commands are answered BUSY until it is back", { reason });
     } else if (this.#joined) log.info("the member has its lease again and serves");
   }

@@ -6,6 +6,7 @@ import { DiskCalls, DiskError } from "./disk_calls.ts";
 import {
   blockBytes,
   entriesPerBlock,
+  sizeProblem,
   slotOffset,
   type StoreIdentity,
   type StoreState,
@@ -54,6 +55,8 @@ export interface CheckOptions {
 }
 
 const readBytes = 1_048_576;
+/** Slots that cannot be read are told of one by one up to here. */
+const unreadableToldMax = 100;
 
 /** Throws StoreOpenError when the disk is no store that this program can read. */
 export async function checkStore(disk: Disk, options: CheckOptions = {}): Promise<CheckReport> {
@@ -72,6 +75,8 @@ export async function checkStore(disk: Disk, options: CheckOptions = {}): Promis
   const trusted = superblock.state !== "open";
   const reading = await loadTable(calls, superblock, trusted);
   reportTable(reading, find);
+  const cut = sizeProblem(superblock.layout, disk.sizeBytes);
+  if (cut !== null) find("loss", `${cut}; what was behind the end is gone`, false);
   const slots = await readSlots(calls, superblock, reading, options);
   if (slots.dirtyTrusted > 0) {
     find("fault", `${slots.dirtyTrusted} free slots are marked as zero, but hold data`);
@@ -79,11 +84,13 @@ export async function checkStore(disk: Disk, options: CheckOptions = {}): Promis
   if (slots.dirty > 0) {
     find("note", `${slots.dirty} free slots hold old data; they are punched before anybody uses them`);
   }
-  for (const slot of slots.unreadable) {
+  for (const slot of slots.unreadable.slice(0, unreadableToldMax)) {
     const { image, page, state } = reading.table;
     const whose = state[slot] === SlotState.allocated ? `page ${page[slot]} of image ${image[slot]}` : "free";
     find("loss", `slot ${slot} (${whose}) cannot be read`, false);
   }
+  const more = slots.unreadable.length - unreadableToldMax;
+  if (more > 0) find("loss", `${more} more slots cannot be read`, false);
   const report = {
     identity: { groupId: superblock.groupId, memberId: superblock.memberId, diskId: superblock.diskId },
     state: superblock.state,
@@ -160,7 +167,8 @@ async function readSlots(
     const wanted = free
       ? options.readFree !== false
       : options.readData === true && state[slot] === SlotState.allocated;
-    if (!wanted) continue;
+    const isBehindEnd = slotOffset(layout, slot) + layout.pageBytes > calls.disk.sizeBytes; // of a disk that was cut
+    if (!wanted || isBehindEnd) continue;
     const found = await readSlot(calls, slotOffset(layout, slot), layout.pageBytes);
     if (found === "unreadable") out.unreadable.push(slot);
     if (found !== "data" || !free) continue;

@@ -111,6 +111,14 @@ export function layoutOf(slots: number, pageBytes: number): Layout {
   return { pageBytes, slots, tableBlocks, tableOffsets: [tableOffsetBytes, second], dataOffset };
 }
 
+/** Why a disk of so many bytes cannot have this layout, as the end of a sentence; null: it can. */
+export function sizeProblem({ dataOffset, slots, pageBytes }: Layout, diskBytes: number): string | null {
+  const needed = dataOffset + slots * pageBytes;
+  return diskBytes >= needed
+    ? null
+    : `it has ${diskBytes} bytes and must have at least ${needed}: it was truncated`;
+}
+
 export function slotOffset(layout: Layout, slot: number): number {
   return layout.dataOffset + slot * layout.pageBytes;
 }

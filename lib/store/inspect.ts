@@ -3,7 +3,7 @@
 
 import type { Disk } from "../base/disk.ts";
 import { DiskCalls } from "./disk_calls.ts";
-import { makingMark, makingMarkOffset, type StoreIdentity } from "./format.ts";
+import { makingMark, makingMarkOffset, sizeProblem, type StoreIdentity } from "./format.ts";
 import { readSuperblock, StoreOpenError } from "./open.ts";
 import { isZero } from "./slot_pool.ts";
 
@@ -14,6 +14,8 @@ export type Inspection =
     readonly identity: StoreIdentity;
     readonly slots: number;
     readonly pageBytes: number;
+    /** Why it cannot be served, as the end of a sentence: it was truncated. Null: it can. */
+    readonly problem: string | null;
   }
   | { readonly kind: "foreign"; readonly what: string }
   | { readonly kind: "damaged"; readonly why: string };
@@ -78,6 +80,7 @@ export async function inspectDisk(disk: Disk): Promise<Inspection> {
       identity: { groupId, memberId, diskId },
       slots: layout.slots,
       pageBytes: layout.pageBytes,
+      problem: sizeProblem(layout, disk.sizeBytes),
     };
   } catch (error) {
     if (!(error instanceof StoreOpenError)) throw error;

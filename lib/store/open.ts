@@ -7,6 +7,7 @@ import {
   decodeSuperblock,
   encodeSuperblock,
   knownFeatures,
+  sizeProblem,
   type StoreIdentity,
   type Superblock,
   superblockOffsets,
@@ -254,13 +255,11 @@ function checkFeatures(disk: Disk, superblock: Superblock, readOnly: boolean): v
 }
 
 function checkSize(disk: Disk, superblock: Superblock): void {
-  const { dataOffset, slots, pageBytes } = superblock.layout;
-  const needed = dataOffset + slots * pageBytes;
-  if (disk.sizeBytes >= needed) return;
+  const problem = sizeProblem(superblock.layout, disk.sizeBytes);
+  if (problem === null) return;
   throw new StoreOpenError(
     "truncated",
-    `Cannot open disk "${disk.name}": it has ${disk.sizeBytes} bytes and must have at least ${needed}: it was truncated. ` +
-      `Restore it from a copy; what was behind the end is gone.`,
+    `Cannot open disk "${disk.name}": ${problem}. Restore it from a copy; what was behind the end is gone.`,
   );
 }
 

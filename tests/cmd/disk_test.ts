@@ -3,6 +3,7 @@
 import { strict as assert } from "node:assert";
 import { Buffer } from "node:buffer";
 import { openFileDisk } from "../../lib/io/file_disk.ts";
+import { checkDisk } from "../../cmd/doctor_member.ts";
 import { systemRandom } from "../../lib/io/system_random.ts";
 import { formatDisk, inspectDisk } from "../../lib/store/mod.ts";
 import { run, Scene } from "./scene.ts";
@@ -112,6 +113,22 @@ Deno.test("disk check of what is no store is exit 1, and progress is shown to a 
     const path = `${directory}/disk`;
     await formatted(path);
     assert.match((await run(["disk", "check", path], { tty: true })).err, /checking .* of \d+ slots \(0 %\)/);
+  }));
+
+Deno.test("a disk that was cut is told so in a line, by disk check and by doctor", () =>
+  inDirectory(async (directory) => {
+    const path = `${directory}/disk`;
+    await formatted(path);
+    Deno.truncateSync(path, 2 * MiB);
+    const { code, out, err } = await run(["disk", "check", path]);
+    assert.equal(code, 1);
+    assert.match(out, /loss +it has 2097152 bytes and must have at least \d+: it was truncated/);
+    assert.ok(out.split("\n").length < 6, out); // not a line for each slot
+    assert.match(err, /Restore/);
+    assert.doesNotMatch(err, /--repair/);
+    const seen = await checkDisk({ path, sizeBytes: 32 * MiB, direct: false, line: 1 });
+    assert.equal(seen.outcome, "fail");
+    assert.match(seen.detail, /was truncated/);
   }));
 
 Deno.test("disk list asks the member, and looks itself where none runs", () =>

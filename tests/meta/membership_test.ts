@@ -25,6 +25,8 @@ class Scene {
   readonly metadata = this.store.connect();
   readonly returned: string[] = [];
 
+  readonly log: string[] = [];
+
   join(who: Partial<Self> = {}, metadata: Metadata = this.store.connect()): Promise<Membership> {
     const self: Self = {
       name: "alpha",
@@ -43,7 +45,7 @@ class Scene {
       clock: this.clock,
       bootClock: { era: "boot 1", nowMs: () => this.clock.nowMs() },
       random,
-      log: silentLog,
+      log: { ...silentLog, warn: (text) => this.log.push(text), error: (text) => this.log.push(text) },
       proof,
       self,
       returned: () => Promise.resolve(void this.returned.push(`${self.pid}`)),
@@ -98,6 +100,19 @@ Deno.test("a member's record says where it is, is proven, and goes when it leave
   await alpha.leave();
   assert.equal(await scene.record(), null);
   assert.equal(alpha.held(), false);
+});
+
+Deno.test("a member that leaves has lost nothing: the log of a start that failed, or of a quick stop, has its own reason only", async () => {
+  const scene = new Scene();
+  const alpha = await scene.join();
+  await alpha.leave();
+  const metadata = scene.store.connect();
+  const again = await scene.join({ pid: 12 }, metadata);
+  const told = again.setState("draining"); // does not come through before the end
+  Object.assign(metadata, { commit: () => Promise.reject(new Error("it is closed")) });
+  await again.leave();
+  await told;
+  assert.deepEqual(scene.log, []);
 });
 
 Deno.test("a second holder of a name that lives is refused, and told who holds it and for how long", async () => {

@@ -410,6 +410,15 @@ Deno.test("disk check finds free slots that are not zero, and punches them when 
   assert.deepEqual((await checkStore(disk)).findings, []);
 });
 
+Deno.test("disk check of a disk that cannot be read at all has an end", async () => {
+  const disk = await closedDisk(250);
+  const { dataOffset } = layoutFor(disk.sizeBytes, pageBytes)!;
+  const torn = new FaultDisk(disk, (o) => o.kind === "read" && o.offsetBytes >= dataOffset ? EIO : 0);
+  const texts = (await checkStore(torn)).findings.map(({ text }) => text);
+  assert.equal(texts.length, 101);
+  assert.equal(texts.at(-1), "149 more slots cannot be read"); // one of the 250 is in use, and not looked at
+});
+
 Deno.test("a disk that holds somebody else's data is recognised before it is overwritten", async () => {
   const put = (at: number, text: string, size = 4_194_304): MemoryDisk => {
     const disk = new MemoryDisk("memory", size);
