@@ -1,8 +1,8 @@
 // What an initiator-proxy gives and costs: three members with a third of a volume each, read by one client in turns through
 // one member (which forwards two thirds), through a proxy that knows the route table, and through one that does not.
 
-import { TargetProcess } from "../tests/interop/target_process.ts";
-import { ThreeMembers, until } from "../tests/interop/three_members.ts";
+import { TargetProcess, until } from "../tests/interop/target_process.ts";
+import { ThreeMembers } from "../tests/interop/three_members.ts";
 import type { StatusReport } from "../lib/mgmt/control.ts";
 import { fillVolume, type Load, type Measured, runLoad, type Served, sizeMiB } from "./bench_tools.ts";
 

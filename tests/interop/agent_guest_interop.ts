@@ -3,16 +3,12 @@
 import { strict as assert } from "node:assert";
 import type { RouteReport, SessionReport } from "../../lib/mgmt/control.ts";
 import { guest, guestNeeds } from "./guest.ts";
-import { iqnPrefix, pause, root, type TargetProcess } from "./target_process.ts";
+import { api, iqnPrefix, pause, root, type TargetProcess } from "./target_process.ts";
 import { ThreeMembers } from "./three_members.ts";
 import { finish, interop, succeed } from "./tools.ts";
 
 const packed = `${root}dist/plimsoll`;
 const awayMs = 2_000;
-
-async function api<T>(target: TargetProcess, path: string): Promise<T> {
-  return await (await fetch(`http://${target.admin}${path}`)).json();
-}
 
 /** The program as it is after its first start, which takes an emulated machine half a minute. */
 async function unpacked(cache: string): Promise<string> {

@@ -3,7 +3,7 @@
 import { strict as assert } from "node:assert";
 import type { BalanceReport, SessionReport, StatusReport } from "../../lib/mgmt/control.ts";
 import { MovingClient } from "./moving_client.ts";
-import { pause, type TargetOptions, TargetProcess } from "./target_process.ts";
+import { api, pause, type TargetOptions, TargetProcess, until } from "./target_process.ts";
 import { interop } from "./tools.ts";
 
 const balance = [
@@ -19,30 +19,13 @@ const balance = [
 /** How long nobody must be moved once it is even; 180 in the acceptance run. */
 const quietS = Number(Deno.env.get("PLIMSOLL_QUIET_SECONDS") ?? 20);
 
-async function api<T>(target: TargetProcess, path: string): Promise<T> {
-  return await (await fetch(`http://${target.admin}${path}`)).json();
-}
-
-async function until(condition: () => Promise<boolean>, what: string, msMax = 30_000): Promise<number> {
-  const begin = Date.now();
-  while (!await condition()) {
-    assert.ok(Date.now() - begin < msMax, `waited too long: ${what}`);
-    await pause(100);
-  }
-  return Date.now() - begin;
-}
-
 class Three implements AsyncDisposable {
   private constructor(readonly members: readonly TargetProcess[]) {}
 
   static async start(loginPolicy: string): Promise<Three> {
     const options: TargetOptions = { volumes: [], diskSize: "128MiB", loginPolicy, balance, workers: 2 };
     const alpha = await TargetProcess.start(options);
-    const shared = {
-      ...options,
-      metadata: `sqlite:${alpha.directory}/var/group.db`,
-      secretFile: `${alpha.directory}/var/group.secret`,
-    };
+    const shared = { ...options, ...alpha.fellowOptions };
     const members = [alpha];
     const three = new Three(members);
     try {

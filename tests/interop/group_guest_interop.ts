@@ -4,8 +4,8 @@
 import { strict as assert } from "node:assert";
 import { guest, guestNeeds } from "./guest.ts";
 import { exists, interop, shared, succeed } from "./tools.ts";
-import { pause, root, type TargetOptions, TargetProcess } from "./target_process.ts";
-import { route, ThreeMembers, until } from "./three_members.ts";
+import { pause, root, type TargetOptions, TargetProcess, until } from "./target_process.ts";
+import { route, ThreeMembers } from "./three_members.ts";
 
 /** What sg_referrals printed: blocks, and the target port group where they are active. */
 function referrals(text: string) {

@@ -3,18 +3,14 @@
 import { strict as assert } from "node:assert";
 import type { RouteReport } from "../../lib/mgmt/control.ts";
 import { cdb16, PlainInitiator, senseKey } from "./plain_initiator.ts";
-import { pause, type TargetOptions, TargetProcess } from "./target_process.ts";
-import { memberNames, route, ThreeMembers, until } from "./three_members.ts";
+import { api, pause, type TargetOptions, TargetProcess, until } from "./target_process.ts";
+import { memberNames, route, served, ThreeMembers } from "./three_members.ts";
 import { finish, interop, succeed } from "./tools.ts";
 
 const MiB = 1024 * 1024;
 const pageBlocks = 4 * MiB / 512;
 const pages = 12;
 const busy = 8;
-
-async function api<T>(target: TargetProcess, path: string): Promise<T> {
-  return await (await fetch(`http://${target.admin}${path}`)).json();
-}
 
 /** Bytes that tell where they belong and which round wrote them. */
 function pattern(page: number, round: number, bytes = 64 * 1024): Uint8Array {
@@ -43,11 +39,7 @@ interop(
     // Lost without it: what every client of a scale-out store relies on.
     const small: TargetOptions = { volumes: [], diskSize: "128MiB" };
     await using alpha = await TargetProcess.start({ ...small, workers: 2 });
-    const shared = {
-      ...small,
-      metadata: `sqlite:${alpha.directory}/var/group.db`,
-      secretFile: `${alpha.directory}/var/group.secret`,
-    };
+    const shared = { ...small, ...alpha.fellowOptions };
     await using beta = await TargetProcess.start({ ...shared, member: "beta", workers: 2 });
     await using gamma = await TargetProcess.start({ ...shared, member: "gamma" });
     const members = [alpha, beta, gamma];
@@ -63,12 +55,7 @@ interop(
       names.join(","),
     );
     assert.equal(created.code, 0, created.stderr);
-    for (const member of members) {
-      await until(
-        async () => (await fetch(`http://${member.admin}/api/volumes/shared/route`)).ok,
-        "it is served",
-      );
-    }
+    await served("shared", members);
     const route = await api<RouteReport>(gamma, "/api/volumes/shared/route");
     assert.deepEqual(names.map((name) => route.pages!.filter((home) => home === name).length), [4, 4, 4]);
     const picture = await beta.run("route", "show", "shared");
@@ -195,14 +182,11 @@ Deno.test("a home that is paused: its pages are BUSY, no write is lost or late, 
   await using beta = await TargetProcess.start({
     ...small,
     member: "beta",
-    metadata: `sqlite:${alpha.directory}/var/group.db`,
-    secretFile: `${alpha.directory}/var/group.secret`,
+    ...alpha.fellowOptions,
   });
   const created = await alpha.run("volume", "create", "far", "--size", "16MiB", "--members", "beta");
   assert.equal(created.code, 0, created.stderr);
-  for (const member of [alpha, beta]) {
-    await until(async () => (await fetch(`http://${member.admin}/api/volumes/far/route`)).ok, "it is served");
-  }
+  await served("far", [alpha, beta]);
   const luns = await Promise.all(
     [0, 1, 2, 3].map(() => PlainInitiator.login(alpha.portals[0], alpha.iqn("far"))),
   );

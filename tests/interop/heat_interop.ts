@@ -5,8 +5,8 @@ import { strict as assert } from "node:assert";
 import type { RouteReport } from "../../lib/mgmt/control.ts";
 import { cdb16, PlainInitiator } from "./plain_initiator.ts";
 import { SlowDisk, slowDiskMissing } from "./slow_disk.ts";
-import { pause, type TargetOptions, TargetProcess } from "./target_process.ts";
-import { route, until } from "./three_members.ts";
+import { pause, type TargetOptions, TargetProcess, until } from "./target_process.ts";
+import { route, served } from "./three_members.ts";
 
 const missing = slowDiskMissing();
 if (missing !== null) console.log(`left out: ${missing}`);
@@ -87,11 +87,7 @@ Deno.test({
     balance,
   };
   await using alpha = await TargetProcess.start({ ...common, diskPath: disk.path });
-  const shared = {
-    ...common,
-    metadata: `sqlite:${alpha.directory}/var/group.db`,
-    secretFile: `${alpha.directory}/var/group.secret`,
-  };
+  const shared = { ...common, ...alpha.fellowOptions };
   await using beta = await TargetProcess.start({ ...shared, member: "beta" });
   await using gamma = await TargetProcess.start({ ...shared, member: "gamma" });
   const made = await alpha.run(
@@ -104,9 +100,7 @@ Deno.test({
     "alpha,beta,gamma",
   );
   assert.equal(made.code, 0, made.stderr);
-  for (const member of [alpha, beta, gamma]) {
-    await until(async () => await route(member, "vol") !== null, "it is served");
-  }
+  await served("vol", [alpha, beta, gamma]);
   const writer = await PlainInitiator.login(beta.portals[0], beta.iqn("vol"));
   await read(writer, 0, 0);
   for (let page = 0; page < pages; page++) {

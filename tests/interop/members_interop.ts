@@ -5,15 +5,11 @@ import { strict as assert } from "node:assert";
 import type { MemberReport, StatusReport } from "../../lib/mgmt/control.ts";
 import { EtcdServer } from "../meta/etcd_server.ts";
 import { cdb16, PlainInitiator } from "./plain_initiator.ts";
-import { pause, type TargetOptions, TargetProcess } from "./target_process.ts";
+import { api, pause, type TargetOptions, TargetProcess, until } from "./target_process.ts";
 import { interop } from "./tools.ts";
 
 const small: TargetOptions = { volumes: [{ name: "vol0", size: "64MiB" }], diskSize: "128MiB" };
 const busy = 8;
-
-async function api<T>(target: TargetProcess, path: string): Promise<T> {
-  return await (await fetch(`http://${target.admin}${path}`)).json();
-}
 
 /** Writes and reads back one block; the statuses seen. */
 async function use(initiator: PlainInitiator, value: number): Promise<number[]> {
@@ -23,15 +19,6 @@ async function use(initiator: PlainInitiator, value: number): Promise<number[]> 
   const read = await initiator.command(cdb16(0x88, 8, 1), { readBytes: 512 });
   if (read.status === 0) assert.deepEqual(read.data, bytes);
   return [written.status, read.status];
-}
-
-async function until(condition: () => Promise<boolean>, what: string, msMax = 30_000): Promise<number> {
-  const begin = Date.now();
-  while (!await condition()) {
-    assert.ok(Date.now() - begin < msMax, `waited too long: ${what}`);
-    await pause(100);
-  }
-  return Date.now() - begin;
 }
 
 Deno.test("a member that is paused for 30 s goes on, with its lease anew and nothing wrong", async () => {
@@ -58,11 +45,7 @@ Deno.test("a member that is paused for 30 s goes on, with its lease anew and not
 Deno.test("killed and started again, a member has its name at once; a twin is refused; others see who lives", async () => {
   // Lost without it: a restart that waits for its own ghost, or a second process of one name.
   await using alpha = await TargetProcess.start(small);
-  const shared = {
-    ...small,
-    metadata: `sqlite:${alpha.directory}/var/group.db`,
-    secretFile: `${alpha.directory}/var/group.secret`,
-  };
+  const shared = { ...small, ...alpha.fellowOptions };
   const twin = await assertRefused(TargetProcess.start(shared));
   assert.match(
     twin,

@@ -4,7 +4,8 @@
 import { strict as assert } from "node:assert";
 import type { MemberReport, RouteReport, StatusReport } from "../../lib/mgmt/control.ts";
 import { cdb16, PlainInitiator } from "./plain_initiator.ts";
-import { pause, type TargetOptions, TargetProcess } from "./target_process.ts";
+import { api, eventually, pause, type TargetOptions, TargetProcess } from "./target_process.ts";
+import { served } from "./three_members.ts";
 
 const MiB = 1024 * 1024;
 const pageBytes = 4 * MiB;
@@ -14,18 +15,6 @@ const busy = 8;
 /** A writer's part of a page. */
 const partBlocks = 16;
 const rounds = Number(Deno.env.get("PLIMSOLL_MOVER_ROUNDS") ?? 30);
-
-async function api<T>(target: TargetProcess, path: string): Promise<T> {
-  return await (await fetch(`http://${target.admin}${path}`)).json();
-}
-
-async function until(condition: () => Promise<boolean>, what: string, msMax = 60_000): Promise<void> {
-  const begin = Date.now();
-  while (!await condition().catch(() => false)) {
-    assert.ok(Date.now() - begin < msMax, `waited too long: ${what}`);
-    await pause(50);
-  }
-}
 
 /** Bytes that tell their page, their writer and their round in every block. */
 function pattern(page: number, writer: number, round: number): Uint8Array {
@@ -125,23 +114,14 @@ class Writer {
 Deno.test(`kill -9 of the source or the destination in the middle of page moves, ${rounds} times, under verified load`, async () => {
   const small: TargetOptions = { volumes: [], diskSize: "512MiB", workers: 2 };
   await using alpha = await TargetProcess.start(small);
-  const shared = {
-    ...small,
-    metadata: `sqlite:${alpha.directory}/var/group.db`,
-    secretFile: `${alpha.directory}/var/group.secret`,
-  };
+  const shared = { ...small, ...alpha.fellowOptions };
   await using beta = await TargetProcess.start({ ...shared, member: "beta" });
   await using gamma = await TargetProcess.start({ ...shared, member: "gamma", workers: 1 });
   const members = [alpha, beta, gamma];
   const names = ["alpha", "beta", "gamma"];
   const made = await alpha.run("volume", "create", "shared", "--size", `${pages * pageBytes / MiB}MiB`);
   assert.equal(made.code, 0, made.stderr);
-  for (const member of members) {
-    await until(
-      async () => (await fetch(`http://${member.admin}/api/volumes/shared/route`)).ok,
-      "it is served",
-    );
-  }
+  await served("shared", members);
   const whole = await PlainInitiator.login(alpha.portals[0], alpha.iqn("shared"));
   await whole.command(cdb16(0x88, 0, 1), { readBytes: 512 }); // takes the unit attention
   const noise = crypto.getRandomValues(new Uint8Array(65_536));
@@ -165,7 +145,7 @@ Deno.test(`kill -9 of the source or the destination in the middle of page moves,
     assert.equal(drained.code, 0, drained.stderr);
     const source = members[from]!;
     const moving = async () => (await api<StatusReport>(source, "/api/status")).moves.moving > 0;
-    await Promise.race([until(moving, "pages move", 5_000).catch(() => {}), failed]);
+    await Promise.race([eventually(moving, "pages move", 5_000).catch(() => {}), failed]);
     await pause(Math.random() * 700);
     if (await moving()) {
       inMoves++;
@@ -177,7 +157,7 @@ Deno.test(`kill -9 of the source or the destination in the middle of page moves,
     await back;
     // Every third drain goes on to its end.
     if (round % 3 === 0) {
-      await until(async () => {
+      await eventually(async () => {
         const list = await api<MemberReport[]>(asked, "/api/members");
         return list.find(({ name }) => name === names[from])!.drain?.pagesLeft === 0;
       }, `${names[from]} is drained`);
@@ -190,7 +170,7 @@ Deno.test(`kill -9 of the source or the destination in the middle of page moves,
   await failed;
   for (const writer of writers) await writer.checkAll();
   // One home for each page, the same for everybody, and its slot there alone.
-  await until(async () => {
+  await eventually(async () => {
     const routes = await Promise.all(members.map((m) => api<RouteReport>(m, "/api/volumes/shared/route")));
     return routes.every(({ pages }) => JSON.stringify(pages) === JSON.stringify(routes[0]!.pages));
   }, "all have the same routes");
@@ -199,7 +179,7 @@ Deno.test(`kill -9 of the source or the destination in the middle of page moves,
     return status.map(({ disks }) => disks[0]!.allocatedBytes / pageBytes);
   };
   const last = await api<RouteReport>(alpha, "/api/volumes/shared/route");
-  await until(
+  await eventually(
     async () => {
       const found = await slots();
       return names.every((name, i) => last.pages!.filter((home) => home === name).length === found[i]);
@@ -222,21 +202,12 @@ Deno.test(`kill -9 of the source or the destination in the middle of page moves,
 Deno.test("a member is drained under verified load, removed, and another one joins and gets its share", async () => {
   const small: TargetOptions = { volumes: [], diskSize: "512MiB", workers: 2 };
   await using alpha = await TargetProcess.start(small);
-  const shared = {
-    ...small,
-    metadata: `sqlite:${alpha.directory}/var/group.db`,
-    secretFile: `${alpha.directory}/var/group.secret`,
-  };
+  const shared = { ...small, ...alpha.fellowOptions };
   await using beta = await TargetProcess.start({ ...shared, member: "beta" });
   await using gamma = await TargetProcess.start({ ...shared, member: "gamma" });
   const made = await alpha.run("volume", "create", "shared", "--size", `${pages * pageBytes / MiB}MiB`);
   assert.equal(made.code, 0, made.stderr);
-  for (const member of [alpha, beta, gamma]) {
-    await until(
-      async () => (await fetch(`http://${member.admin}/api/volumes/shared/route`)).ok,
-      "it is served",
-    );
-  }
+  await served("shared", [alpha, beta, gamma]);
   const writers = Array.from({ length: 4 }, (_, number) => new Writer([alpha, beta], number));
   const failed = Promise.all(writers.map((writer) => writer.run()));
   failed.catch(() => {});
@@ -244,16 +215,19 @@ Deno.test("a member is drained under verified load, removed, and another one joi
     const { pages } = await api<RouteReport>(alpha, "/api/volumes/shared/route");
     return (name: string) => pages!.filter((home) => home === name).length;
   };
-  await until(() => Promise.resolve(writers.every(({ writes }) => writes > pages)), "every page is written");
+  await eventually(
+    () => Promise.resolve(writers.every(({ writes }) => writes > pages)),
+    "every page is written",
+  );
   const early = await alpha.run("member", "remove", "gamma");
   assert.equal(early.code, 1);
   assert.match(early.stderr, /it is running/);
   assert.equal((await alpha.run("member", "drain", "gamma")).code, 0);
   const begin = Date.now();
-  await Promise.race([until(async () => (await homes())("gamma") === 0, "gamma is empty"), failed]);
+  await Promise.race([eventually(async () => (await homes())("gamma") === 0, "gamma is empty"), failed]);
   const drainedMs = Date.now() - begin;
   assert.match((await alpha.run("member", "list")).stdout, /^gamma .* empty$/m);
-  await until(
+  await eventually(
     async () => (await api<StatusReport>(gamma, "/api/status")).disks[0]!.allocatedBytes === 0,
     "and its disk",
   );
@@ -264,7 +238,7 @@ Deno.test("a member is drained under verified load, removed, and another one joi
   await using delta = await TargetProcess.start({ ...shared, member: "delta" });
   const joined = Date.now();
   await Promise.race([
-    until(async () => (await homes())("delta") >= 6, "delta has its share", 90_000),
+    eventually(async () => (await homes())("delta") >= 6, "delta has its share", 90_000),
     failed,
   ]);
   for (const writer of writers) writer.stop = true;

@@ -4,7 +4,8 @@ import { strict as assert } from "node:assert";
 import type { SessionReport, StatusReport } from "../../lib/mgmt/control.ts";
 import { suiteNeeds, SuiteRun } from "./conformance.ts";
 import { cdb16, ConnectionLost, PlainInitiator } from "./plain_initiator.ts";
-import { pause, type TargetOptions, TargetProcess } from "./target_process.ts";
+import { api, eventually, pause, type TargetOptions, TargetProcess } from "./target_process.ts";
+import { served } from "./three_members.ts";
 import { interop } from "./tools.ts";
 
 const blockBytes = 4096;
@@ -13,39 +14,18 @@ const pages = 12;
 const blocks = pages * pageBlocks / 8;
 const reads = 100_000;
 
-async function api<T>(target: TargetProcess, path: string): Promise<T> {
-  return await (await fetch(`http://${target.admin}${path}`)).json();
-}
-
-async function until(condition: () => Promise<boolean>, what: string, msMax = 30_000): Promise<void> {
-  const begin = Date.now();
-  while (!await condition().catch(() => false)) {
-    assert.ok(Date.now() - begin < msMax, `waited too long: ${what}`);
-    await pause(100);
-  }
-}
-
 /** Three members with a volume on all of them. */
 async function members(stack: AsyncDisposableStack): Promise<TargetProcess[]> {
   const small: TargetOptions = { volumes: [], diskSize: "128MiB" };
   const alpha = stack.use(await TargetProcess.start({ ...small, workers: 2 }));
-  const rest = {
-    ...small,
-    metadata: `sqlite:${alpha.directory}/var/group.db`,
-    secretFile: `${alpha.directory}/var/group.secret`,
-  };
+  const rest = { ...small, ...alpha.fellowOptions };
   const beta = stack.use(await TargetProcess.start({ ...rest, member: "beta", workers: 2 }));
   const gamma = stack.use(await TargetProcess.start({ ...rest, member: "gamma" }));
   const all = [alpha, beta, gamma];
   const create = ["volume", "create", "vol0", "--size", "48MiB", "--members", "alpha,beta,gamma"];
   const created = await alpha.run(...create, "--initiators", "*");
   assert.equal(created.code, 0, created.stderr);
-  for (const member of all) {
-    await until(
-      async () => (await fetch(`http://${member.admin}/api/volumes/vol0/route`)).ok,
-      "vol0 is served",
-    );
-  }
+  await served("vol0", all);
   return all;
 }
 
@@ -63,7 +43,7 @@ async function proxySessions(all: readonly TargetProcess[]): Promise<SessionRepo
 }
 
 async function pathsOpen(proxy: TargetProcess, count: number): Promise<void> {
-  await until(async () => {
+  await eventually(async () => {
     const { proxied } = await api<StatusReport>(proxy, "/api/status");
     const { paths } = proxied![0]!;
     return paths.length === count && paths.every(({ state }) => state === "open");
@@ -212,7 +192,7 @@ interop(
     await beta.restart();
     const status = await caught;
     assert.ok(status === 0 || status === 8, `status ${status}`);
-    await until(async () => await writeBlock(lun, blockOf(away, 1), 10_000) === 0, "its pages are back");
+    await eventually(async () => await writeBlock(lun, blockOf(away, 1), 10_000) === 0, "its pages are back");
     known.set(blockOf(away, 1), 10_000);
     await verify();
     await pathsOpen(proxy, 6);
@@ -256,7 +236,7 @@ interop(
     for (const member of all) assert.equal((await member.stop()).code, 0, member.log);
     const late = proxy.restart();
     late.catch(() => {});
-    await until(async () => {
+    await eventually(async () => {
       const answer = await fetch(`http://${proxy.admin}/healthz`);
       await answer.body?.cancel();
       const { notices } = await api<StatusReport>(proxy, "/api/status");
@@ -266,7 +246,7 @@ interop(
     await late;
     lun = await login(proxy);
     for (let page = 0; page < pages; page++) {
-      await until(async () => await writeBlock(lun, blockOf(page, 300), 1) === 0, "all is served");
+      await eventually(async () => await writeBlock(lun, blockOf(page, 300), 1) === 0, "all is served");
     }
     await verify();
     await lun.close();

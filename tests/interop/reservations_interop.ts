@@ -3,6 +3,7 @@
 import { strict as assert } from "node:assert";
 import { cdb16, PlainInitiator } from "./plain_initiator.ts";
 import { pause, type TargetOptions, TargetProcess } from "./target_process.ts";
+import { served } from "./three_members.ts";
 import { interop } from "./tools.ts";
 
 const good = 0, busy = 8, conflict = 0x18;
@@ -39,22 +40,13 @@ interop(
   async () => {
     const small: TargetOptions = { volumes: [], diskSize: "128MiB" };
     await using alpha = await TargetProcess.start({ ...small, workers: 2 });
-    const shared = {
-      ...small,
-      metadata: `sqlite:${alpha.directory}/var/group.db`,
-      secretFile: `${alpha.directory}/var/group.secret`,
-    };
+    const shared = { ...small, ...alpha.fellowOptions };
     await using beta = await TargetProcess.start({ ...shared, member: "beta", workers: 2 });
     await using gamma = await TargetProcess.start({ ...shared, member: "gamma" });
     const members = [alpha, beta, gamma];
     const created = await alpha.run("volume", "create", "shared", "--size", "24MiB");
     assert.equal(created.code, 0, created.stderr);
-    for (const member of members) {
-      for (let i = 0; !(await fetch(`http://${member.admin}/api/volumes/shared/route`)).ok; i++) {
-        assert.ok(i < 100, "it is not served");
-        await pause(100);
-      }
-    }
+    await served("shared", members);
     const luns = await Promise.all(members.map((m) => PlainInitiator.login(m.portals[0], m.iqn("shared"))));
     const [one, two, three] = luns as [PlainInitiator, PlainInitiator, PlainInitiator];
     for (const lun of luns) assert.equal(await settled(lun, 0, 1), good);

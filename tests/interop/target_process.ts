@@ -94,6 +94,30 @@ export function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
+/** Waits until the condition holds; the milliseconds. */
+export async function until(
+  condition: () => Promise<boolean> | boolean,
+  what: string,
+  msMax = 30_000,
+): Promise<number> {
+  const begin = Date.now();
+  while (!await condition()) {
+    if (Date.now() - begin > msMax) throw new Error(`waited too long: ${what}`);
+    await pause(50);
+  }
+  return Date.now() - begin;
+}
+
+/** The same, where who is asked may not be there (yet): a condition that rejects does not hold. */
+export function eventually(condition: () => Promise<boolean>, what: string, msMax = 60_000): Promise<number> {
+  return until(() => condition().catch(() => false), what, msMax);
+}
+
+/** What a member's admin API answers. */
+export async function api<T>(target: TargetProcess, path: string): Promise<T> {
+  return await (await fetch(`http://${target.admin}${path}`)).json();
+}
+
 function addressesOf({ addresses }: TargetOptions): readonly [string, string] {
   return addresses ?? ["127.0.0.1", "127.0.0.2"];
 }
@@ -193,6 +217,12 @@ export class TargetProcess implements AsyncDisposable {
       throw e;
     }
     return target;
+  }
+
+  /** What other members of its group have in common with it. */
+  get fellowOptions(): Pick<TargetOptions, "metadata" | "secretFile"> {
+    const directory = `${this.directory}/var`;
+    return { metadata: `sqlite:${directory}/group.db`, secretFile: `${directory}/group.secret` };
   }
 
   get configuration(): string {

@@ -2,7 +2,7 @@
 
 import type { RouteReport } from "../../lib/mgmt/control.ts";
 import { EtcdServer } from "../meta/etcd_server.ts";
-import { pause, type TargetOptions, TargetProcess } from "./target_process.ts";
+import { type TargetOptions, TargetProcess, until } from "./target_process.ts";
 
 export const memberNames = ["alpha", "beta", "gamma"] as const;
 
@@ -28,10 +28,8 @@ export class ThreeMembers implements AsyncDisposable {
             ...options,
             volumes: [],
             member,
-            ...(etcd === null
-              ? first && { metadata: `sqlite:${first.directory}/var/group.db` }
-              : { metadata: `etcd:${etcd.url}` }),
-            ...(first && { secretFile: `${first.directory}/var/group.secret` }),
+            ...first?.fellowOptions,
+            ...etcd !== null && { metadata: `etcd:${etcd.url}` },
           }),
         );
       }
@@ -47,9 +45,7 @@ export class ThreeMembers implements AsyncDisposable {
     const wanted = ["--size", size, "--members", memberNames.join(","), ...more];
     const made = await this.members[0]!.run("volume", "create", name, ...wanted);
     if (made.code !== 0) throw new Error(`volume create ended with status ${made.code}: ${made.stderr}`);
-    for (const member of this.members) {
-      await until(async () => await route(member, name) !== null, `${name} is served`);
-    }
+    await served(name, this.members);
   }
 
   /** Ends all three in order; throws when one does not end with 0. */
@@ -74,16 +70,9 @@ export async function route(member: TargetProcess, volume: string): Promise<Rout
   return null;
 }
 
-/** Waits for the condition; returns the milliseconds. */
-export async function until(
-  condition: () => Promise<boolean> | boolean,
-  what: string,
-  msMax = 30_000,
-): Promise<number> {
-  const begin = Date.now();
-  while (!await condition()) {
-    if (Date.now() - begin > msMax) throw new Error(`waited too long: ${what}`);
-    await pause(100);
+/** Waits until every one of the members serves the volume. */
+export async function served(volume: string, members: readonly TargetProcess[]): Promise<void> {
+  for (const member of members) {
+    await until(async () => await route(member, volume) !== null, `${volume} is served`);
   }
-  return Date.now() - begin;
 }

@@ -23,6 +23,7 @@ import { limits } from "../../lib/base/limits.ts";
 import { freePort } from "../interop/target_process.ts";
 import { FaultDisk, MemoryDisk } from "../store/memory_disk.ts";
 import { ManualClock } from "./manual_clock.ts";
+import { memoryFile } from "./memory_file.ts";
 import { Lun } from "./scsi.ts";
 
 export const iqnPrefix = "iqn.2026-11.net.plimsoll.test";
@@ -149,7 +150,7 @@ export class World implements AsyncDisposable {
         network: this.network,
         log: this.#logger(),
         metadata,
-        secretFile: this.#secretFile(),
+        secretFile: memoryFile(this.files, "/d/group.secret"),
         openDisk: (path, { createBytes }) => this.openDisk(path, createBytes),
         exists: (path) => this.#directory === null ? this.disks.has(path) : existsSync(path),
         readSecretFile: (path) => Promise.resolve(this.files.get(path)!),
@@ -249,20 +250,6 @@ export class World implements AsyncDisposable {
       this.log.push({ level, message, fields });
     };
     return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
-  }
-
-  #secretFile() {
-    const path = "/d/group.secret";
-    return {
-      path,
-      read: () => Promise.resolve(this.files.get(path) ?? null),
-      make: (text: string) => {
-        if (this.files.has(path)) return Promise.resolve(false);
-        this.files.set(path, text);
-        return Promise.resolve(true);
-      },
-      remove: () => Promise.resolve(void this.files.delete(path)),
-    };
   }
 }
 

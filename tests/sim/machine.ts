@@ -16,6 +16,7 @@ import { layoutFor } from "../../lib/store/format.ts";
 import { Medium } from "../store/crash_disk.ts";
 import { MemoryDisk } from "../store/memory_disk.ts";
 import { SeededRandom } from "../store/store_calls.ts";
+import { memoryFile } from "../roles/memory_file.ts";
 import { SimDisk } from "./disk.ts";
 import { SlowMetadata } from "./metadata.ts";
 import { type Host, ProcessNetwork, type SimNetwork } from "./network.ts";
@@ -295,7 +296,7 @@ export class Machine {
       network: process.network,
       log: this.#log(process),
       metadata: plant.metadata?.(metadata, scheduler) ?? metadata,
-      secretFile: this.#secretFile(),
+      secretFile: memoryFile(this.files, "/d/group.secret"),
       openDisk: (path: string, { createBytes }: { createBytes?: number }) => {
         if (createBytes !== undefined) {
           this.media.set(path, new Medium(createBytes, this.#random, 0));
@@ -335,20 +336,6 @@ export class Machine {
       if (process.alive) this.world.trace.event(`log ${level}`, 0, 0, `${message} ${JSON.stringify(fields)}`);
     };
     return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
-  }
-
-  #secretFile() {
-    const path = "/d/group.secret";
-    return {
-      path,
-      read: () => Promise.resolve(this.files.get(path) ?? null),
-      make: (text: string) => {
-        if (this.files.has(path)) return Promise.resolve(false);
-        this.files.set(path, text);
-        return Promise.resolve(true);
-      },
-      remove: () => Promise.resolve(void this.files.delete(path)),
-    };
   }
 }
 
