@@ -94,6 +94,7 @@ export async function checkGroupSecret(config: MemberConfig): Promise<Check> {
     }
     return { name, outcome: "fail", detail: (error as Error).message, advice: "Run as the member's user." };
   }
+  if (!info.isFile()) return notAFile(name, path);
   const mode = info.mode & 0o777;
   if ((mode & 0o077) === 0) return { name, outcome: "ok", detail: `${path} is private` };
   const detail = `${path} has mode ${mode.toString(8)}: other users can prove to be members`;
@@ -106,10 +107,32 @@ export async function checkMetadata(group: MemberConfig["group"]): Promise<Check
   if (metadata.kind === "etcd") return await checkEtcd(name, group, metadata.endpoints);
   const info = await stat(metadata.path).catch(() => null);
   if (info === null) return await creatable(name, metadata.path);
+  if (!info.isFile()) return notAFile(name, metadata.path);
   const directory = directoryOf(metadata.path);
   // SQLite makes its journal beside the file, so the directory must be writable too.
   if (!await writable(metadata.path) || !await writable(directory)) return notWritable(name);
+  if (info.size > 0 && !await isDatabase(metadata.path)) {
+    const advice = "Stop every member, keep the file, and put back a copy (docs/metadata.md).";
+    return { name, outcome: "fail", detail: `${metadata.path} is no SQLite database`, advice };
+  }
   return { name, outcome: "ok", detail: `${metadata.path}, ${formatBytes(info.size)}` };
+}
+
+/** By its first bytes (https://sqlite.org/fileformat2.html, "Magic Header String"): to open it might change it. */
+async function isDatabase(path: string): Promise<boolean> {
+  using file = await Deno.open(path);
+  const head = new Uint8Array(16);
+  await file.read(head);
+  return new TextDecoder().decode(head) === "SQLite format 3\0";
+}
+
+function notAFile(name: string, path: string): Check {
+  return {
+    name,
+    outcome: "fail",
+    detail: `${path} is no file`,
+    advice: "Name another in the configuration.",
+  };
 }
 
 /** What is missing for short cuts, where they are wanted. Finding out makes a table and a rule that are gone at once. */

@@ -2,13 +2,15 @@
 
 import { syncDirectoryOf } from "./file_disk.ts";
 
-/** The text of a file, or null when there is none. Other errors are thrown as they are. */
+/** The text of a file, or null when there is none. Rejects, with its name, when it cannot be read. */
 export async function readTextIfThere(path: string): Promise<string | null> {
   try {
     return await Deno.readTextFile(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
+    throw new Error(
+      `Cannot read "${path}": ${(error as Error).message}. Name a file that this user may read.`,
+    );
   }
 }
 

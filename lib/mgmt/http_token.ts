@@ -23,9 +23,10 @@ export async function readToken(path: string): Promise<string | null> {
     text = (await Deno.readTextFile(path)).trim();
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return null;
-    throw new Error(
-      `Cannot read the admin token "${path}": ${(error as Error).message}. Run as the member's user.`,
-    );
+    const advice = error instanceof Deno.errors.PermissionDenied
+      ? "Run as the member's user."
+      : "Check state_dir, or the name of the file.";
+    throw new Error(`Cannot read the admin token "${path}": ${(error as Error).message}. ${advice}`);
   }
   if (mode !== null && (mode & 0o077) !== 0) {
     throw new Error(

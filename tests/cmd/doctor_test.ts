@@ -118,6 +118,25 @@ Deno.test("a file system without room is told of while the member runs, too", as
   assert.match(found.detail, /online, .*; may grow by .*, free are/);
 });
 
+Deno.test("files that are something else are failures: directories, and metadata that is no database", async () => {
+  await using scene = new Scene();
+  Deno.mkdirSync(`${scene.directory}/state/alpha`, { recursive: true, mode: 0o700 });
+  Deno.mkdirSync(`${scene.directory}/state/group.secret`, { mode: 0o700 });
+  scene.file("state/group.db", "not a database, but long enough to be one");
+  const path = scene.file(
+    "a.toml",
+    config({ portalPort: freePort(), adminPort: freePort(), disk: "state/a.img" }),
+  );
+  const { code, find } = await doctor(path);
+  assert.equal(code, 1);
+  assert.equal(find("group secret").outcome, "fail");
+  assert.match(find("group secret").detail, / is no file$/);
+  assert.match(find("metadata").detail, /is no SQLite database/);
+  Deno.removeSync(`${scene.directory}/state/group.db`);
+  Deno.mkdirSync(`${scene.directory}/state/group.db`);
+  assert.match((await doctor(path)).find("metadata").detail, /is no file/);
+});
+
 Deno.test("a running member is asked, and its disks are not touched", async () => {
   await using scene = new Scene();
   scene.control.notices = ["Something to know."];

@@ -45,6 +45,10 @@ Deno.test("a token that others can read, or that is none, is refused with what t
       await assert.rejects(loadOrMakeToken(path, systemRandom), /64 hexadecimal digits.*delete it/s);
     }
     await assert.rejects(
+      loadOrMakeToken(`${path}/admin.token`, systemRandom),
+      /Not a directory.*Check state_dir/s,
+    );
+    await assert.rejects(
       loadOrMakeToken("/proc/nowhere/admin.token", systemRandom),
       /Cannot make the admin token/,
     );
