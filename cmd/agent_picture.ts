@@ -29,7 +29,8 @@ function volumeLines(volume: AgentVolumeReport, terminal: Terminal): string[] {
   const state = ready
     ? paint(terminal, "green", "ready")
     : paint(terminal, device === null ? "red" : "yellow", device === null ? "no device" : "see below");
-  const where = device === null ? "" : `  ${printable(device.path)}  ${formatBytes(device.sizeBytes)}`;
+  const mode = device?.readOnly === true ? "  read-only" : "";
+  const where = device === null ? "" : `  ${printable(device.path)}  ${formatBytes(device.sizeBytes)}${mode}`;
   const lines = [`${title(terminal, printable(name))}${where}  ${state}`];
   if (learned !== null) {
     const kernel = device?.epoch ?? null;

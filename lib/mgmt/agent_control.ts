@@ -34,6 +34,7 @@ export interface AgentVolumeReport {
     /** "/dev/mapper/plimsoll-vol0" */
     path: string;
     sizeBytes: number;
+    readOnly: boolean;
     /** Of the route table that the kernel was told last in full; null: of none yet. */
     epoch: number | null;
   } | null;

@@ -40,6 +40,8 @@ vol0  /dev/mapper/plimsoll-vol0  24 MiB  ready
     assert.deepEqual(JSON.parse(json.out), control.told);
 
     const [volume] = control.told.volumes;
+    volume!.device!.readOnly = true;
+    assert.match((await run(["status", "--config", file])).out, / {2}24 MiB {2}read-only {2}ready\n/);
     volume!.device = null;
     volume!.legs = [];
     volume!.problems.push("Cannot make it: \u001b[31m.");

@@ -52,7 +52,7 @@ interop(
         Promise.resolve(
           `[group]\nname = "demo"\nsecret_file = "group.secret"\niqn_prefix = "${iqnPrefix}"\n` +
             `[agent]\ngroup_portals = ["${alpha.portals[0]}", "${beta.portals[0]}"]\nvolumes = ["vol0"]\n` +
-            `state_dir = "/var/lib/plimsoll"\npath_timeout_ms = 5000\n`,
+            `admin = "127.0.0.99:3283"\nstate_dir = "/var/lib/plimsoll"\npath_timeout_ms = 5000\n`,
         ),
       forwarded: async () => String(await forwarded(group.members)),
       "cache-off": () => command("volume", "set", "vol0", "--write-cache", "off"),
@@ -84,8 +84,11 @@ interop(
       replace: async () => {
         await command("volume", "delete", "vol0", "--yes");
         const size = ["--size", "16MiB", "--write-cache", "off"];
-        return await command("volume", "create", "vol0", ...size, "--members", "alpha,beta");
+        await command("volume", "create", "vol0", ...size, "--members", "alpha,beta");
+        return await command("volume", "set", "vol0", "--write-protect", "on");
       },
+      protect: () => command("volume", "set", "vol0", "--write-protect", "on"),
+      unprotect: () => command("volume", "set", "vol0", "--write-protect", "off"),
     };
     const cache = `${alpha.directory}/cache`; // at the same place there: Deno's own cache goes by paths
     const files: Record<string, string> = { plimsoll: packed, "cache.tar": await unpacked(cache) };

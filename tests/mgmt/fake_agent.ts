@@ -22,7 +22,7 @@ export class FakeAgent implements AgentControl {
         writeProtected: false,
         agoMs: 3_000,
       },
-      device: { path: "/dev/mapper/plimsoll-vol0", sizeBytes: 24 * 2 ** 20, epoch: 12 },
+      device: { path: "/dev/mapper/plimsoll-vol0", sizeBytes: 24 * 2 ** 20, readOnly: false, epoch: 12 },
       legs: [
         {
           member: "alpha",

@@ -55,10 +55,12 @@ export class DeviceMapper {
     });
   }
 
-  async create(name: string, uuid: string, table: string): Promise<void> {
+  /** `readOnly`: so is the device, and what is below it is opened for reading only. */
+  async create(name: string, uuid: string, table: string, readOnly: boolean): Promise<void> {
     await this.#dmsetup(`make device "${name}"`, [
       "create",
       ...unsynchronised,
+      ...modeOf(readOnly),
       name,
       "--uuid",
       uuid,
@@ -68,8 +70,8 @@ export class DeviceMapper {
   }
 
   /** Another table for a device that may be in use: nothing in flight is lost. */
-  async replace(name: string, table: string): Promise<void> {
-    await this.#dmsetup(`change device "${name}"`, ["load", name, "--table", table]);
+  async replace(name: string, table: string, readOnly: boolean): Promise<void> {
+    await this.#dmsetup(`change device "${name}"`, ["load", ...modeOf(readOnly), name, "--table", table]);
     // Resuming with a new table suspends first. Not flushed: what a map without a path holds would have to end before.
     await this.#dmsetup(`change device "${name}"`, [
       "resume",
@@ -115,6 +117,10 @@ export class DeviceMapper {
     if (end.code !== 0) throw new HostError(`Cannot ${what}: ${reasonOf("dmsetup", end)}.`);
     return end.stdout;
   }
+}
+
+function modeOf(readOnly: boolean): string[] {
+  return readOnly ? ["--readonly"] : [];
 }
 
 /** What a program that failed said, on one line. */

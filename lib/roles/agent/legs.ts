@@ -21,9 +21,16 @@ export interface LegPath {
   readonly usable: boolean;
 }
 
+/** What all legs of a switch have in common with it. */
+export interface LegShape {
+  readonly sectors: number;
+  readonly readOnly: boolean;
+}
+
 interface Leg {
   readonly name: string;
   readonly table: string;
+  readonly readOnly: boolean;
   readonly own: readonly string[];
   /** Its own first. */
   readonly paths: readonly LegPath[];
@@ -60,13 +67,13 @@ export class Legs {
     there: readonly MappedDevice[],
     prefix: string,
     identifier: Uint8Array,
-    sectors: number,
+    shape: LegShape,
     members: readonly string[],
     paths: readonly LegPath[],
   ): Promise<string[]> {
     let changed = false;
     for (const member of members) {
-      if (await this.#one(there, prefix, identifier, sectors, member, paths)) changed = true;
+      if (await this.#one(there, prefix, identifier, shape, member, paths)) changed = true;
     }
     const devices = changed ? await this.#mapper.devices() : there;
     return members.map((member) => {
@@ -82,16 +89,15 @@ export class Legs {
     devices: readonly MappedDevice[],
     prefix: string,
     identifier: Uint8Array,
-    sectors: number,
+    { sectors, readOnly }: LegShape,
     member: string,
     all: readonly LegPath[],
   ): Promise<boolean> {
     const mapper = this.#mapper;
     const before = this.#legs.get(member);
-    // A path that is away cannot be put into a map, but it may stay in one.
-    const paths = all.filter(({ device, usable }) =>
-      usable || before?.paths.some((path) => path.device === device) === true
-    );
+    // A path that is away cannot be put into a map, but it may stay in one that goes on being opened as it was.
+    const stay = before?.readOnly === readOnly ? before.paths.map(({ device }) => device) : [];
+    const paths = all.filter(({ device, usable }) => usable || stay.includes(device));
     const own = paths.filter((path) => path.member === member);
     const others = paths.filter((path) => path.member !== member);
     if (paths.length === 0) {
@@ -100,14 +106,14 @@ export class Legs {
     const uuid = uuidOf(identifier, member);
     const there = devices.find((device) => device.uuid === uuid);
     const table = multipathTable(sectors, [own, others].map((group) => group.map(({ device }) => device)));
-    if (there !== undefined && before?.table === table) return false;
+    if (there !== undefined && before?.table === table && before.readOnly === readOnly) return false;
     const name = there?.name ?? nameOf(prefix, member, uuid);
-    if (there === undefined) await mapper.create(name, uuid, table);
-    else await mapper.replace(name, table);
+    if (there === undefined) await mapper.create(name, uuid, table, readOnly);
+    else await mapper.replace(name, table, readOnly);
     const fresh = { status: null, awaySinceMs: null, failing: false };
     this.#legs.set(member, {
       ...fresh,
-      ...{ name, table, own: own.map(({ device }) => device), paths: [...own, ...others] },
+      ...{ name, table, readOnly, own: own.map(({ device }) => device), paths: [...own, ...others] },
     });
     return true;
   }

@@ -26,6 +26,7 @@ export interface KernelDisk {
   readonly sectors: number;
   /** What it calls written is durable. */
   readonly writeThrough: boolean;
+  readonly readOnly: boolean;
   /** As the kernel made it of VPD page 83h. */
   readonly wwid: string;
   readonly running: boolean;
@@ -175,6 +176,7 @@ export class OpenIscsi {
       device: await this.#read(`${at}dev`),
       sectors: Number(await this.#read(`${at}size`)),
       writeThrough: await this.#read(`${at}queue/write_cache`) === "write through",
+      readOnly: await this.#read(`${at}ro`) === "1",
       wwid: await this.#read(`${unit}wwid`),
       running: await this.#read(`${unit}state`) === "running",
       holders: await system.list(`${at}holders`),

@@ -9,9 +9,9 @@ import type { Log } from "../../base/log.ts";
 import type { AgentVolumeReport } from "../../mgmt/agent_control.ts";
 import { regionChanges, regionMappings, switchTable } from "../../route/dm_switch.ts";
 import { type DeviceMapper, HostError, type MappedDevice } from "./device_mapper.ts";
-import { Legs } from "./legs.ts";
+import { Legs, type LegShape } from "./legs.ts";
 import { keepFromMultipathd, leaveToMultipathd, mergedDisk } from "./multipathd.ts";
-import type { KernelSession } from "./open_iscsi.ts";
+import type { KernelDisk, KernelSession } from "./open_iscsi.ts";
 import type { WantedDevice } from "./wanted_device.ts";
 import { VolumeSessions, type VolumeSessionsParts } from "./volume_sessions.ts";
 
@@ -44,6 +44,7 @@ export class SwitchDevice {
   #gone: Uint8Array | null = null;
   /** What the kernel's switch has been told; null: not known. */
   #table = "";
+  #readOnly = false;
   #mapped: Uint8Array | null = null;
   /** What the switch is in step with. */
   #inStep: WantedDevice | null = null;
@@ -129,6 +130,7 @@ export class SwitchDevice {
       device: !this.#serving ? null : {
         path: `/dev/mapper/${deviceName(volume)}`,
         sizeBytes: this.#sectors * sectorBytes,
+        readOnly: this.#readOnly,
         epoch: this.#inStep?.epoch ?? null,
       },
       legs,
@@ -197,7 +199,7 @@ export class SwitchDevice {
       devices = await mapper.devices();
     }
     const own = ownDevice(devices, volume, wanted.identifier);
-    this.#objectToSettings(wanted, own);
+    this.#objectToCache(wanted, own);
     await this.#keepFromMultipathd(wanted, own);
     const sessions = await this.#sessions.usable(wanted, own === null);
     if (sessions.length === 0) {
@@ -209,23 +211,31 @@ export class SwitchDevice {
       const merged = mergedDisk(disk!, devices);
       if (merged !== null) this.#object(own, merged);
     }
-    const sectors = await this.#sectorsOf(wanted, sessions, own);
+    const fresh = await this.#upToDate(wanted, sessions, own);
+    const shape: LegShape = {
+      sectors: Math.min(wanted.sizeBytes / sectorBytes, ...fresh.map(({ disk }) => disk!.sectors)),
+      readOnly: wanted.writeProtected || this.#onlySealed(fresh),
+    };
+    if (shape.readOnly && own !== null && this.#table !== "" && !this.#readOnly) {
+      await this.#replace(own.name, this.#table, true); // nobody writes above any more when those below refuse it
+    }
     const members = this.#membersInOrder(wanted);
     const legs = await this.#legs.build(
       devices,
       deviceName(volume),
       wanted.identifier,
-      sectors,
+      shape,
       members,
-      sessions.map((session) => ({
+      fresh.map((session) => ({
         member: this.#sessions.memberOf(session),
         portal: session.portal,
         disk: session.disk!.name,
         device: session.disk!.device,
-        usable: isUsable(session),
+        // The kernel opens no disk for writing that it takes to be write protected.
+        usable: isUsable(session) && (shape.readOnly || !session.disk!.readOnly),
       })),
     );
-    await this.#switch(wanted, members, sectors, legs, own);
+    await this.#switch(wanted, members, shape, legs, own);
     await this.#legs.removeOthers(devices, wanted.identifier, members);
     await this.#sessions.leaveOthers(wanted);
   }
@@ -241,24 +251,17 @@ export class SwitchDevice {
     this.#tell(message);
   }
 
-  #objectToSettings({ writeCache, writeProtected }: WantedDevice, own: MappedDevice | null): void {
+  #objectToCache({ writeCache }: WantedDevice, own: MappedDevice | null): void {
+    if (!writeCache) return;
     const { volume } = this.#parts;
-    const refused = `${own === null ? "Cannot make" : "Writes may be lost on"} device "${
-      deviceName(volume)
-    }"`;
-    if (writeCache) {
-      this.#object(
-        own,
-        `${refused}: volume "${volume}" has a write cache, and dm-switch passes no flush to it. Switch it off with: ` +
-          `plimsoll volume set ${volume} --write-cache off`,
-      );
-    }
-    if (writeProtected && own === null) {
-      throw new HostError(
-        `${refused}: volume "${volume}" is write protected, and devices are made writable. Lift it with: ` +
-          `plimsoll volume set ${volume} --write-protect off`,
-      );
-    }
+    const refused = own === null ? "Cannot make" : "Writes may be lost on";
+    this.#object(
+      own,
+      `${refused} device "${
+        deviceName(volume)
+      }": volume "${volume}" has a write cache, and dm-switch passes no flush to it. ` +
+        `Switch it off with: plimsoll volume set ${volume} --write-cache off`,
+    );
   }
 
   async #keepFromMultipathd({ identifier }: WantedDevice, own: MappedDevice | null): Promise<void> {
@@ -272,27 +275,46 @@ export class SwitchDevice {
     }
   }
 
-  /** How large the device can be; every disk must be durable when it says so. */
-  async #sectorsOf(
+  /** The sessions, once the kernel has looked again at disks that are not as they should be. Every disk must be durable when it says so. */
+  async #upToDate(
     wanted: WantedDevice,
     sessions: readonly KernelSession[],
     own: MappedDevice | null,
-  ): Promise<number> {
-    const sectors = wanted.sizeBytes / sectorBytes;
-    const old = sessions.filter(({ disk }) => disk!.sectors < sectors || !disk!.writeThrough);
-    if (old.length === 0) return sectors;
+  ): Promise<readonly KernelSession[]> {
+    const isOld = (disk: KernelDisk) =>
+      disk.sectors < wanted.sizeBytes / sectorBytes || !disk.writeThrough ||
+      (disk.readOnly && !wanted.writeProtected);
+    const old = sessions.filter(({ disk }) => isOld(disk!));
+    if (old.length === 0) return sessions;
     for (const session of old) if (session.loggedIn) await this.#parts.iscsi.rescan(session);
     const now = await this.#sessions.all();
-    const disks = sessions.map(({ id, disk }) => now.find((session) => session.id === id)?.disk ?? disk!);
-    const cached = disks.find(({ writeThrough }) => !writeThrough);
-    if (cached !== undefined && !wanted.writeCache) {
+    const fresh = sessions.map((session) =>
+      now.find(({ id, disk }) => id === session.id && disk !== null) ?? session
+    );
+    const advice = (name: string) =>
+      `Let the kernel look again with: echo 1 > /sys/block/${name}/device/rescan`;
+    const cached = fresh.find(({ disk }) => !disk!.writeThrough)?.disk;
+    if (cached && !wanted.writeCache) {
       this.#object(
         own,
         `Cannot use disk ${cached.name}: the kernel takes it to have a write cache, and dm-switch passes no flush to it. ` +
-          `Let the kernel look again with: echo 1 > /sys/block/${cached.name}/device/rescan`,
+          advice(cached.name),
       );
     }
-    return Math.min(sectors, ...disks.map((disk) => disk.sectors));
+    const sealed = fresh.find((session) => isUsable(session) && session.disk!.readOnly)?.disk;
+    if (sealed && !wanted.writeProtected) {
+      this.#find(
+        `Cannot write to disk ${sealed.name}: the kernel takes it to be write protected, and the volume is not. ` +
+          advice(sealed.name),
+      );
+    }
+    return fresh;
+  }
+
+  /** Is there no disk that the kernel would open for writing? */
+  #onlySealed(sessions: readonly KernelSession[]): boolean {
+    const usable = sessions.filter(isUsable);
+    return usable.length === 0 ? this.#readOnly : usable.every(({ disk }) => disk!.readOnly);
   }
 
   /** Those that have pages: the order of the switch's paths, which is kept as far as possible. */
@@ -305,23 +327,24 @@ export class SwitchDevice {
   async #switch(
     wanted: WantedDevice,
     members: readonly string[],
-    sectors: number,
+    { sectors, readOnly }: LegShape,
     legs: readonly string[],
     own: MappedDevice | null,
   ): Promise<void> {
     const { mapper, log, volume } = this.#parts;
     const name = own?.name ?? deviceName(volume);
     const table = switchTable(sectors * sectorBytes, wanted.pageBytes, legs);
-    if (own === null || table !== this.#table) {
-      this.#mapped = this.#inStep = null;
+    if (own === null || table !== this.#table || readOnly !== this.#readOnly) {
       if (own === null) {
-        await mapper.create(name, uuidOf(wanted.identifier), table);
+        this.#mapped = this.#inStep = null;
+        await mapper.create(name, uuidOf(wanted.identifier), table, readOnly);
         for (let waitedMs = 0; waitedMs < udevMs; waitedMs += pollMs) { // until udev has made its name
           if ((await this.#parts.system.list("/dev/mapper")).includes(name)) break;
           await this.#pause();
         }
-      } else await mapper.replace(name, table);
+      } else await this.#replace(name, table, readOnly);
       this.#table = table;
+      this.#readOnly = readOnly;
       this.#sectors = sectors;
     }
     if (this.#inStep === wanted) return;
@@ -337,10 +360,24 @@ export class SwitchDevice {
     for (const path of paths) regionsOf[path]!++;
     this.#regions = regionsOf;
     if (!this.#serving) {
-      log.info("device is there", { device: `/dev/mapper/${name}`, members: members.join(" ") });
+      log.info("device is there", {
+        device: `/dev/mapper/${name}`,
+        members: members.join(" "),
+        ...(readOnly ? { readOnly } : {}),
+      });
     } else if (messages.length > 0) log.info("pages have moved; the device follows", { device: name });
     this.#serving = true;
     this.#inStep = wanted;
+  }
+
+  /** The switch forgets where its regions go. */
+  async #replace(name: string, table: string, readOnly: boolean): Promise<void> {
+    this.#mapped = this.#inStep = null;
+    await this.#parts.mapper.replace(name, table, readOnly);
+    if (this.#readOnly === readOnly) return;
+    this.#readOnly = readOnly;
+    const what = readOnly ? "device is read-only: its volume is write protected" : "device is writable again";
+    this.#parts.log.info(what, { device: name });
   }
 
   /** The switch, then the maps, then the sessions. `force`: the sessions go even when the device is in use. */
@@ -373,6 +410,7 @@ export class SwitchDevice {
     }
     if (own !== null) await mapper.remove(own.name);
     this.#table = "";
+    this.#readOnly = false;
     this.#mapped = this.#inStep = this.#kept = null;
     this.#serving = false;
     await this.#legs.removeOthers(await mapper.devices(), identifier, []);

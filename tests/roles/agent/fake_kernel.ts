@@ -12,6 +12,7 @@ export interface FakePortal {
   wwid: string;
   sectors: number;
   writeThrough: boolean;
+  readOnly?: boolean;
   up: boolean;
 }
 
@@ -22,8 +23,8 @@ interface Session {
   readonly portal: string;
   /** As it was at the login, whatever the target shows since. */
   readonly wwid: string;
-  /** Size and cache as they were at the last scan. */
-  seen: { sectors: number; writeThrough: boolean };
+  /** As it was at the last scan. */
+  seen: { sectors: number; writeThrough: boolean; readOnly?: boolean };
 }
 
 interface MapOfKernel {
@@ -31,7 +32,8 @@ interface MapOfKernel {
   readonly uuid: string;
   readonly minor: number;
   table: string;
-  inactive: string | null;
+  readOnly?: boolean;
+  inactive: { readonly table: string; readonly readOnly: boolean } | null;
   regions: Uint8Array;
   readonly failed: Set<string>;
   /** Of a multipath map: the group in use, which it leaves when no path of it is left. */
@@ -67,7 +69,10 @@ export class FakeKernel implements HostSystem {
     if (this.missing.has(program)) return { kind: "missing" };
     switch (program) {
       case "dmsetup":
-        return this.#dmsetup(args.filter((arg) => arg !== "--noudevsync"));
+        return this.#dmsetup(
+          args.filter((arg) => arg !== "--noudevsync" && arg !== "--readonly"),
+          args.includes("--readonly"),
+        );
       case "iscsiadm":
         return this.#iscsiadm(args);
       default:
@@ -142,6 +147,7 @@ export class FakeKernel implements HostSystem {
       persistent_port: port!,
       dev: `8:${16 * id}`,
       size: String(session.seen.sectors),
+      ro: session.seen.readOnly === true ? "1" : "0",
       write_cache: session.seen.writeThrough ? "write through" : "write back",
       wwid: session.wwid,
     };
@@ -171,8 +177,7 @@ export class FakeKernel implements HostSystem {
     }
     if (value("-m") === "session") {
       const session = this.sessions.get(Number(value("-r")))!;
-      const { sectors, writeThrough } = this.portals.get(session.portal)!;
-      session.seen = { sectors, writeThrough };
+      session.seen = { ...this.portals.get(session.portal)! };
       return ok();
     }
     const [target, portal, iface] = [value("-T"), value("-p"), value("-I")];
@@ -194,8 +199,7 @@ export class FakeKernel implements HostSystem {
         }
         if (!/auth.password = \w+\n/.test(this.files.get(file)!)) return fail(24, "iscsiadm: login rejected");
         const id = ++this.#session;
-        const { sectors, writeThrough, wwid } = there;
-        this.sessions.set(id, { id, target, iface, portal, wwid, seen: { sectors, writeThrough } });
+        this.sessions.set(id, { id, target, iface, portal, wwid: there.wwid, seen: { ...there } });
         return ok();
       }
       default:
@@ -205,7 +209,7 @@ export class FakeKernel implements HostSystem {
     }
   }
 
-  #dmsetup(args: readonly string[]): ProgramEnd {
+  #dmsetup(args: readonly string[], readOnly: boolean): ProgramEnd {
     const [command, name] = args as [string, string];
     const refused = (why: string) =>
       fail(1, `device-mapper: ${command} ioctl on ${name} failed: ${why}\nCommand failed.\n`);
@@ -223,8 +227,9 @@ export class FakeKernel implements HostSystem {
     if (command === "create") {
       if (map !== undefined) return refused("Device or resource busy");
       const table = args.at(-1)!;
-      if (!this.#takes(table)) return refused("Invalid argument");
+      if (!this.#takes(table, readOnly)) return refused("Invalid argument");
       const fresh = {
+        readOnly,
         regions: regionsOf(table),
         inactive: null,
         failed: new Set<string>(),
@@ -237,10 +242,11 @@ export class FakeKernel implements HostSystem {
     if (map === undefined) return refused("No such device or address");
     switch (command) {
       case "load":
-        map.inactive = args.at(-1)!;
-        return this.#takes(map.inactive) ? ok() : refused("Invalid argument");
+        if (!this.#takes(args.at(-1)!, readOnly)) return refused("Invalid argument");
+        map.inactive = { table: args.at(-1)!, readOnly };
+        return ok();
       case "resume":
-        map.table = map.inactive!;
+        Object.assign(map, map.inactive);
         map.regions = regionsOf(map.table);
         map.failed.clear();
         map.group = 1;
@@ -276,11 +282,14 @@ export class FakeKernel implements HostSystem {
     }
   }
 
-  /** Do the devices of a table exist, and are they large enough? */
-  #takes(table: string): boolean {
+  /** Do the devices of a table exist, are they large enough, and may disks be opened so? */
+  #takes(table: string, readOnly: boolean): boolean {
     const sectors = Number(table.split(" ")[1]);
     return (table.match(/\b(8|253):\d+/g) ?? []).every((device) => {
-      if (device.startsWith("8:")) return (this.#sessionOf(device)?.seen.sectors ?? 0) >= sectors;
+      if (device.startsWith("8:")) {
+        const seen = this.#sessionOf(device)?.seen;
+        return (seen?.sectors ?? 0) >= sectors && (readOnly || seen?.readOnly !== true);
+      }
       const map = [...this.maps.values()].find(({ minor }) => device === `253:${minor}`);
       return map !== undefined && Number(map.table.split(" ")[1]) >= sectors;
     });

@@ -195,6 +195,7 @@ Deno.test("a member that is away: its pages go to others, and to it again when i
   for (const portal of [alpha, beta, gamma]) scene.kernel.lose(portal);
   await scene.pass(30_000);
   assert.equal(scene.goes(), " waits ".repeat(6));
+  assert.equal(scene.device.report().device?.readOnly, false, "nobody knows of a disk that it is protected");
   await scene.pass(40_000);
   assert.equal(scene.goes(), " fails ".repeat(6));
   for (const portal of [alpha, beta, gamma]) scene.kernel.portals.get(portal)!.up = true;
@@ -463,6 +464,7 @@ Deno.test("the report says what the kernel has: size, epoch, regions, and how ea
   assert.deepEqual(scene.device.report().device, {
     path: "/dev/mapper/plimsoll-vol0",
     sizeBytes: 5 * MiB,
+    readOnly: false,
     epoch: 7,
   });
   assert.deepEqual(scene.device.report().problems, []);
@@ -521,6 +523,19 @@ Deno.test("the report says why there is no device, which logins fail, and what a
   for (const portal of [alpha, beta]) scene.kernel.portals.get(portal)!.up = true;
   await scene.pass(12_000);
   assert.deepEqual([scene.device.report().problems, scene.device.report().logins], [[], []]);
+  // A login that was given up, and came about all the same.
+  let login: string[] = [];
+  scene.kernel.instead = (command) => {
+    if (!command.endsWith("--login")) return null;
+    login = command.split(" ").slice(1);
+    return { kind: "killed", why: "it took too long" };
+  };
+  await scene.want(wanted("ababcc"));
+  assert.match(scene.device.report().logins[0]!.reason, /Cannot log in to .* at 10.0.0.3:3260: .*too long/);
+  scene.kernel.instead = () => null;
+  await scene.kernel.run("iscsiadm", login);
+  await scene.pass(6_000);
+  assert.deepEqual(scene.device.report().logins, []);
   await scene.want(wanted("abab", { writeCache: true }));
   assert.match(scene.device.report().problems.join(), /^Writes may be lost on device/);
   assert.notEqual(scene.device.report().device, null);
@@ -528,4 +543,82 @@ Deno.test("the report says why there is no device, which logins fail, and what a
   assert.deepEqual(scene.device.report().problems, []);
   await scene.stop(false);
   assert.deepEqual([scene.device.report().device, scene.device.report().legs], [null, []]);
+});
+
+Deno.test("a write-protected volume gets a read-only device, which follows when the protection is lifted and set", async () => {
+  const scene = new Scene();
+  const protect = (on: boolean, ...portals: string[]) => {
+    for (const portal of portals) scene.kernel.portals.get(portal)!.readOnly = on;
+  };
+  const readOnly = () => [...scene.kernel.maps.values()].filter((map) => map.readOnly).length;
+  protect(true, alpha, beta, gamma);
+  await scene.want(wanted("abcabc", { writeProtected: true }));
+  assert.deepEqual([scene.goes(), readOnly(), scene.kernel.maps.size], ["abcabc", 4, 4]);
+  assert.deepEqual([scene.device.report().device?.readOnly, scene.device.report().problems], [true, []]);
+  const idle = scene.kernel.calls.length;
+  await scene.pass(6_000);
+  assert.ok(
+    !scene.kernel.calls.slice(idle).some((call) => /rescan|load/.test(call)),
+    "at rest it only looks",
+  );
+
+  // Lifted: the kernel opens no disk for writing before it has looked at it again.
+  protect(false, alpha, beta, gamma);
+  await scene.want(wanted("abcabc"));
+  assert.deepEqual([scene.goes(), readOnly()], ["abcabc", 0]);
+  assert.equal(scene.device.report().device?.readOnly, false);
+  assert.equal(scene.warnings(/writable again/), 1);
+
+  // Set while it is in use: the switch refuses writes before the maps below do.
+  scene.kernel.maps.get(device)!.users = 1;
+  protect(true, alpha, beta, gamma);
+  const before = scene.kernel.calls.length;
+  await scene.want(wanted("abcabb", { writeProtected: true }));
+  assert.deepEqual([scene.goes(), readOnly()], ["abcabb", 4]);
+  const resumed = scene.kernel.calls.slice(before).flatMap((call) =>
+    / resume .* (\S+)$/.exec(call)?.[1] ?? []
+  );
+  assert.equal(resumed[0], device);
+  assert.equal(resumed.length, 4);
+
+  // A process that starts anew finds it so; another one's member still shows its disk protected.
+  scene.again();
+  for (const session of scene.kernel.sessions.values()) session.seen.readOnly = true;
+  await scene.want(wanted("abcabb", { writeProtected: true }));
+  assert.deepEqual([scene.goes(), readOnly()], ["abcabb", 4]);
+  protect(false, alpha, gamma);
+  await scene.want(wanted("abcabb"));
+  assert.deepEqual([readOnly(), scene.device.report().device?.readOnly], [0, false]);
+  assert.match(scene.goes(), /^a[ac]ca[ac][ac]$/, "beta's disk cannot be opened for writing");
+  assert.match(scene.device.report().problems.join(), /Cannot write to disk sd2: the kernel takes it to be/);
+  protect(false, beta);
+  await scene.pass(6_000);
+  assert.deepEqual([scene.goes(), scene.device.report().problems], ["abcabb", []]);
+
+  // Nobody's disk can be opened for writing: it stays as it is, and reads go on.
+  protect(true, alpha, beta, gamma);
+  await scene.want(wanted("abcabb", { writeProtected: true }));
+  for (const session of scene.kernel.sessions.values()) session.seen.readOnly = true;
+  await scene.want(wanted("abcabb"));
+  assert.deepEqual([scene.goes(), readOnly()], ["abcabb", 4]);
+  assert.match(scene.device.report().problems.join(), /Cannot write to disk sd1/);
+  protect(false, alpha, beta, gamma);
+  await scene.pass(6_000);
+  assert.deepEqual([scene.goes(), readOnly(), scene.device.report().problems], ["abcabb", 0, []]);
+});
+
+Deno.test("a path that is away keeps no device from becoming writable or read-only", async () => {
+  const scene = new Scene();
+  for (const on of [true, false]) {
+    scene.kernel.lose(beta);
+    for (const portal of [alpha, beta, gamma]) scene.kernel.portals.get(portal)!.readOnly = on;
+    await scene.want(wanted("abcabc", { writeProtected: on }));
+    await scene.pass(2_000);
+    assert.match(scene.goes(), /^a[ac]ca[ac]c$/);
+    assert.equal([...scene.kernel.maps.values()].filter((map) => map.readOnly).length, on ? 4 : 0);
+    scene.kernel.portals.get(beta)!.up = true;
+    await scene.pass(8_000);
+    assert.equal(scene.goes(), "abcabc");
+    assert.deepEqual(scene.device.report().problems, []);
+  }
 });
