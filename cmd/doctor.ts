@@ -1,11 +1,13 @@
-// plimsoll doctor: looks at everything a member needs, and says what to do about what is missing. Changes nothing.
+// plimsoll doctor: looks at everything a member or a host agent needs, and says what to do about what is missing. Changes nothing.
 
 import type { Command } from "commander";
 import { formatSocketAddress } from "../lib/base/network.ts";
 import { type Config, formatProblem, type MemberConfig } from "../lib/config/mod.ts";
 import type { StatusReport } from "../lib/mgmt/control.ts";
 import { AdminClient } from "../lib/mgmt/http_client.ts";
+import { hostSystem } from "../lib/io/host_system.ts";
 import { parseConfigFile } from "./config_file.ts";
+import { checkAgent } from "./doctor_agent.ts";
 import { checkDenoVersion, checkMemory, checkNofile, checkWallClock } from "./doctor_machine.ts";
 import {
   checkAddress,
@@ -34,8 +36,8 @@ export interface Check {
 
 export function registerDoctor(program: Command, terminal: Terminal, result: { exitCode: number }): void {
   const command = program.command("doctor")
-    .description("look at everything a member needs, and say what to do")
-    .option("-c, --config <file>", "configuration of the member", configDefault)
+    .description("look at everything a member or a host agent needs, and say what to do")
+    .option("-c, --config <file>", "configuration of the member or host agent", configDefault)
     .option("--json", "print JSON")
     .action(async (options: { config: string; json?: boolean }) => {
       const checks = await examine(options.config);
@@ -52,19 +54,15 @@ export function registerDoctor(program: Command, terminal: Terminal, result: { e
 }
 
 async function examine(path: string): Promise<Check[]> {
-  const checks = [checkDenoVersion(), checkWallClock(), await checkNofile(), await checkMemory()];
+  const checks = [checkDenoVersion(), checkWallClock()];
   const { check, config } = await checkConfig(path);
-  checks.push(check);
+  if (config?.role === "agent") return [...checks, check, ...await checkAgent(config, path, hostSystem)];
+  checks.push(await checkNofile(), await checkMemory(), check);
   if (config === null) return checks;
   if (config.role !== "member") {
-    const role = config.role === "proxy" ? "proxy" : "host agent";
-    const detail = `"${path}" is a ${role}'s; doctor looks at what a member needs`;
-    return [...checks, {
-      name: "member",
-      outcome: "fail",
-      detail,
-      advice: "Name a member's file with --config.",
-    }];
+    const detail = `"${path}" is a proxy's; doctor looks at what a member or a host agent needs`;
+    const advice = "Name a member's file with --config.";
+    return [...checks, { name: "member", outcome: "fail", detail, advice }];
   }
   const status = await running(config);
   checks.push(
@@ -81,7 +79,10 @@ async function examine(path: string): Promise<Check[]> {
         detail: `runs, version ${status.version}, engine ${status.engine.name}`,
       },
   );
-  checks.push(...await checkStateDir(config.member.stateDir), await checkGroupSecret(config));
+  checks.push(
+    ...await checkStateDir(config.member.stateDir),
+    await checkGroupSecret(config.group.secretFile, true),
+  );
   checks.push(await checkMetadata(config.group), ...checkShortCut(config.member));
   return [...checks, ...await (status === null ? stopped(config) : served(config, status))];
 }

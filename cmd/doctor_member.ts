@@ -82,17 +82,24 @@ async function checkToken(path: string): Promise<Check> {
   }
 }
 
-export async function checkGroupSecret(config: MemberConfig): Promise<Check> {
-  const path = config.group.secretFile;
+/** `made`: a start may make it. */
+export async function checkGroupSecret(path: string, made: boolean): Promise<Check> {
   const name = "group secret";
   let info;
   try {
     info = await stat(path);
   } catch (error) {
     if ((error as { code?: string }).code === "ENOENT") {
-      return { name, outcome: "ok", detail: `${path} is made by the start that creates the group` };
+      return made
+        ? { name, outcome: "ok", detail: `${path} is made by the start that creates the group` }
+        : { name, outcome: "fail", detail: `there is no ${path}`, advice: "Copy it from a member." };
     }
-    return { name, outcome: "fail", detail: (error as Error).message, advice: "Run as the member's user." };
+    return {
+      name,
+      outcome: "fail",
+      detail: (error as Error).message,
+      advice: "Run as the user that it belongs to.",
+    };
   }
   if (!info.isFile()) return notAFile(name, path);
   const mode = info.mode & 0o777;

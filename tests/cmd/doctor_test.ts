@@ -99,7 +99,10 @@ Deno.test("a peer address in use is something to look at; a proxy's file is told
   );
   const asked = await doctor(scene.file("proxy.toml", proxy));
   assert.equal(asked.code, 1);
-  assert.match(asked.find("member").detail, /is a proxy's; doctor looks at what a member needs/);
+  assert.match(
+    asked.find("member").detail,
+    /is a proxy's; doctor looks at what a member or a host agent needs/,
+  );
 });
 
 Deno.test("a file system without room is told of while the member runs, too", async () => {

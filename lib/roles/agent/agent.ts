@@ -15,7 +15,7 @@ import { version } from "../../mgmt/version.ts";
 import { diskOf } from "../proxy/disk_number.ts";
 import { AgentVolume } from "./agent_volume.ts";
 import { DeviceMapper, HostError } from "./device_mapper.ts";
-import { OpenIscsi } from "./open_iscsi.ts";
+import { daemonProblem, OpenIscsi } from "./open_iscsi.ts";
 
 export interface AgentParts {
   readonly clock: Clock;
@@ -79,8 +79,8 @@ export class Agent implements AgentControl {
   }
 
   async report(): Promise<AgentReport> {
-    const { clock, hostName } = this.#parts;
-    const problem = await this.#iscsi.daemonProblem();
+    const { clock, hostName, system } = this.#parts;
+    const problem = await daemonProblem(system);
     return {
       role: "host-agent",
       group: this.#group,

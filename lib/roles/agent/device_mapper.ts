@@ -19,7 +19,8 @@ export interface MappedDevice {
 const needed = ["switch", "multipath"] as const;
 /** udev looks into a device that has changed, and would be waited for: for ever when the device has no path just then. */
 const unsynchronised = ["--noudevsync"];
-const modules = ["dm-switch", "dm-multipath", "dm-service-time"];
+/** Of the kernel. */
+export const modules = ["dm-switch", "dm-multipath", "dm-service-time"];
 
 export class DeviceMapper {
   readonly #host: HostSystem;

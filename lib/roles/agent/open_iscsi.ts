@@ -61,6 +61,13 @@ const settings: readonly (readonly [string, string])[] = [
   ["node.conn[0].timeo.noop_out_timeout", "2"],
 ];
 
+/** Why sessions that are lost are not made again; null: iscsid is there, as far as can be seen. */
+export async function daemonProblem(system: HostSystem): Promise<string | null> {
+  const sockets = await system.readText("/proc/net/unix");
+  if (sockets === null || sockets.includes(daemonSocket)) return null;
+  return "iscsid does not run: sessions that are lost are not made again. Start it with: systemctl start iscsid";
+}
+
 export class OpenIscsi {
   readonly #parts: OpenIscsiParts;
 
@@ -80,13 +87,6 @@ export class OpenIscsi {
     for (const [name, value] of [["iface.transport_name", "tcp"], ["iface.initiatorname", initiatorName]]) {
       await this.#iscsiadm(what, [...iface, "update", "-n", name!, "-v", value!]);
     }
-  }
-
-  /** Why sessions that are lost are not made again; null: iscsid is there, as far as can be seen. */
-  async daemonProblem(): Promise<string | null> {
-    const sockets = await this.#parts.system.readText("/proc/net/unix");
-    if (sockets === null || sockets.includes(daemonSocket)) return null;
-    return "iscsid does not run: sessions that are lost are not made again. Start it with: systemctl start iscsid";
   }
 
   /** Sessions of ours with the target. */
