@@ -27,7 +27,7 @@ export function parseAddress(text: string): AddressParse {
   const port = /^[0-9]{1,5}$/.test(match[3]) ? Number(match[3]) : 0;
   if (port < 1 || port > 65535) return invalid(`${JSON.stringify(match[3])} is not a port from 1 to 65535`);
   if (hostname === "0.0.0.0" || hostname === "::" || hostname === "::ffff:0:0") {
-    return invalid("it means every interface, and initiators could not be told where to go");
+    return invalid("it means every interface, and others could not be told which");
   }
   return { kind: "address", address: { hostname, port } };
 }

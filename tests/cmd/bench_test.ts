@@ -155,7 +155,7 @@ Deno.test("a target that is not there, is unknown or has no such unit is an erro
     const more = ["--engine", engine, ...short];
     const nobody = await bench([url(world, "vol0", "", freePort()), ...more]);
     assert.deepEqual([nobody.code, nobody.out], [1, ""]);
-    assert.match(nobody.err, /Cannot connect to 127\.0\.0\.1:\d+: .*refused/i);
+    assert.match(nobody.err, /Cannot connect to 127\.0\.0\.1:\d+: .*refused.* Check the address in the URL/i);
     const unknown = await bench([url(world, "nope"), ...more]);
     assert.deepEqual([unknown.code, unknown.out], [1, ""]);
     assert.match(unknown.err, /Cannot log in to iqn.*:nope: .*Not found.* the target's name/);

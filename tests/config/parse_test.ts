@@ -307,6 +307,11 @@ Deno.test("addresses: numeric, with a port, of one interface, each used once, ad
     /:9:\d+: Cannot use member\.admin .* member\.portals\[0\] has the same address/,
   );
   assert.match(complaint(base.replace("127.0.0.1:3280", "10.0.0.1:3280")), /not a loopback address/);
+  assert.doesNotMatch(
+    complaint(base.replace("127.0.0.1:3280", "0.0.0.0:3280")),
+    /initiators/,
+    "none comes to admin",
+  );
 });
 
 Deno.test("the group's rules: name, iqn_prefix, page size, metadata", () => {

@@ -276,7 +276,9 @@ async function connect(plan: LoadPlan, world: LoadWorld): Promise<InitiatorClien
       nopIntervalMs: pingMs,
     });
   } catch (error) {
-    if (!(error instanceof LoginError)) throw error;
+    if (!(error instanceof LoginError)) {
+      throw new Error(`${(error as Error).message} Check the address in the URL, and that the target runs.`);
+    }
     const advice = error.end.kind === "redirected" ? movedAdvice : refusalAdvice.get(error.status ?? 0);
     throw advice === undefined ? error : new Error(`${error.message} ${advice}`);
   }
