@@ -109,6 +109,11 @@ function registerInit(disk: Command, terminal: Terminal): void {
     .option("--json", "print JSON")
     .action(async (path: string, options: { wipe?: boolean; json?: boolean }) => {
       await withDisk(path, async (opened) => {
+        if (opened.sizeBytes === 0) {
+          throw new CommandError(
+            `Cannot use disk "${path}": it has 0 bytes. Remove it: a start makes a file of the size in the configuration.`,
+          );
+        }
         const found = await inspectDisk(opened);
         if (found.kind !== "blank" && !options.wipe) {
           throw new CommandError(

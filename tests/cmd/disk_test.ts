@@ -64,6 +64,13 @@ Deno.test("disk init leaves what is on a disk alone without --wipe, and makes it
     }
   }));
 
+Deno.test("disk init promises no start to a file without bytes", () =>
+  inDirectory(async (directory) => {
+    const { code, out, err } = await run(["disk", "init", sparse(`${directory}/empty`, 0)]);
+    assert.deepEqual([code, out], [1, ""]);
+    assert.match(err, /it has 0 bytes.*Remove it/);
+  }));
+
 Deno.test("disk init --wipe takes a store, but none that is in use", () =>
   inDirectory(async (directory) => {
     const path = `${directory}/disk`;
