@@ -51,6 +51,8 @@ const retryMs = 200;
 export class Steering {
   readonly #parts: MoveParts;
   readonly #flows = new Map<string, Steered>();
+  /** Those that are being ended: their clients may use the same ports anew meanwhile. */
+  readonly #ending = new Set<Steered>();
   /** Who has a session keeps it: the process of this member is on its way out, or in. */
   held = false;
 
@@ -60,15 +62,14 @@ export class Steering {
 
   /** Sessions that are elsewhere and end with this process, by connections whose packets are passed on. */
   get steered(): number {
-    return [...this.#flows.values()].filter(({ over, handedOver }) => !over && !handedOver).length;
+    const flows = [...this.#flows.values(), ...this.#ending];
+    return flows.filter(({ over, handedOver }) => !over && !handedOver).length;
   }
 
   /** Those whose owner another member is. */
   list(): readonly SteeredFlow[] {
     const { self } = this.#parts;
-    return [...this.#flows.values()].filter(({ over, ending, owner }) =>
-      !over && ending === null && owner !== self
-    );
+    return [...this.#flows.values()].filter(({ over, owner }) => !over && owner !== self);
   }
 
   /** A session of this member has left for `owner`; the rules hold already. */
@@ -103,7 +104,7 @@ export class Steering {
 
   /** Whether it may come back here. */
   mayReturn(state: FlowEnds): boolean {
-    return !this.held && this.#flows.get(flowKey(state))?.ending === null;
+    return !this.held && this.#flows.has(flowKey(state));
   }
 
   /** Nobody knows whether it has arrived. */
@@ -118,7 +119,7 @@ export class Steering {
     if (message === null) return answer({ reason: MessageRefusal.malformed });
     const flow = this.#flows.get(flowKey(message));
     const { text } = message;
-    if (flow === undefined || flow.ending !== null) {
+    if (flow === undefined) {
       return answer(text === Owner.nobody || text === Owner.unknown ? null : refused);
     }
     // Who has given it away may still say that it has come back, or that nobody knows.
@@ -135,7 +136,7 @@ export class Steering {
 
   /** Calls `then` when nothing of a session of this initiator port with the target is left at any member it has moved to. */
   whenFree({ initiatorName, isid, targetName }: NexusEnds, then: () => void): void {
-    const found = [...this.#flows.values()].find(({ nexus }) =>
+    const found = [...this.#ending, ...this.#flows.values()].find(({ nexus }) =>
       nexus.initiatorName === initiatorName && nexus.isid === isid && nexus.targetName === targetName
     );
     if (found === undefined) then();
@@ -182,7 +183,7 @@ export class Steering {
   #over(flow: Steered): void {
     flow.over = true;
     this.#parts.clock.after(limits.moveLingerMs, () => {
-      if (this.#flows.get(flow.key) !== flow || flow.ending !== null) return;
+      if (this.#flows.get(flow.key) !== flow) return;
       this.#release(flow);
       this.#flows.delete(flow.key);
     });
@@ -192,12 +193,16 @@ export class Steering {
   #end(flow: Steered, then: () => void): void {
     if (flow.ending !== null) return void flow.ending.push(then);
     flow.ending = [then];
-    this.#release(flow);
+    if (this.#flows.get(flow.key) === flow) {
+      this.#flows.delete(flow.key);
+      this.#release(flow);
+    }
+    this.#ending.add(flow);
     this.#parts.flows.provoke(flow.state); // what it answers meets a closed port here
     let left = 1;
     const one = () => {
       if (--left > 0) return;
-      this.#flows.delete(flow.key);
+      this.#ending.delete(flow);
       for (const next of flow.ending!) next();
     };
     for (const [member, run] of flow.holders) {

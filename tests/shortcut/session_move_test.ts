@@ -8,6 +8,7 @@ import { everyFlow } from "../../lib/shortcut/mod.ts";
 import { MessageKind } from "../../lib/wire/scsi/member_message.ts";
 import { encodeFlow } from "../../lib/wire/scsi/session_move.ts";
 import { addressOf, Group, Member, session } from "./move_group.ts";
+import { state } from "./tcp_state.ts";
 
 Deno.test("a session goes round, the portal's member passes its packets to whoever has it", () => {
   // Lost without it: the move.
@@ -200,4 +201,26 @@ Deno.test("nonsense is refused", () => {
     }
   }
   assert.equal(group.of("alpha").adoptions, 0);
+});
+
+Deno.test("a client that uses its port anew while its old session is being ended: the one is not taken for the other", () => {
+  // Lost without it: a login that does not wait for the old session, or packets of the new one that nobody passes on.
+  const group = new Group();
+  const { steering } = group.of("alpha");
+  assert.equal(group.move("alpha", "beta").kind, "moved");
+  for (let i = 0; i < 3; i++) group.lose.push({ kind: MessageKind.moveEnd, way: "there" });
+  steering.lost(state);
+  let free = false;
+  steering.whenFree(session, () => free = true);
+  const other = { ...session, initiatorName: "iqn.2026-11.net.plimsoll.test:other" };
+  group.of("alpha").passesTo = addressOf("gamma");
+  steering.begin(state, other, "gamma");
+  assert.equal(free, false);
+  group.clock.advance(2_000);
+  group.of("beta").adopted!.finish();
+  group.clock.advance(2_000);
+  assert.equal(free, true);
+  assert.equal(group.of("alpha").passesTo, addressOf("gamma"));
+  assert.equal(steering.steered, 1);
+  assert.ok(steering.mayReturn(state));
 });
