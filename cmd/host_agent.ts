@@ -8,6 +8,7 @@ import { PortableNetwork } from "../lib/io/portable_network.ts";
 import { lockStateDirectory, type StateLock } from "../lib/io/state_lock.ts";
 import { systemClock } from "../lib/io/system_clock.ts";
 import { systemRandom } from "../lib/io/system_random.ts";
+import { ControlError } from "../lib/mgmt/control.ts";
 import { startAgentServer } from "../lib/mgmt/agent_server.ts";
 import type { AdminServer } from "../lib/mgmt/http_listener.ts";
 import { Agent } from "../lib/roles/agent/agent.ts";
@@ -62,6 +63,10 @@ async function start(config: AgentConfig, log: Log): Promise<Running> {
   };
   try {
     lock = await lockStateDirectory(stateDir);
+    // Before anything is made: the address may be taken.
+    const report = () =>
+      agent?.report() ?? Promise.reject(new ControlError("unavailable", "The agent is starting."));
+    if (address !== null) admin = startAgentServer({ address, control: { report }, log });
     agent = await Agent.start(config, {
       clock: systemClock,
       random: systemRandom,
@@ -72,10 +77,9 @@ async function start(config: AgentConfig, log: Log): Promise<Running> {
       host: await hostNumber(`${stateDir}/host`),
       hostName: Deno.hostname(),
     });
-    if (address !== null) admin = startAgentServer({ address, control: agent, log });
     return { stop };
   } catch (error) {
-    await stop(true); // what an agent before this one has made is in use, perhaps
+    await stop(true);
     throw error instanceof Error ? new CommandError(error.message) : error;
   }
 }

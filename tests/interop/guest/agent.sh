@@ -71,7 +71,8 @@ step "a write-protected volume has a read-only device, and a writable one when t
 read_only 1; dd if=$D of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null || die "a read-only device cannot be read"
 written && die "a read-only device is written"
 ask unprotect; read_only 0; written || { cat $LOG; dmsetup table; dmesg | tail; die "a writable device is not written"; }
-ask protect; read_only 1; written && die "a read-only device is written"
+exec 4<>$D; ask protect; read_only 1; echo | dd bs=4k conv=sync >&4 2>/dev/null && die "a read-only device is written"
+exec 4>&-; written && die "a read-only device is written"
 well || { wget -q -O - $ADMIN/api/status; die "the agent says it is not well"; }
 
 step "everything is taken down in order"
