@@ -71,7 +71,7 @@ export class AgentVolume {
     const { plan, epoch } = this.#learner.copy;
     const device = this.#device.report();
     const agoMs = this.#learnedAtMs === null ? null : Math.round(clock.nowMs() - this.#learnedAtMs);
-    const reason = (this.#path.open ? "" : this.#path.reason) || this.#trouble || "none has answered yet";
+    const reason = (this.#path.open ? "" : this.#path.reason) || this.#trouble || "none has answered in full";
     if (plan === null || agoMs === null) {
       const problem = `No member has told of volume "${name}": ${reason}.`;
       return { name, ...device, problems: [problem, ...device.problems], learned: null };

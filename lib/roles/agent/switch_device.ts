@@ -4,7 +4,6 @@
 
 import type { Timer } from "../../base/clock.ts";
 import type { HostSystem } from "../../base/host_system.ts";
-import { limits } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import type { AgentVolumeReport } from "../../mgmt/agent_control.ts";
 import { regionChanges, regionMappings, switchTable } from "../../route/dm_switch.ts";
@@ -12,6 +11,7 @@ import { type DeviceMapper, HostError, type MappedDevice } from "./device_mapper
 import { Legs, type LegShape } from "./legs.ts";
 import { keepFromMultipathd, leaveToMultipathd, mergedDisk } from "./multipathd.ts";
 import type { KernelDisk, KernelSession } from "./open_iscsi.ts";
+import { Troubles } from "./troubles.ts";
 import type { WantedDevice } from "./wanted_device.ts";
 import { VolumeSessions, type VolumeSessionsParts } from "./volume_sessions.ts";
 
@@ -28,7 +28,6 @@ const retryMs = 1_000;
 /** How long udev may take. */
 const udevMs = 3_000;
 const pollMs = 200;
-const tellAgainMs = 600_000;
 const sectorBytes = 512;
 
 export function deviceName(volume: string): string {
@@ -56,12 +55,7 @@ export class SwitchDevice {
   #turning: Promise<void> | null = null;
   #again = false;
   #stopped = false;
-  /** When each trouble was told. */
-  readonly #told = new Map<string, number>();
-  /** What stood in the way of the last turn, and of the one that is being made. */
-  #problems: readonly string[] = [];
-  #found: string[] = [];
-  #lastProblem: { readonly message: string; readonly atMs: number } | null = null;
+  readonly #troubles: Troubles;
   /** Size of the device, and how many regions go to each leg. */
   #sectors = 0;
   #regions: readonly number[] = [];
@@ -69,9 +63,10 @@ export class SwitchDevice {
 
   constructor(parts: SwitchDeviceParts) {
     this.#parts = parts;
+    this.#troubles = new Troubles(parts.clock, parts.log, parts.volume);
     this.#legs = new Legs(parts.clock, parts.log, parts.mapper);
     this.#sessions = new VolumeSessions(parts, {
-      tell: (message) => this.#tell(message),
+      tell: (message) => this.#troubles.tell(message),
       changed: () => this.#look(),
     });
     this.#watchLater();
@@ -112,9 +107,9 @@ export class SwitchDevice {
   }
 
   report(): Pick<AgentVolumeReport, "problems" | "lastProblem" | "device" | "legs" | "logins"> {
-    const { clock, volume } = this.#parts;
+    const { volume } = this.#parts;
     const legs = this.#legs.report(this.#regions);
-    const problems = [...this.#problems];
+    const problems = [...this.#troubles.standing];
     if (!this.#serving && problems.length === 0 && this.#wanted !== null) {
       problems.push(`Device "${deviceName(volume)}" is being made.`);
     }
@@ -123,10 +118,9 @@ export class SwitchDevice {
       const end = state === "waiting" ? "waits" : "ends with errors";
       problems.push(`"${map}" has no path to any member: what is read and written ${end}.`);
     }
-    const last = this.#lastProblem;
     return {
       problems,
-      lastProblem: last && { message: last.message, agoMs: Math.round(clock.nowMs() - last.atMs) },
+      lastProblem: this.#troubles.last,
       device: !this.#serving ? null : {
         path: `/dev/mapper/${deviceName(volume)}`,
         sizeBytes: this.#sectors * sectorBytes,
@@ -148,16 +142,16 @@ export class SwitchDevice {
     let failed = false;
     while (this.#again && !this.#stopped) {
       this.#again = false;
-      this.#found = [];
+      this.#troubles.begin();
       try {
         await this.#turn();
         failed = false;
       } catch (error) {
         if (!(error instanceof HostError)) throw error; // our own mistake
-        this.#find(error.message);
+        this.#troubles.find(error.message);
         failed = true;
       }
-      this.#problems = this.#found;
+      this.#troubles.end();
     }
     this.#turning = null;
     this.#timer?.cancel();
@@ -180,7 +174,7 @@ export class SwitchDevice {
       await this.#legs.revive(new Set(usable));
     } catch (error) {
       if (!(error instanceof HostError)) throw error; // our own mistake
-      this.#tell(error.message);
+      this.#troubles.tell(error.message);
     }
   }
 
@@ -212,10 +206,7 @@ export class SwitchDevice {
       if (merged !== null) this.#object(own, merged);
     }
     const fresh = await this.#upToDate(wanted, sessions, own);
-    const shape: LegShape = {
-      sectors: Math.min(wanted.sizeBytes / sectorBytes, ...fresh.map(({ disk }) => disk!.sectors)),
-      readOnly: wanted.writeProtected || this.#onlySealed(fresh),
-    };
+    const shape = this.#shapeOf(wanted, fresh);
     if (shape.readOnly && own !== null && this.#table !== "" && !this.#readOnly) {
       await this.#replace(own.name, this.#table, true); // nobody writes above any more when those below refuse it
     }
@@ -243,12 +234,7 @@ export class SwitchDevice {
   /** Without it no device is made; one that is there is kept in step all the same. */
   #object(own: MappedDevice | null, message: string): void {
     if (own === null) throw new HostError(message);
-    this.#find(message);
-  }
-
-  #find(message: string): void {
-    this.#found.push(message);
-    this.#tell(message);
+    this.#troubles.find(message);
   }
 
   #objectToCache({ writeCache }: WantedDevice, own: MappedDevice | null): void {
@@ -303,7 +289,7 @@ export class SwitchDevice {
     }
     const sealed = fresh.find((session) => isUsable(session) && session.disk!.readOnly)?.disk;
     if (sealed && !wanted.writeProtected) {
-      this.#find(
+      this.#troubles.find(
         `Cannot write to disk ${sealed.name}: the kernel takes it to be write protected, and the volume is not. ` +
           advice(sealed.name),
       );
@@ -311,10 +297,14 @@ export class SwitchDevice {
     return fresh;
   }
 
-  /** Is there no disk that the kernel would open for writing? */
-  #onlySealed(sessions: readonly KernelSession[]): boolean {
+  /** As large as the smallest disk has been seen to be, and writable where the kernel would open a disk for writing. */
+  #shapeOf({ sizeBytes, writeProtected }: WantedDevice, sessions: readonly KernelSession[]): LegShape {
     const usable = sessions.filter(isUsable);
-    return usable.length === 0 ? this.#readOnly : usable.every(({ disk }) => disk!.readOnly);
+    const sealed = usable.length === 0 ? this.#readOnly : usable.every(({ disk }) => disk!.readOnly);
+    return {
+      sectors: Math.min(sizeBytes / sectorBytes, ...sessions.map(({ disk }) => disk!.sectors)),
+      readOnly: writeProtected || sealed,
+    };
   }
 
   /** Those that have pages: the order of the switch's paths, which is kept as far as possible. */
@@ -421,17 +411,6 @@ export class SwitchDevice {
 
   #pause(): Promise<void> {
     return new Promise((done) => this.#parts.clock.after(pollMs, done));
-  }
-
-  /** Each trouble once in a while. */
-  #tell(message: string): void {
-    const { clock, log, volume } = this.#parts;
-    const now = clock.nowMs();
-    this.#lastProblem = { message, atMs: now };
-    for (const [known, atMs] of this.#told) if (now - atMs > tellAgainMs) this.#told.delete(known);
-    if (this.#told.has(message) || this.#told.size >= limits.agentTroublesMax) return;
-    this.#told.set(message, now);
-    log.warn(message, { volume });
   }
 }
 

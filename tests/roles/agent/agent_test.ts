@@ -63,7 +63,7 @@ Deno.test("an agent learns plan and table from the members, and its device follo
   const report = async () => (await agent.report()).volumes[0]!;
   assert.match(
     (await report()).problems.join(),
-    /^No member has told of volume "vol0": none has answered yet/,
+    /^No member has told of volume "vol0": none has answered in full/,
   );
   const inStep = async () => {
     const pages = (await alpha.target.control.route("vol0")).pages!;
