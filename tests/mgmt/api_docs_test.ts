@@ -2,6 +2,8 @@
 
 import { strict as assert } from "node:assert";
 import type { BalanceOpinion, MemberReport, ProxiedVolume, SessionReport } from "../../lib/mgmt/control.ts";
+import type { AgentVolumeReport } from "../../lib/mgmt/agent_control.ts";
+import { FakeAgent } from "./fake_agent.ts";
 import { FakeControl } from "./fake_control.ts";
 
 const page = await Deno.readTextFile(new URL("../../docs/api.md", import.meta.url));
@@ -70,6 +72,8 @@ const proxied: Required<ProxiedVolume> = {
   paths: [path],
 };
 
+const login: AgentVolumeReport["logins"][number] = { portal: "", member: "", reason: "" };
+
 Deno.test("every key of every report is told of", async () => {
   const control = new FakeControl();
   const reports = {
@@ -78,6 +82,7 @@ Deno.test("every key of every report is told of", async () => {
     sessions: session,
     balance: [await control.balance(), opinion],
     route: await control.route("vol0"),
+    agent: [await new FakeAgent().report(), { logins: login }],
   };
   for (const [name, report] of Object.entries(reports)) {
     const missing = [...new Set(keysOf(report))].filter((key) => !new RegExp(`\\b${key}\\b`).test(page));
