@@ -361,6 +361,7 @@ Deno.test("commands that fail, hang or print garbage are told once and done agai
       /"dmsetup create" was killed, since it has not ended after 30000 ms/,
     ],
     [/^dmsetup message/, killed, /Cannot tell device/],
+    [/^dmsetup (load|create)( .*)? --table/, failed, /Cannot (make|change) device/],
     [/--login$/, killed, /iscsiadm was killed/],
     [/-o new$/, { kind: "missing" }, /there is no iscsiadm. Install the package open-iscsi/],
     [/^dmsetup/, { kind: "missing" }, /there is no dmsetup. Install the package dmsetup/],
@@ -375,13 +376,15 @@ Deno.test("commands that fail, hang or print garbage are told once and done agai
     scene.kernel.instead = () => null;
     await scene.pass(8_000);
     assert.equal(scene.goes(), "abcabc", String(which));
-    // In the middle of a move, too.
+    // In the middle of a move that comes with a write protection, too.
     scene.kernel.instead = (command) => which.test(command) ? end : null;
-    await scene.want(wanted("acbacb"));
+    await scene.want(wanted("acbacb", { writeProtected: true }));
     await scene.pass(3_000);
     scene.kernel.instead = () => null;
     await scene.pass(8_000);
     assert.equal(scene.goes(), "acbacb", String(which));
+    assert.ok([...scene.kernel.maps.values()].every((map) => map.readOnly), String(which));
+    assert.deepEqual(scene.device.report().problems, [], String(which));
     assert.equal(await scene.stop(false), true);
     assert.deepEqual([scene.kernel.maps.size, scene.kernel.sessions.size], [0, 0]);
   }
