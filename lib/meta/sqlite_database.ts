@@ -333,13 +333,17 @@ export class SqliteDatabase {
   }
 
   #checkOwner(): void {
-    const version = this.#pragma("user_version");
-    const application = this.#pragma("application_id");
-    if (
-      application === 0 && version === 0 && this.#row("SELECT 1 FROM sqlite_schema LIMIT 1") === undefined
-    ) {
-      return; // new
+    // In one transaction: another process may be making the tables just now.
+    this.#db.exec(sql.beginRead);
+    let version, application, isEmpty;
+    try {
+      version = this.#pragma("user_version");
+      application = this.#pragma("application_id");
+      isEmpty = this.#row("SELECT 1 FROM sqlite_schema LIMIT 1") === undefined;
+    } finally {
+      this.#rollBack();
     }
+    if (application === 0 && version === 0 && isEmpty) return; // new
     if (application !== applicationId) {
       throw new Explained(
         `"${this.#path}" is an SQLite file of another program. Give another path as metadata in [group].`,
