@@ -5,6 +5,11 @@ import type { BufferPool } from "../base/buffer_pool.ts";
 import { limits } from "../base/limits.ts";
 import type { CommandWindow } from "./sequence.ts";
 
+/** Whether a session that brings its window along may have so many commands, each with so many bytes of data that come unasked. */
+export function hasRoom(pool: BufferPool, commands: number, firstBurstBytes: number): boolean {
+  return commands * firstBurstBytes <= pool.bytesFree / 2;
+}
+
 export class CommandCredit {
   readonly #window: CommandWindow;
   readonly #pool: BufferPool;

@@ -15,6 +15,7 @@ import {
   type Redirect,
   type WhenFree,
 } from "./admission.ts";
+import { hasRoom } from "./command_credit.ts";
 import { type Departure, parametersOf } from "./departure.ts";
 import type { Handover } from "./handover.ts";
 import type { NodeSession } from "./node_session.ts";
@@ -298,7 +299,7 @@ export class TargetNode implements ConnectionHost {
     const places = ((maxCmdSn - expCmdSn) | 0) + 1;
     const pool = target.pool ?? this.#pool;
     const room = places >= 0 && places <= limits.commandsPerSessionMax &&
-      places * parameters.firstBurstLength <= pool.bytesFree / 2;
+      hasRoom(pool, places, parameters.firstBurstLength);
     if (!room) return "there is no room for its commands";
     const identity: SessionIdentity = {
       ...this.#number(),

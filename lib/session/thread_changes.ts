@@ -5,6 +5,7 @@ import type { BufferPool } from "../base/buffer_pool.ts";
 import { limits } from "../base/limits.ts";
 import type { DetachedStream, Stream, StreamHandler } from "../base/network.ts";
 import type { MovedSession } from "../wire/scsi/session_move.ts";
+import { hasRoom } from "./command_credit.ts";
 import { parametersOf } from "./departure.ts";
 import type { NodeSession } from "./node_session.ts";
 import { type CameHome, RemoteSession, type SessionOrder, type SessionThread } from "./remote_session.ts";
@@ -64,8 +65,8 @@ export class ThreadChanges {
     const session = find(id);
     if (!(session instanceof RemoteSession) || attach === null) return done("its connection is closing");
     const { identity, parameters } = session;
-    const free = (identity.target!.pool ?? pool).bytesFree;
-    if (limits.commandsPerSessionMax * parameters.firstBurstLength > free / 2) {
+    const home = identity.target!.pool ?? pool;
+    if (!hasRoom(home, limits.commandsPerSessionMax, parameters.firstBurstLength)) {
       return done("there is no room for its commands");
     }
     this.#comesHome = true;

@@ -60,7 +60,7 @@ export class SessionMover {
     const stays = (reason: string) => done({ kind: "stays", reason });
     const ends = endsOf(id);
     const address = addressOf(to);
-    if (ends === null) return stays("an I/O worker serves it ([member] workers)");
+    if (ends === null) return stays("it has no connection");
     if (address === null) return stays(`${to} is down`);
     if (!flows.reaches(address)) return stays(`${to} is no neighbour of this machine at ${address}`);
     const entry = takeovers.entryOf(ends);

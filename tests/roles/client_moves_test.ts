@@ -122,8 +122,11 @@ Deno.test("a destination that refuses is not sent to, in neither way", async () 
 
 Deno.test("a connection that cannot go along: the initiator is asked to log out, and every member is told", async () => {
   const scene = new Scene();
-  scene.outcome = { kind: "stays", reason: "an I/O worker serves it" };
-  assert.deepEqual(await scene.moves.move(wish), { kind: "logout", because: "an I/O worker serves it" });
+  scene.outcome = { kind: "stays", reason: "its commands are not answered within 2000 ms" };
+  assert.deepEqual(await scene.moves.move(wish), {
+    kind: "logout",
+    because: "its commands are not answered within 2000 ms",
+  });
   assert.deepEqual(scene.told.map(({ to }) => to), ["beta", "gamma"]);
   assert.deepEqual(scene.asked, [7]);
   assert.equal(scene.intents.find(session, scene.clock.nowMs())?.to, 2);

@@ -48,7 +48,7 @@ export interface MoveWish {
   readonly session: MeteredSession;
   readonly to: { readonly name: string; readonly tag: MemberTag };
   readonly purpose: IntentPurpose;
-  /** In the log, and told the initiator's user where an initiator shows such things. */
+  /** For the log. */
   readonly reason: string;
   /** Whether its connection is to go along if it can. */
   readonly live: boolean;

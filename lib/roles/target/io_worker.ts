@@ -23,6 +23,7 @@ import {
 } from "../../device/task_messages.ts";
 import { WorkerLoans } from "../../device/worker_loans.ts";
 import { WorkerDeviceServer, type WorkerDisk, type WorkerUnit } from "../../device/worker_device_server.ts";
+import { hasRoom } from "../../session/command_credit.ts";
 import type { Departure } from "../../session/departure.ts";
 import { OutputRings } from "../../session/output_ring.ts";
 import { type ConnectionHost, TargetConnection } from "../../session/target_connection.ts";
@@ -242,7 +243,7 @@ export class IoWorker implements ConnectionHost {
   #askRoom({ id, firstBurstBytes }: SessionRoom): void {
     const { pool } = this.#parts;
     const commands = limits.commandsPerSessionMax;
-    const granted = commands * firstBurstBytes <= pool.bytesFree / 2;
+    const granted = hasRoom(pool, commands, firstBurstBytes);
     if (granted) {
       for (let i = 0; i < commands; i++) pool.reserve(firstBurstBytes);
       this.#rooms.set(id, firstBurstBytes);
